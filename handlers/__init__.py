@@ -1,0 +1,27 @@
+"""downspout's ASGI application: streamed downloads out of S3 and other HTTP services.
+
+The map, top to bottom; each line may import from those below it and from nothing above:
+
+    app                        create_app: lifespan, routes, error handlers, middleware
+    image, bytes, health,      one file for each area of the URL space: parse, open, answer
+    landing
+    _problems                  errors as RFC 9457 problems
+    _download                  one request on a download route: what it owns, how it ended
+    _path, _headers            numbers in paths; which stored headers go out, and how
+    _s3, _http                 the two sources; alone in knowing botocore and aiohttp
+    _readiness                 whether the store answers, asked at most once in a moment
+    _clients, _slots           the clients and their bounds, opened once for a lifespan
+    _request_id                the id of a request
+    _upstream                  an opened upstream answer, and its body to the byte
+    _errors                    everything that can go wrong, drawn as a tree
+
+A module without an underscore has routes. Imports inside the package are relative and
+`settings` is never imported at run time, so that the package can be renamed: it is installed
+under the name `downspout`.
+"""
+
+from ._errors import BrokenTransfer
+from .app import create_app
+from .landing import curl_lines
+
+__all__ = ["BrokenTransfer", "create_app", "curl_lines"]

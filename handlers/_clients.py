@@ -1,0 +1,106 @@
+"""The clients of the two upstreams, opened once for a lifespan and shared by all requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from ._s3 import OwnedSession
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+    from settings import Settings
+
+# Connections beyond those of downloads, so that a readiness probe never waits behind them.
+SPARE_CONNECTIONS = 2
+
+# Three requests: as botocore's standard mode does by itself, said here since the first byte's
+# budget depends on it. Its legacy mode takes 8.6 s to give up on a store that says SlowDown.
+S3_ATTEMPTS = 3
+
+# Idle connections are dropped before the store does it (Ceph after 65 s, S3 after about 20 s),
+# so that a request rarely meets one that is just being closed.
+IDLE_SECONDS = 15.0
+
+# aiohttp pauses an upstream at twice this. Its default of 256 KiB costs 2 MiB a slow client.
+READ_BUFFER = 64 * 1024
+
+CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clients:
+    """What requests fetch with."""
+
+    s3: S3Client
+    http: aiohttp.ClientSession
+
+
+@asynccontextmanager
+async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
+    """Open both clients; closes them, within `CLOSE_SECONDS`, at the end."""
+    stack = AsyncExitStack()
+    try:
+        s3 = await stack.enter_async_context(_s3_client(settings))
+        http = await stack.enter_async_context(_http_session(settings))
+        yield Clients(s3=s3, http=http)
+    finally:
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await stack.aclose()
+
+
+def _s3_client(settings: Settings) -> S3Client:
+    style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
+    config = AioConfig(
+        # Other vendors' stores know no older signature, and no checksums of S3's own.
+        signature_version="s3v4",
+        response_checksum_validation="when_required",
+        request_checksum_calculation="when_required",
+        s3={"addressing_style": style},
+        connect_timeout=settings.upstream_connect_timeout,
+        read_timeout=settings.upstream_read_timeout,
+        max_pool_connections=settings.max_downloads + SPARE_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
+        connector_args={"keepalive_timeout": IDLE_SECONDS},
+        http_session_cls=OwnedSession,
+        # Reads botocore's data files in a thread, not on the event loop (aiobotocore#1023).
+        warm_up_loader_caches=True,
+    )
+    client: S3Client = get_session().create_client(
+        "s3",
+        region_name=settings.s3_region,
+        endpoint_url=settings.s3_endpoint_url,
+        verify=settings.s3_tls_verify,
+        aws_access_key_id=settings.aws_access_key_id,
+        aws_secret_access_key=settings.aws_secret_access_key,
+        aws_session_token=settings.aws_session_token,
+        config=config,
+    )
+    return client
+
+
+def _http_session(settings: Settings) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=settings.max_downloads + SPARE_CONNECTIONS, keepalive_timeout=IDLE_SECONDS
+        ),
+        # No total: a download may take as long as it keeps moving.
+        timeout=aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=settings.upstream_connect_timeout,
+            sock_read=settings.upstream_read_timeout,
+        ),
+        # The bytes that the upstream sends are the ones that go out, so none may be encoded.
+        auto_decompress=False,
+        headers={"accept-encoding": "identity", "user-agent": "downspout"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=READ_BUFFER,
+    )

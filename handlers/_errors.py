@@ -1,0 +1,133 @@
+"""Everything that can go wrong with a download.
+
+    Exception
+    ├── DownloadError            before the first byte: answered as a problem document
+    │   │                        (the client asked for what can't be had)
+    │   ├── NotFound             404
+    │   │   └── Hidden           404, too
+    │   ├── SizeTooLarge         400
+    │   │                        (the upstream is at fault)
+    │   ├── BadUpstream          502
+    │   ├── UpstreamBusy         503
+    │   ├── UpstreamTimeout      504
+    │   │                        (we are)
+    │   ├── NoSlot               503
+    │   └── NotStarted           503
+    └── BrokenTransfer           after it: nothing can be answered, the connection is cut
+
+The text given to an error is for the log alone. What a client is told stands in the class, so
+that no name of a bucket, key or host can reach it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar, Literal
+
+
+class DownloadError(Exception):
+    """A download that failed before its first byte; base of all that is answered."""
+
+    status: ClassVar[int]
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    detail: ClassVar[str]
+    retryable: ClassVar[bool] = False
+    log_level: ClassVar[int] = logging.WARNING
+
+    def __init__(self, log_text: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(log_text)
+        self.retry_after = retry_after
+
+
+class NotFound(DownloadError):
+    """There is nothing to download under these numbers."""
+
+    status = 404
+    kind = "not-found"
+    title = "Not found"
+    detail = "There is nothing to download at this address."
+    log_level = logging.INFO
+
+
+class Hidden(NotFound):
+    """The store would not say whether there is such an object.
+
+    Answered as one that is missing; logged louder, since it may be our own rights that broke.
+    """
+
+    log_level = logging.WARNING
+
+
+class SizeTooLarge(DownloadError):
+    """More bytes were asked for than the service is set to fetch."""
+
+    status = 400
+    kind = "size-too-large"
+    title = "Size too large"
+    detail = "The size in the path is larger than this service allows."
+    log_level = logging.INFO
+
+
+class BadUpstream(DownloadError):
+    """The upstream refused us, can't be reached, or answered nonsense."""
+
+    status = 502
+    kind = "bad-upstream"
+    title = "Bad upstream"
+    detail = "The service behind this one gave no usable answer."
+
+
+class UpstreamBusy(DownloadError):
+    """The upstream asked us to come later, and still did after the retries."""
+
+    status = 503
+    kind = "upstream-busy"
+    title = "Upstream busy"
+    detail = "The service behind this one is overloaded."
+    retryable = True
+
+
+class UpstreamTimeout(DownloadError):
+    """The upstream did not begin to answer in time."""
+
+    status = 504
+    kind = "upstream-timeout"
+    title = "Upstream timeout"
+    detail = "The service behind this one did not answer in time."
+    retryable = True
+
+
+class NoSlot(DownloadError):
+    """As many downloads as allowed are running, and none ended while this one waited."""
+
+    status = 503
+    kind = "too-many-downloads"
+    title = "Too many downloads"
+    detail = "As many downloads as this service allows are running."
+    retryable = True
+
+
+class NotStarted(DownloadError):
+    """The application's lifespan was not entered, so there are no clients to fetch with."""
+
+    status = 503
+    kind = "not-started"
+    title = "Not started"
+    detail = (
+        "The application that mounts this one has not entered its lifespan: "
+        "async with downloads.router.lifespan_context(downloads): yield"
+    )
+    log_level = logging.ERROR
+
+
+class BrokenTransfer(Exception):
+    """A body that can't be completed; the client must see its transfer break.
+
+    `outcome` is the word for it in the log. Raised out of the body's iterator, never handled:
+    the server closes the connection short of the content-length, or without the last chunk.
+    """
+
+    def __init__(self, outcome: Literal["truncated", "upstream_timeout"], log_text: str) -> None:
+        super().__init__(log_text)
+        self.outcome = outcome

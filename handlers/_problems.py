@@ -1,0 +1,98 @@
+"""Errors as problem documents (RFC 9457), the only form in which they reach a client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ._download import note_error
+from ._errors import DownloadError
+from ._request_id import request_id_of
+
+
+class ProblemResponse(Response):
+    """An application/problem+json answer that no cache keeps."""
+
+    media_type = "application/problem+json"
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        retryable: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        request_id = request_id_of(request.scope)
+        problem = {
+            "type": f"urn:downspout:problem:{kind}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "request_id": request_id,
+            "retryable": retryable,
+        }
+        fixed = {
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+            "x-request-id": request_id,
+        }
+        body = json.dumps(problem, indent=2) + "\n"
+        super().__init__(body, status_code=status, headers={**(headers or {}), **fixed})
+
+
+async def _download_error(request: Request, error: DownloadError) -> Response:
+    note_error(request, error)
+    retry = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return ProblemResponse(
+        request,
+        status=error.status,
+        kind=error.kind,
+        title=error.title,
+        detail=error.detail,
+        retryable=error.retryable,
+        headers=retry,
+    )
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    """Answer what the router itself refuses: no such route, or not with this method."""
+    title = HTTPStatus(error.status_code).phrase.capitalize()
+    return ProblemResponse(
+        request,
+        status=error.status_code,
+        kind=title.lower().replace(" ", "-"),
+        title=title,
+        detail=f"{request.method} is not answered at this address."
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        else "There is nothing at this address.",
+        headers=error.headers,
+    )
+
+
+async def _unexpected(request: Request, _: Exception) -> Response:
+    """Answer a mistake of ours; Starlette raises it again, so that the server logs it."""
+    return ProblemResponse(
+        request,
+        status=500,
+        kind="internal-error",
+        title="Internal error",
+        detail="This service made a mistake; its log knows more.",
+    )
+
+
+# Starlette's own type for these knows nothing of which handler is for which exception.
+EXCEPTION_HANDLERS: Mapping[type[Exception], Any] = {
+    DownloadError: _download_error,
+    HTTPException: _http_exception,
+    Exception: _unexpected,
+}

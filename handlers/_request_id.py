@@ -1,0 +1,43 @@
+"""The id of a request: taken from the client where it is sane, else made, and echoed."""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# What routers and tracers send (UUIDs, ULIDs, W3C trace ids), and nothing that could forge a
+# line of the log.
+_SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_KEY = "downspout.request_id"
+
+
+class RequestId:
+    """Pure ASGI middleware that gives every request an id and every answer its X-Request-ID."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request under its id."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE.fullmatch(given) else uuid4().hex
+        scope[_KEY] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("x-request-id", request_id)
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id that `RequestId` gave to this request."""
+    request_id: str = scope[_KEY]
+    return request_id

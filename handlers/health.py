@@ -1,0 +1,41 @@
+"""Health of the process (``/healthz``) and of the store behind it (``/readyz``)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from ._errors import NotStarted
+from ._path import ExactRoute
+from ._problems import ProblemResponse
+from ._readiness import Readiness
+
+_NO_STORE = {"cache-control": "no-store"}
+
+
+async def healthz(_: Request) -> Response:
+    """Answer 200 while the process lives; the store is not asked and nothing is waited for."""
+    return PlainTextResponse("ok\n", headers=_NO_STORE)
+
+
+async def readyz(request: Request) -> Response:
+    """Answer 200 when the store answers, else 503."""
+    readiness: Readiness | None = getattr(request.app.state, "readiness", None)
+    failure = NotStarted("") if readiness is None else await readiness.failure()
+    if failure is None:
+        return PlainTextResponse("ready\n", headers=_NO_STORE)
+    return ProblemResponse(
+        request,
+        status=503,
+        kind="not-ready",
+        title="Not ready",
+        detail=failure.detail,
+        retryable=True,
+        headers={"retry-after": "2"},
+    )
+
+
+routes = [
+    ExactRoute("/healthz", healthz, methods=["GET", "HEAD"]),
+    ExactRoute("/readyz", readyz, methods=["GET", "HEAD"]),
+]

@@ -1,0 +1,157 @@
+"""The process: ``python service.py``, or any ASGI server on ``service:app``.
+
+``python service.py --demo`` serves an embedded store and upstream (``scripts/demo``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+from handlers import BrokenTransfer, create_app, curl_lines
+from settings import Settings, SettingsError
+
+# Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
+# it is never we who close one that a request is already on its way over.
+KEEP_ALIVE_SECONDS = 95
+BACKLOG = 2048
+
+EXIT_OK = 0
+EXIT_CANNOT_LISTEN = 1
+EXIT_SETTINGS = 2
+# uvicorn's own code for "would fail again": its supervisor restarts a worker after any other.
+EXIT_STARTUP = 3
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "line",
+        }
+    },
+    "loggers": {
+        name: {"handlers": ["stdout"], "level": "INFO", "propagate": False}
+        for name in ("uvicorn", "downspout")
+    },
+}
+
+
+def hide_broken_transfers(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's traceback of a download that we broke on purpose and have told about."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, BrokenTransfer)
+
+
+def load_settings() -> Settings:
+    """Return the settings of the environment; exits with a line for each that is wrong."""
+    try:
+        return Settings.from_environ()
+    except SettingsError as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        in_worker = multiprocessing.parent_process() is not None
+        raise SystemExit(EXIT_STARTUP if in_worker else EXIT_SETTINGS) from None
+
+
+def load_app() -> Starlette:
+    """Return the application that a server finds as ``service:app``."""
+    logging.getLogger("uvicorn.error").addFilter(hide_broken_transfers)
+    return create_app(load_settings())
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return the listening socket, whose options every accepted connection inherits."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.create_server(
+        (settings.host, settings.port),
+        family=family,
+        backlog=BACKLOG,
+        dualstack_ipv6=settings.host == "::",
+    )
+    # A client that takes nothing holds its socket for ever: uvicorn has no timeout for
+    # writing, and closing a transport waits until its buffer is flushed.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = math.ceil(settings.client_stall_timeout * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return listener
+
+
+def announce(settings: Settings, listener: socket.socket) -> None:
+    """Say what is served, where, and what is worth knowing about how."""
+    host, port = listener.getsockname()[:2]
+    base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    logger = logging.getLogger("downspout")
+    bucket_variable = settings.sources.get("s3_image_bucket", "the settings")
+    logger.info("listening on %s, bucket from %s", base_url, bucket_variable)
+    if settings.s3_tls_verify is False:
+        logger.warning("AWS_TLS_VERIFY is false: whoever is on the way can pose as the store")
+    if settings.host in ("127.0.0.1", "::1", "localhost"):
+        print("Try:", *curl_lines(base_url), sep="\n  ", flush=True)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    try:
+        listener = listen(settings)
+    except OSError as error:
+        print(f"can't listen on {settings.host} port {settings.port}: {error}", file=sys.stderr)
+        return EXIT_CANNOT_LISTEN
+    config = uvicorn.Config(
+        "service:app",
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        workers=settings.web_concurrency,
+        log_config=LOGGING,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+    )
+    announce(settings, listener)
+    # uvicorn raises the signal that ended it once more when all is done (by then this handler
+    # is the one in place), and a process that SIGTERM kills does not exit with 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_OK))
+    try:
+        if config.workers > 1:
+            Multiprocess(config, sockets=[listener]).run()
+        else:
+            server = uvicorn.Server(config)
+            server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    return EXIT_OK
+
+
+def main(arguments: list[str]) -> int:
+    """Run the process as told on the command line; returns the exit code."""
+    if arguments == ["--demo"]:
+        demo = Path(__file__).parent / "scripts" / "demo"
+        os.execv(sys.executable, [sys.executable, str(demo)])
+    if arguments:
+        print("usage: python service.py [--demo]", file=sys.stderr)
+        return EXIT_SETTINGS
+    return serve(load_settings())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+else:
+    app = load_app()
