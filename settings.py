@@ -441,10 +441,13 @@ class Settings:
                 continue
             text = environ[name].strip()
             sources[setting.name] = name
-            if problem := _problem(lambda text, how=how: how.check(how.parse(text)), text):
-                problems.append(_line(name, problem, how))
+            try:
+                value = how.parse(text)
+                how.check(value)
+            except ValueError as error:
+                problems.append(_line(name, str(error), how))
             else:
-                values[setting.name] = how.parse(text)
+                values[setting.name] = value
         for field_name, problem in _problems_between(values):
             how = variable_of(cls.__dataclass_fields__[field_name])
             problems.append(_line(how.names[0], problem, how))

@@ -48,7 +48,7 @@ _SLOW = {"RequestTimeout"}
 _owner: ContextVar[AsyncExitStack | None] = ContextVar("downspout_s3_owner", default=None)
 
 
-class OwnedSession(AIOHTTPSession):
+class OwnedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
     """aiobotocore's transport, where every response has an owner from the moment it is open.
 
     get_object can fail after the response has arrived (a malformed Last-Modified raises

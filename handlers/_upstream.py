@@ -51,5 +51,6 @@ async def read_nothing() -> bytes:
 
 async def no_body() -> AsyncIterator[bytes]:
     """Yield nothing: the body of an answer to HEAD, whatever length its headers state."""
-    for nothing in ():
-        yield nothing
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
+        yield chunk

@@ -1,0 +1,71 @@
+"""The components that tests share, each started once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator
+
+import pytest
+
+from settings import Settings
+
+from .support.components import BUCKET, Store, component, settings_for
+from .support.misbehaving import Misbehaving, misbehaving
+from .support.serving import RunningService, serving
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Everything here runs on asyncio: uvicorn and both clients know nothing else."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def store() -> Generator[Store]:
+    """A real S3 server."""
+    with component("store.py", BUCKET) as port:
+        yield Store(port)
+
+
+@pytest.fixture(scope="session")
+def httpbin_url() -> Generator[str]:
+    """A real httpbin."""
+    with component("upstream.py") as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def service(store: Store, httpbin_url: str) -> Generator[RunningService]:
+    """The service before a real store and a real upstream."""
+    settings = Settings(**store.settings, bytes_url=httpbin_url + "/stream-bytes/{size}?seed=7")
+    with serving(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _misbehaving() -> Generator[Misbehaving]:
+    with misbehaving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def troubled(_misbehaving: Misbehaving) -> Generator[RunningService]:
+    """The service before a server that misbehaves as the test says (`upstream`)."""
+    with serving(settings_for(_misbehaving.url)) as running:
+        yield running
+
+
+@pytest.fixture
+def upstream(_misbehaving: Misbehaving) -> Generator[Misbehaving]:
+    """A server that misbehaves as the test says, as the store and as the other service."""
+    _misbehaving.forget()
+    yield _misbehaving
+    _misbehaving.forget()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port

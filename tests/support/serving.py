@@ -1,0 +1,173 @@
+"""The real service: in a thread, where a test can look into it, or in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from handlers import create_app
+from settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+
+Loop = Literal["asyncio", "uvloop"]
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """The service on a port of its own, with the application that it runs."""
+
+    app: Starlette
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
+            return client.request(method, path, **options)
+
+    def acquired_connections(self) -> int:
+        """Return how many connections the two pools think are in use."""
+        return sum(len(connector._acquired) for connector in self._connectors())
+
+    def _connectors(self) -> Generator[Any]:
+        yield self.app.state.http.connector
+        for session in self.app.state.s3._endpoint.http_session._sessions.values():
+            yield session.connector
+
+
+@contextmanager
+def serving(
+    settings: Settings, *, loop: Loop = "asyncio", http: str = "httptools"
+) -> Generator[RunningService]:
+    """Run the application of `settings` under uvicorn in a thread."""
+    app = create_app(settings)
+    with serving_app(app, loop=loop, http=http) as port:
+        yield RunningService(app, port)
+
+
+@contextmanager
+def serving_app(
+    app: ASGIApp, *, loop: Loop = "asyncio", http: str = "httptools"
+) -> Generator[int]:
+    """Run any ASGI application under uvicorn in a thread; yields its port."""
+    config = uvicorn.Config(
+        app,
+        port=0,
+        loop=loop,
+        http=http,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive())
+        assert server.started, "the service did not start"
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        server.force_exit = False
+        thread.join(30)
+        assert not thread.is_alive(), "the service did not stop"
+
+
+class ServiceProcess:
+    """``python service.py`` as a user starts it, with an environment of its own."""
+
+    def __init__(self, environ: dict[str, str], *command: str) -> None:
+        inherited = ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+        base = {name: os.environ[name] for name in inherited if name in os.environ}
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, *(command or ("service.py",))],
+            cwd=ROOT,
+            env={**base, "PYTHONUNBUFFERED": "1", "PORT": "0", **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def url(self) -> str:
+        """Wait until the process serves; returns where."""
+
+        def where() -> str | None:
+            if self.process.poll() is not None:
+                raise AssertionError("the process ended:\n" + "\n".join(self.lines))
+            for line in self.lines:
+                if "listening on " in line:
+                    return line.split("listening on ")[1].split("/,")[0]
+            return None
+
+        url: str = wait_until(where)
+        wait_until(lambda: _answers(f"{url}/healthz"))
+        return url
+
+    def saw(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+    def end(self) -> int:
+        """Wait for the process to end by itself; returns its exit code."""
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Any, *, seconds: float = 20) -> Any:
+    """Poll until `condition` returns something true; returns that, fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+def open_descriptors() -> int:
+    """Return how many file descriptors this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

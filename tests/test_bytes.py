@@ -1,0 +1,286 @@
+"""The bytes route, before a real httpbin and before an upstream that misbehaves."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from .support.client import fetch
+from .support.components import settings_for
+from .support.misbehaving import Behaviour, Exchange, Misbehaving
+from .support.serving import RunningService, serving, wait_until
+
+BODY = bytes(range(256)) * 4  # 1024 bytes
+
+
+def test_bytes_are_the_upstreams(service: RunningService, httpbin_url: str) -> None:
+    """As many bytes as the path says come, the very ones that the upstream gives."""
+    expected = httpx.get(f"{httpbin_url}/stream-bytes/100000?seed=7", trust_env=False).content
+    answer = service.get("/tasks/1/bytes/100000")
+    assert answer.status_code == 200
+    assert answer.headers["content-length"] == "100000"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.content == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, 102_400])
+def test_bytes_at_the_edges(service: RunningService, size: int) -> None:
+    """No bytes, one byte and the most that httpbin gives are whole answers."""
+    answer = service.get(f"/tasks/1/bytes/{size}")
+    assert (answer.status_code, len(answer.content)) == (200, size)
+
+
+def test_upstream_that_gives_less_than_asked_is_never_a_whole_answer(
+    service: RunningService,
+) -> None:
+    """Httpbin silently gives 102400 bytes of 200000: the transfer breaks visibly."""
+    received = fetch(service.port, "/tasks/1/bytes/200000")
+    assert received.status == 200
+    assert received.headers["content-length"] == "200000"
+    assert len(received.body) == 102_400
+    assert not received.whole
+
+
+def test_upstream_that_states_another_length_is_refused(
+    service: RunningService, httpbin_url: str
+) -> None:
+    """Where the upstream says beforehand that it has other bytes, it is a 502."""
+    settings = settings_for(httpbin_url, bytes_url=httpbin_url + "/bytes/{size}")
+    with serving(settings) as stating:
+        assert stating.get("/tasks/1/bytes/200000").status_code == 502
+        assert stating.request("HEAD", "/tasks/1/bytes/200000").status_code == 502
+        assert stating.get("/tasks/1/bytes/20000").status_code == 200
+
+
+def test_head_asks_for_the_head_alone(upstream: Misbehaving, troubled: RunningService) -> None:
+    """HEAD has the headers of GET, and the upstream is not asked for a body."""
+
+    async def good(exchange: Exchange) -> None:
+        await exchange.answer(200, BODY, "content-type: image/gif")
+
+    upstream.behaviour = good
+    head = troubled.request("HEAD", "/tasks/1/bytes/1024")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == "1024"
+    assert head.headers["content-type"] == "image/gif"
+    assert upstream.requests == ["HEAD /bytes/1/1024"]
+
+
+async def longer_than_asked(exchange: Exchange) -> None:
+    await exchange.head(200, "transfer-encoding: chunked")
+    await exchange.raw(b"400\r\n" + BODY + b"\r\n1\r\nx\r\n0\r\n\r\n")
+
+
+async def longer_in_one_chunk(exchange: Exchange) -> None:
+    await exchange.head(200, "transfer-encoding: chunked")
+    await exchange.raw(b"401\r\n" + BODY + b"x\r\n0\r\n\r\n")
+
+
+async def chunks_without_an_end(exchange: Exchange) -> None:
+    await exchange.head(200, "transfer-encoding: chunked")
+    await exchange.raw(b"400\r\n" + BODY + b"\r\n")
+
+
+async def ends_short_of_its_length(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 1024")
+    await exchange.body(BODY[:1000])
+
+
+async def resets(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 1024")
+    await exchange.body(BODY[:1000])
+    exchange.reset()
+
+
+async def falls_silent(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 1024")
+    await exchange.body(BODY[:1000])
+    await exchange.hang()
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        longer_than_asked,
+        longer_in_one_chunk,
+        chunks_without_an_end,
+        ends_short_of_its_length,
+        resets,
+        falls_silent,
+    ],
+)
+def test_body_that_goes_wrong_breaks_visibly(
+    upstream: Misbehaving, behaviour: Behaviour, http: str
+) -> None:
+    """Once the first byte is out, a wrong body ends as a transfer short of its length."""
+    upstream.behaviour = behaviour
+    with serving(settings_for(upstream.url, upstream_read_timeout=0.3), http=http) as service:
+        received = fetch(service.port, "/tasks/1/bytes/1024")
+        assert received.status == 200
+        assert not received.whole
+        assert BODY.startswith(received.body)
+        wait_until(lambda: service.acquired_connections() == 0)
+
+
+async def other_length(exchange: Exchange) -> None:
+    await exchange.answer(200, BODY + b"x")
+
+
+async def no_end_to_be_told(exchange: Exchange) -> None:
+    await exchange.head(200)
+    await exchange.body(BODY)
+
+
+async def encoded(exchange: Exchange) -> None:
+    await exchange.answer(200, BODY, "content-encoding: gzip")
+
+
+async def part_unasked(exchange: Exchange) -> None:
+    await exchange.answer(206, BODY, "content-range: bytes 0-1023/4096")
+
+
+async def nonsense(exchange: Exchange) -> None:
+    await exchange.raw(b"what do you want?\r\n\r\n")
+
+
+async def head_too_long(exchange: Exchange) -> None:
+    await exchange.answer(200, BODY, "x-long: " + "a" * 9000)
+
+
+def status(code: int, *lines: str) -> Behaviour:
+    async def behaviour(exchange: Exchange) -> None:
+        await exchange.answer(code, b"SECRET of the upstream", *lines)
+
+    return behaviour
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "answered"),
+    [
+        pytest.param(other_length, 502, id="other length"),
+        pytest.param(no_end_to_be_told, 502, id="no end to be told"),
+        pytest.param(encoded, 502, id="encoded unasked"),
+        pytest.param(part_unasked, 502, id="part unasked"),
+        pytest.param(nonsense, 502, id="nonsense"),
+        pytest.param(head_too_long, 502, id="head too long"),
+        pytest.param(status(404), 404, id="404"),
+        pytest.param(status(401), 502, id="401"),
+        pytest.param(status(403), 502, id="403"),
+        pytest.param(status(418), 502, id="418"),
+        pytest.param(status(429), 503, id="429"),
+        pytest.param(status(500), 502, id="500"),
+        pytest.param(status(503), 503, id="503"),
+        pytest.param(status(504), 504, id="504"),
+        pytest.param(status(304), 502, id="304"),
+    ],
+)
+def test_answer_that_is_no_body(
+    upstream: Misbehaving, troubled: RunningService, behaviour: Behaviour, answered: int
+) -> None:
+    """Each other answer of the upstream has its one answer here, with nothing of the upstream."""
+    upstream.behaviour = behaviour
+    answer = troubled.get("/tasks/1/bytes/1024")
+    assert answer.status_code == answered
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "SECRET" not in answer.text
+    assert str(upstream.port) not in answer.text
+    wait_until(lambda: troubled.acquired_connections() == 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"), [("7", "7"), ("99999999", "3600"), ("soon", "1"), ("-1", "1")]
+)
+def test_retry_after_of_the_upstream(
+    upstream: Misbehaving, troubled: RunningService, given: str, passed_on: str
+) -> None:
+    """An upstream's Retry-After is passed on where it is a sane number of seconds."""
+    upstream.behaviour = status(503, f"retry-after: {given}")
+    assert troubled.get("/tasks/1/bytes/1024").headers["retry-after"] == passed_on
+
+
+def test_redirects_are_not_followed(upstream: Misbehaving, troubled: RunningService) -> None:
+    """An upstream can't send us elsewhere."""
+    upstream.behaviour = status(302, f"location: {upstream.url}/elsewhere")
+    assert troubled.get("/tasks/1/bytes/1024").status_code == 502
+    assert upstream.requests == ["GET /bytes/1/1024"]
+
+
+def test_cookies_are_not_kept(upstream: Misbehaving, troubled: RunningService) -> None:
+    """What the upstream sets for one request is not sent with the next, nor to the client."""
+
+    async def with_cookie(exchange: Exchange) -> None:
+        await exchange.answer(200, BODY, "set-cookie: session=secret; Path=/")
+
+    upstream.behaviour = with_cookie
+    first = troubled.get("/tasks/1/bytes/1024")
+    troubled.get("/tasks/1/bytes/1024")
+    assert "set-cookie" not in first.headers
+    assert all("cookie" not in exchange.headers for exchange in upstream.exchanges)
+
+
+def test_nothing_of_the_client_goes_to_the_upstream(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """The client's credentials, cookies and host stay here."""
+
+    async def good(exchange: Exchange) -> None:
+        await exchange.answer(200, BODY)
+
+    upstream.behaviour = good
+    headers = {"authorization": "Bearer x", "cookie": "a=b", "accept-encoding": "gzip, br"}
+    troubled.get("/tasks/1/bytes/1024", headers=headers)
+    sent = upstream.exchanges[0].headers
+    assert set(sent) == {"host", "accept", "accept-encoding", "user-agent"}
+    assert sent["accept-encoding"] == "identity"
+    assert sent["host"] == f"127.0.0.1:{upstream.port}"
+
+
+def test_body_that_a_browser_could_run_goes_out_as_a_file(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """HTML of the upstream's is no page of ours."""
+
+    async def page(exchange: Exchange) -> None:
+        await exchange.answer(200, BODY, "content-type: text/html")
+
+    upstream.behaviour = page
+    headers = troubled.get("/tasks/1/bytes/1024").headers
+    assert headers["content-disposition"] == "attachment"
+    assert "sandbox" in headers["content-security-policy"]
+
+
+def test_silent_upstream_is_504(upstream: Misbehaving) -> None:
+    """An upstream that does not begin to answer in time is a 504."""
+    upstream.behaviour = Exchange.hang
+    with serving(settings_for(upstream.url, upstream_read_timeout=0.3)) as service:
+        assert service.get("/tasks/1/bytes/1024").status_code == 504
+
+
+def test_unreachable_upstream_is_502(unused_port: int) -> None:
+    """A refused connection is a 502."""
+    with serving(settings_for(f"http://127.0.0.1:{unused_port}")) as service:
+        assert service.get("/tasks/1/bytes/1024").status_code == 502
+
+
+def test_download_may_take_longer_than_any_timeout(upstream: Misbehaving) -> None:
+    """Timeouts are for silence: a body that keeps moving is served to its end."""
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 1024")
+        for start in range(0, 1024, 128):
+            await exchange.body(BODY[start : start + 128])
+            await exchange.pause(0.2)
+
+    upstream.behaviour = slow
+    settings = settings_for(upstream.url, upstream_read_timeout=0.8, first_byte_timeout=0.8)
+    with serving(settings) as service:
+        assert service.get("/tasks/1/bytes/1024").content == BODY
+
+
+@pytest.mark.parametrize("size", ["1025", "9" * 18, "9" * 25, "9" * 5000])
+def test_size_over_the_limit_is_400(upstream: Misbehaving, size: str) -> None:
+    """A size over the limit is a 400 before anything is asked of the upstream."""
+    with serving(settings_for(upstream.url, bytes_max_size=1024)) as service:
+        assert service.get(f"/tasks/1/bytes/{size}").status_code == 400
+    assert upstream.exchanges == []

@@ -1,0 +1,77 @@
+"""The bytes route with a hand-made mock of aiohttp's response, as in the article."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from handlers import create_app
+from handlers._slots import Slots
+from settings import Settings
+
+
+class MockContent:
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks: Iterator[bytes] = iter(chunks)
+
+    async def readany(self) -> bytes:
+        return next(self._chunks, b"")
+
+
+class MockResponse:
+    """As much of aiohttp.ClientResponse as a download has to do with."""
+
+    def __init__(self, chunks: list[bytes], *, length: int) -> None:
+        self.status = 200
+        self.headers = {"Content-Length": str(length), "Content-Type": "text/plain"}
+        self.content = MockContent(chunks)
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class MockSession:
+    def __init__(self, response: MockResponse) -> None:
+        self.response = response
+        self.asked: list[tuple[str, str]] = []
+
+    async def request(self, method: str, url: str, **_: object) -> MockResponse:
+        self.asked.append((method, url))
+        return self.response
+
+
+def app_with(session: MockSession) -> Starlette:
+    """Return the application as its lifespan would leave it, with a mock for a session."""
+    settings = Settings(s3_image_bucket="photos", bytes_url="http://upstream.test/{size}")
+    app = create_app(settings)
+    app.state.http = session
+    app.state.slots = Slots(1, wait=0)
+    return app
+
+
+async def get(app: Starlette, path: str) -> httpx.Response:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here.test") as client:
+        return await client.get(path)
+
+
+async def test_mocked_body_is_streamed_and_closed() -> None:
+    """The upstream's chunks are the answer's, and its response is closed after the last."""
+    session = MockSession(MockResponse([b"hello ", b"world"], length=11))
+    answer = await get(app_with(session), "/tasks/1/bytes/11")
+    assert answer.content == b"hello world"
+    assert answer.headers["content-length"] == "11"
+    assert session.asked == [("GET", "http://upstream.test/11")]
+    assert session.response.closed
+
+
+async def test_mocked_body_that_ends_short_is_closed_too() -> None:
+    """A body that breaks raises to the server and leaves nothing open."""
+    session = MockSession(MockResponse([b"hello "], length=11))
+    with pytest.raises(Exception, match="ended at 6 of 11 bytes"):
+        await get(app_with(session), "/tasks/1/bytes/11")
+    assert session.response.closed
