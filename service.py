@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import multiprocessing
@@ -51,10 +52,14 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def hide_broken_transfers(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's traceback of a download that we broke on purpose and have told about."""
+def hide_told_endings(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's traceback of a download whose own line has told how it ended.
+
+    One is broken on purpose when its body can't be completed, and cancelled at the end of the
+    grace after SIGTERM.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, BrokenTransfer)
+    return not isinstance(error, BrokenTransfer | asyncio.CancelledError)
 
 
 def load_settings() -> Settings:
@@ -67,9 +72,11 @@ def load_settings() -> Settings:
         raise SystemExit(EXIT_STARTUP if in_worker else EXIT_SETTINGS) from None
 
 
-def load_app() -> Starlette:
-    """Return the application that a server finds as ``service:app``."""
-    logging.getLogger("uvicorn.error").addFilter(hide_broken_transfers)
+def __getattr__(name: str) -> Starlette:
+    """Make `app` when a server asks this module for it; importing it does nothing (PEP 562)."""
+    if name != "app":
+        raise AttributeError(name)
+    logging.getLogger("uvicorn.error").addFilter(hide_told_endings)
     return create_app(load_settings())
 
 
@@ -153,5 +160,3 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
-else:
-    app = load_app()

@@ -8,10 +8,10 @@ The map, top to bottom; each line may import from those below it and from nothin
     _problems                  errors as RFC 9457 problems
     _download                  one request on a download route: what it owns, how it ended
     _path, _headers            numbers in paths; which stored headers go out, and how
-    _s3, _http                 the two sources; alone in knowing botocore and aiohttp
+    _clients                   the two clients, opened once for a lifespan
+    _s3, _http                 the two sources; alone in knowing botocore's and aiohttp's errors
     _readiness                 whether the store answers, asked at most once in a moment
-    _clients, _slots           the clients and their bounds, opened once for a lifespan
-    _request_id                the id of a request
+    _slots, _request_id        the bound on downloads at once; the id of a request
     _upstream                  an opened upstream answer, and its body to the byte
     _errors                    everything that can go wrong, drawn as a tree
 

@@ -43,11 +43,7 @@ class DownloadScope:
         download = _Download(scope, receive, send)
         try:
             async with download.owner:
-                await _take_slot(scope, download.owner)
                 await download.run(self.app)
-        except DownloadError as error:
-            download.refuse(error)
-            raise
         finally:
             download.log()
 
@@ -73,14 +69,6 @@ def first_byte_deadline(seconds: float) -> Generator[None]:
             yield
     except TimeoutError as error:
         raise UpstreamTimeout(f"no answer within {seconds:g} s") from error
-
-
-async def _take_slot(scope: Scope, owner: AsyncExitStack) -> None:
-    slots: Slots | None = getattr(scope["app"].state, "slots", None)
-    if slots is None:
-        raise NotStarted("enter the lifespan: " + NotStarted.detail)
-    await slots.acquire()
-    owner.callback(slots.release)
 
 
 class _Download:
@@ -110,18 +98,13 @@ class _Download:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, tasks.cancel_scope)
             try:
+                await self._take_slot()
                 await app(scope, self.receive, self.send)
             # Raised again outside of the task group, which would wrap it.
             except Exception as error:  # noqa: BLE001
                 failure = error
             tasks.cancel_scope.cancel()
         self._conclude(failure)
-
-    def refuse(self, error: DownloadError) -> None:
-        """Note that the download was turned away before its handler ran."""
-        self.error = error
-        self._status = error.status
-        self._outcome = "shed" if isinstance(error, NoSlot) else "failed"
 
     async def receive(self) -> Message:
         """Answer as a request without a body whose client has not gone."""
@@ -143,6 +126,13 @@ class _Download:
             if not message.get("more_body", False):
                 self._outcome = "complete"
 
+    async def _take_slot(self) -> None:
+        slots: Slots | None = getattr(self._scope["app"].state, "slots", None)
+        if slots is None:
+            raise NotStarted("enter the lifespan: " + NotStarted.detail)
+        await slots.acquire()
+        self.owner.callback(slots.release)
+
     async def _watch(self, running: anyio.CancelScope) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -155,7 +145,13 @@ class _Download:
         if self._outcome == "client_gone" or failure is None:
             return
         self.error = failure
-        self._outcome = failure.outcome if isinstance(failure, BrokenTransfer) else "failed"
+        if isinstance(failure, BrokenTransfer):
+            self._outcome = failure.outcome
+        elif isinstance(failure, DownloadError):  # Turned away before its handler ran.
+            self._status = failure.status
+            self._outcome = "shed" if isinstance(failure, NoSlot) else "failed"
+        else:
+            self._outcome = "failed"
         raise failure
 
     def log(self) -> None:

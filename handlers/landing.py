@@ -34,7 +34,9 @@ _PAGE = """\
 
 async def landing(request: Request) -> Response:
     """Answer a page to who asks for HTML, else plain text."""
-    commands = "".join(f"{line}\n" for line in curl_lines(str(request.base_url)))
+    # Not base_url: of a mounted application, that is its host's.
+    here = str(request.url.replace(query=""))
+    commands = "".join(f"{line}\n" for line in curl_lines(here))
     headers = {"vary": "accept", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_PAGE.format(commands=escape(commands)), headers=headers)

@@ -78,6 +78,7 @@ def serving_app(
         lifespan="on",
         log_config=None,
         server_header=False,
+        timeout_graceful_shutdown=10,  # for when a test fails and leaves its clients behind
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -88,7 +89,6 @@ def serving_app(
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
-        server.force_exit = False
         thread.join(30)
         assert not thread.is_alive(), "the service did not stop"
 

@@ -1,0 +1,257 @@
+"""Closing: what is opened for a request is closed, whatever happens to the request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable, Generator
+
+import pytest
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+
+from handlers import create_app
+from settings import Settings
+
+from .support.client import abort, ask, connect, fetch
+from .support.components import settings_for
+from .support.misbehaving import CHUNK, Exchange, Misbehaving, misbehaving
+from .support.serving import (
+    Loop,
+    RunningService,
+    open_descriptors,
+    serving,
+    serving_app,
+    wait_until,
+)
+
+ABORTS = 50
+SMALL = b"small"
+PATHS = {"s3": "/tasks/1/image", "http": "/tasks/1/bytes/1000000000"}
+
+
+@pytest.fixture
+def no_garbage_collection() -> Generator[None]:
+    """Leave nothing to the collector: it would close later what nobody closed in time."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def small(exchange: Exchange) -> None:
+    await exchange.answer(200, SMALL)
+
+
+async def endless(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 1000000000", 'etag: "a"')
+    await exchange.flood()
+
+
+async def begins_and_hangs(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 1000000000", 'etag: "a"')
+    await exchange.body(CHUNK)
+    await exchange.hang()
+
+
+class Aborting:
+    """Fifty clients at once, and what to see before each of them leaves."""
+
+    def __init__(self, service: RunningService, upstream: Misbehaving, path: str) -> None:
+        self.service = service
+        self.upstream = upstream
+        self.path = path
+        self.clients: list[socket.socket] = []
+
+    def ask_all(self, *, receive_buffer: int | None = None) -> None:
+        for _ in range(ABORTS):
+            client = connect(self.service.port, receive_buffer=receive_buffer)
+            ask(client, self.path)
+            self.clients.append(client)
+        wait_until(lambda: len(self.upstream.exchanges) >= ABORTS)
+
+    def leave_all(self) -> None:
+        for client in self.clients:
+            abort(client)
+        self.clients.clear()
+
+
+def before_the_first_byte(clients: Aborting) -> None:
+    clients.upstream.behaviour = Exchange.hang
+    clients.ask_all()
+    clients.leave_all()
+
+
+def before_the_body(clients: Aborting) -> None:
+    clients.upstream.behaviour = begins_and_hangs
+    clients.ask_all()
+    clients.leave_all()
+
+
+def midway(clients: Aborting) -> None:
+    clients.upstream.behaviour = endless
+    clients.ask_all()
+    for client in clients.clients:
+        while len(client.recv(1 << 20)) < 1000:
+            pass
+    clients.leave_all()
+
+
+def while_the_upstream_is_silent(clients: Aborting) -> None:
+    clients.upstream.behaviour = begins_and_hangs
+    clients.ask_all()
+    for client in clients.clients:
+        received = 0
+        while received < len(CHUNK):
+            received += len(client.recv(1 << 20))
+    clients.leave_all()
+
+
+def while_stalled(clients: Aborting) -> None:
+    clients.upstream.behaviour = endless
+    clients.ask_all(receive_buffer=4096)
+    # Stalled is when every buffer on the way is full and nothing moves any more.
+    pulled = 0
+    while (now := sum(e.sent for e in clients.upstream.exchanges)) > pulled:
+        pulled = now
+        clients.service.get("/healthz")
+        asyncio.run(asyncio.sleep(0.3))
+    clients.leave_all()
+
+
+CASES: list[Callable[[Aborting], None]] = [
+    before_the_first_byte,
+    before_the_body,
+    midway,
+    while_the_upstream_is_silent,
+    while_stalled,
+]
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("case", CASES)
+def test_aborted_downloads_leave_nothing_open(
+    case: Callable[[Aborting], None], source: str, loop: Loop
+) -> None:
+    """After fifty aborts the pools hold no connection, and no descriptor is left open."""
+    with (
+        misbehaving(small) as upstream,
+        serving(settings_for(upstream.url, max_downloads=ABORTS), loop=loop) as service,
+    ):
+        warm_up(service)
+        baseline = open_descriptors()
+        upstream.forget()
+        case(Aborting(service, upstream, PATHS[source]))
+        wait_until(lambda: service.acquired_connections() == 0, seconds=5)
+        wait_until(lambda: open_descriptors() <= baseline, seconds=5)
+        # All fifty places are free again, too.
+        upstream.behaviour = small
+        assert fetch(service.port, "/tasks/1/bytes/5").body == SMALL
+
+
+def warm_up(service: RunningService) -> None:
+    """Open what stays open: a connection to each upstream, TLS contexts, threads."""
+    assert service.get("/tasks/1/image").content == SMALL
+    assert service.get("/tasks/1/bytes/5").content == SMALL
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("source", ["s3", "http"])
+def test_nothing_more_is_pulled_for_a_client_that_has_gone(source: str, loop: Loop) -> None:
+    """An upstream that pushes at full speed is left at once when the client is gone."""
+    with (
+        misbehaving(endless) as upstream,
+        serving(settings_for(upstream.url), loop=loop) as service,
+    ):
+        client = connect(service.port)
+        ask(client, PATHS[source])
+        while len(client.recv(1 << 20)) < 1000:
+            pass
+        [exchange] = upstream.exchanges
+        sent_before = exchange.sent
+        abort(client)
+        wait_until(lambda: upstream.open_connections == 0, seconds=5)
+        # What lay in the buffers of kernels on loopback is counted as pulled here.
+        assert exchange.sent - sent_before < 16 << 20
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+@pytest.mark.parametrize("source", ["s3", "http"])
+def test_aborts_inside_a_host_with_base_http_middleware(source: str) -> None:
+    """A host's BaseHTTPMiddleware, which hides the generator from cancellation, leaks nothing."""
+
+    class Passing(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+            return await call_next(request)
+
+    with misbehaving(small) as upstream:
+        app = create_app(settings_for(upstream.url, max_downloads=ABORTS))
+        app.user_middleware.insert(0, Middleware(Passing))
+        with serving_app(app) as port:
+            service = RunningService(app, port)
+            warm_up(service)
+            upstream.forget()
+            midway(Aborting(service, upstream, PATHS[source]))
+            wait_until(lambda: service.acquired_connections() == 0, seconds=5)
+
+
+@pytest.mark.parametrize("source", ["s3", "http"])
+def test_slow_readers_do_not_take_the_connections_of_others(source: str) -> None:
+    """Thirty stalled downloads leave room for the next: the pools are sized by MAX_DOWNLOADS."""
+    with (
+        misbehaving(endless) as upstream,
+        serving(settings_for(upstream.url, max_downloads=40)) as service,
+    ):
+        clients = Aborting(service, upstream, PATHS[source])
+        for _ in range(30):
+            clients.clients.append(connect(service.port, receive_buffer=4096))
+            ask(clients.clients[-1], PATHS[source])
+        wait_until(lambda: len(upstream.exchanges) == 30)
+        upstream.behaviour = small
+        assert service.get("/tasks/1/image").content == SMALL
+        assert service.get("/tasks/1/bytes/5").content == SMALL
+        clients.leave_all()
+
+
+def test_request_beyond_the_last_place_is_told_to_come_later(upstream: Misbehaving) -> None:
+    """When all places stay taken the answer is 503 with Retry-After, and health is not shed."""
+    upstream.behaviour = endless
+    settings = settings_for(upstream.url, max_downloads=2, queue_timeout=0.2)
+    with serving(settings) as service:
+        clients = Aborting(service, upstream, PATHS["http"])
+        for _ in range(2):
+            clients.clients.append(connect(service.port))
+            ask(clients.clients[-1], PATHS["http"])
+        wait_until(lambda: len(upstream.exchanges) == 2)
+        answer = service.get("/tasks/1/image")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "5"
+        assert answer.json()["retryable"] is True
+        assert service.get("/healthz").status_code == 200
+        clients.leave_all()
+
+
+def test_request_in_the_queue_gets_the_next_place(upstream: Misbehaving) -> None:
+    """A request that waits is served as soon as a place is free."""
+    upstream.behaviour = endless
+    settings = settings_for(upstream.url, max_downloads=1, queue_timeout=20)
+    with serving(settings) as service:
+        first = connect(service.port)
+        ask(first, PATHS["http"])
+        wait_until(lambda: len(upstream.exchanges) == 1)
+        upstream.behaviour = small
+        waiting = connect(service.port)
+        ask(waiting, "/tasks/1/image")
+        abort(first)
+        assert b"HTTP/1.1 200 OK" in waiting.recv(100)
+        waiting.close()
+
+
+def test_default_pools_are_larger_than_the_libraries() -> None:
+    """By default more than ten downloads at once have a connection each."""
+    assert Settings(s3_image_bucket="photos").max_downloads > 100

@@ -1,0 +1,161 @@
+"""Errors as problem documents, and the id that a request goes by."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from handlers import create_app
+from handlers._errors import DownloadError
+from settings import Settings
+
+from .support.client import fetch
+from .support.misbehaving import Exchange, Misbehaving
+from .support.serving import RunningService, serving_app
+
+
+def test_problem_has_every_member(troubled: RunningService) -> None:
+    """A problem says what it is, and can be quoted by its request id."""
+    answer = troubled.get("/tasks/1/image")
+    problem = answer.json()
+    assert problem == {
+        "type": "urn:downspout:problem:not-found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "There is nothing to download at this address.",
+        "request_id": answer.headers["x-request-id"],
+        "retryable": False,
+    }
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.text.endswith("}\n")
+
+
+@pytest.mark.parametrize("path", ["/tasks/1/image", "/nothing", "/healthz", "/"])
+def test_sane_request_id_is_taken_and_echoed(troubled: RunningService, path: str) -> None:
+    """A client's or router's request id stays the request's on every answer."""
+    answer = troubled.get(path, headers={"x-request-id": "01J-abc_.:7"})
+    assert answer.headers["x-request-id"] == "01J-abc_.:7"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a" * 129, "caf\xe9", '"><script>'])
+def test_other_request_ids_are_replaced(troubled: RunningService, given: str) -> None:
+    """What could forge a line of the log is replaced by an id of our own."""
+    answer = troubled.get("/healthz", headers={"x-request-id": given.encode("latin-1")})
+    assert len(answer.headers["x-request-id"]) == 32
+    assert answer.headers["x-request-id"].isalnum()
+
+
+def test_mistake_of_ours_is_a_problem_too(
+    troubled: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that nothing foresaw is a 500 that says nothing of itself."""
+
+    def mistake(*_: object) -> int:
+        raise ZeroDivisionError("SECRET")
+
+    monkeypatch.setattr("handlers.image.task_id_of", mistake)
+    answer = troubled.get("/tasks/1/image")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:downspout:problem:internal-error"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert "SECRET" not in answer.text
+    assert "ZeroDivisionError" not in answer.text
+
+
+def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:
+    below = set(base.__subclasses__())
+    return below.union(*(subclasses(one) for one in below))
+
+
+def test_every_error_says_what_a_client_is_told() -> None:
+    """Each error class has a status, a kind, a title and a detail of its own making."""
+    errors = subclasses(DownloadError)
+    assert len(errors) >= 8
+    for error in errors:
+        assert 400 <= error.status < 600
+        assert error.kind == error.kind.lower().replace(" ", "-")
+        assert error.title
+        assert error.detail.endswith((".", "yield"))
+        assert error.retryable == (error.status in (503, 504) and error.kind != "not-started")
+
+
+def test_log_tells_the_cause_and_the_client_does_not(
+    upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line tells how a download ended and why; it has no query string and no forged line."""
+    caplog.set_level(logging.INFO, "downspout")
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.error(403, "InvalidAccessKeyId")
+
+    upstream.behaviour = refuse
+    headers = {"x-request-id": "abc"}
+    answer = troubled.get("/tasks/1/image?token=hush", headers=headers)
+    [line] = [record.getMessage() for record in caplog.records if record.name == "downspout"]
+    assert line.startswith("GET /tasks/1/image 502 complete (store answered 403 InvalidAccess")
+    assert line.endswith("request_id=abc")
+    assert "hush" not in line
+    assert "InvalidAccess" not in answer.text
+
+
+def test_path_can_not_forge_a_line_of_the_log(
+    troubled: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path with a newline in it stays one line."""
+    caplog.set_level(logging.INFO, "downspout")
+    fetch(troubled.port, "/tasks/1%0AGET%20/image")
+    fetch(troubled.port, "/tasks/%0A1/image")
+    assert "GET /tasks/%0A1/image 404" in caplog.text
+    assert "\n1/image" not in caplog.text
+
+
+def test_host_that_forgets_the_lifespan_is_told_the_line_to_add() -> None:
+    """Mounted without its lifespan, downloads are a 503 that says what to write; health lives."""
+    downloads = create_app(Settings(s3_image_bucket="photos"))
+    host = Starlette(routes=[Mount("/media", downloads)])
+    with serving_app(host) as port:
+        for path in ("/media/tasks/1/image", "/media/tasks/1/bytes/5"):
+            received = fetch(port, path)
+            assert received.status == 503
+            assert b"downloads.router.lifespan_context(downloads)" in received.body
+        assert fetch(port, "/media/readyz").status == 503
+        assert fetch(port, "/media/healthz").status == 200
+
+
+def test_lifespan_entered_twice_is_one_lifespan() -> None:
+    """A lifespan inside itself shares the outer one's clients, which the outer one closes."""
+
+    async def twice() -> None:
+        app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
+        lifespan = app.router.lifespan_context
+        async with lifespan(app):
+            first = app.state.http
+            async with lifespan(app):
+                assert app.state.http is first
+            assert not first.closed
+        assert first.closed
+        assert not hasattr(app.state, "s3")
+
+    asyncio.run(twice())
+
+
+def test_app_answers_http_alone(troubled: RunningService) -> None:
+    """A websocket handshake is refused, not answered by a download."""
+    scope = {"type": "websocket", "path": "/tasks/1/image", "headers": [], "query_string": b""}
+    sent: list[str] = []
+
+    async def shake_hands() -> None:
+        async def receive() -> dict[str, str]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: dict[str, str]) -> None:
+            sent.append(message["type"])
+
+        await troubled.app(scope, receive, send)  # type: ignore[arg-type]
+
+    asyncio.run(shake_hands())
+    assert sent == ["websocket.close"]

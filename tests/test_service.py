@@ -1,0 +1,309 @@
+"""The process: how it starts, what it says, how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+import service as service_module
+from handlers import BrokenTransfer
+from settings import Settings
+
+from .support.client import ask, asked, connect, fetch, read_answer
+from .support.components import Store
+from .support.misbehaving import Exchange, Misbehaving
+from .support.serving import ServiceProcess, wait_until
+
+PICTURE = hashlib.shake_256(b"service").digest(200_000)
+
+UVICORN = ("-m", "uvicorn", "service:app", "--port", "0")
+
+
+def environ_for(upstream: Misbehaving, **changes: str) -> dict[str, str]:
+    return {
+        "S3_IMAGE_BUCKET": "photos",
+        "AWS_ENDPOINT_URL": upstream.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "BYTES_URL": upstream.url + "/bytes/{size}",
+        **changes,
+    }
+
+
+def port_of(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_process_serves_and_exits_with_0_on_sigterm(store: Store, workers: str) -> None:
+    """``python service.py`` serves by its environment, says where, and ends well."""
+    store.put("test/1/image.jpg", PICTURE)
+    with ServiceProcess({**store.environ, "WEB_CONCURRENCY": workers}) as process:
+        url = process.url()
+        assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
+        assert process.saw("bucket from S3_IMAGE_BUCKET")
+        assert process.saw(f"curl -fS -o image.jpg {url}/tasks/1/image")
+        wait_until(lambda: process.saw("GET /tasks/1/image 200 complete 200000/200000 bytes"))
+        process.process.send_signal(signal.SIGTERM)
+        assert process.end() == 0
+        assert not process.saw("Traceback")
+
+
+def test_interrupt_from_the_keyboard_ends_it_well(store: Store) -> None:
+    """Ctrl-C ends the process without a traceback."""
+    with ServiceProcess(store.environ) as process:
+        process.url()
+        process.process.send_signal(signal.SIGINT)
+        assert process.end() == 0
+        assert not process.saw("Traceback")
+
+
+def test_uvicorn_serves_the_module(store: Store) -> None:
+    """``uvicorn service:app`` serves the same."""
+    store.put("test/1/image.jpg", PICTURE)
+    with ServiceProcess(store.environ, *UVICORN) as process:
+        wait_until(lambda: process.saw("Uvicorn running on "))
+        line = next(line for line in process.lines if "Uvicorn running on " in line)
+        url = line.split("running on ")[1].split(" ")[0]
+        assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_lets_running_downloads_finish(upstream: Misbehaving, workers: str) -> None:
+    """A download that runs when SIGTERM comes arrives whole, and then the process ends with 0."""
+    go_on = threading.Event()
+
+    async def in_two_halves(exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {len(PICTURE)}")
+        await exchange.body(PICTURE[:100_000])
+        while not go_on.is_set():
+            await exchange.pause(0.01)
+        await exchange.body(PICTURE[100_000:])
+
+    upstream.behaviour = in_two_halves
+    with ServiceProcess(environ_for(upstream, WEB_CONCURRENCY=workers)) as process:
+        with asked(port_of(process.url()), "/tasks/1/image") as client:
+            assert client.recv(1)
+            process.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: process.saw("Waiting for connections to close"))
+            go_on.set()
+            received = b"H" + rest_of(client)
+        assert received.endswith(PICTURE)
+        assert process.end() == 0
+
+
+def rest_of(client: socket.socket) -> bytes:
+    received = b""
+    while data := client.recv(1 << 20):
+        received += data
+    return received
+
+
+def test_sigterm_breaks_visibly_what_does_not_finish(upstream: Misbehaving) -> None:
+    """At the end of the grace a download is cut short of its length, and the process ends."""
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {len(PICTURE)}")
+        await exchange.body(PICTURE[:100_000])
+        await exchange.hang()
+
+    upstream.behaviour = half
+    with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE="1")) as process:
+        with asked(port_of(process.url()), "/tasks/1/image") as client:
+            assert client.recv(1, socket.MSG_PEEK)
+            process.process.send_signal(signal.SIGTERM)
+            received = read_answer(client)
+        assert not received.whole
+        assert PICTURE.startswith(received.body)
+        assert process.end() == 0
+        assert process.saw("GET /tasks/1/image 200 drained 100000/200000 bytes")
+        assert not process.saw("Traceback")
+
+
+@pytest.mark.parametrize("command", [(), UVICORN, (*UVICORN, "--workers", "2")])
+def test_wrong_configuration_is_a_line_each(command: tuple[str, ...]) -> None:
+    """Each wrong variable is one line, the exit code is 2, and there is no traceback."""
+    environ = {"PORT": "eighty", "S3_ADDRESSING_STYLE": "up", "WEB_CONCURRENCY": "1"}
+    with ServiceProcess(environ, *command) as process:
+        code = process.end()
+        lines = process.lines
+    # Under its supervisor, uvicorn gives a worker's failure to start no exit code of its own.
+    assert code == (0 if "--workers" in command else 2)
+    assert not [line for line in lines if "Traceback" in line]
+    ours = {line for line in lines if "; for example " in line}
+    assert len(ours) == 3
+    if not command:
+        assert len(lines) == 3
+
+
+def test_port_that_is_taken_is_one_line(store: Store) -> None:
+    """A port in use is said plainly."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with ServiceProcess({**store.environ, "PORT": str(port)}) as process:
+            assert process.end() == 1
+            [line] = process.lines
+    assert line.startswith(f"can't listen on 127.0.0.1 port {port}: ")
+
+
+def test_unknown_argument_is_one_line(store: Store) -> None:
+    """A mistyped argument is not ignored."""
+    with ServiceProcess(store.environ, "service.py", "--dmeo") as process:
+        assert process.end() == 2
+        assert process.lines == ["usage: python service.py [--demo]"]
+
+
+def test_demo_serves_a_picture_and_bytes_by_itself() -> None:
+    """``--demo`` needs no configuration; its helpers end when the service does."""
+    environ = {"S3_IMAGE_KEY": "elsewhere/{task_id}"}
+    with ServiceProcess(environ, "service.py", "--demo") as process:
+        port = port_of(process.url())
+        picture = Path(__file__).parent.parent / "scripts" / "demo" / "picture.jpg"
+        assert fetch(port, "/tasks/1/image").body == picture.read_bytes()
+        assert len(fetch(port, "/tasks/1/bytes/100000").body) == 100_000
+        helpers = children_of(process.process.pid)
+        assert len(helpers) == 2
+        # Not a signal that it could act on: nothing of it may be needed to end the helpers.
+        process.process.kill()
+        process.end()
+        wait_until(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()])
+
+
+def children_of(parent: int) -> list[int]:
+    tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in tasks.split()]
+
+
+def test_broken_download_is_one_line_in_the_log(upstream: Misbehaving) -> None:
+    """What a person sees when a download breaks is its line, not a traceback."""
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {len(PICTURE)}")
+        await exchange.body(PICTURE[:100_000])
+
+    upstream.behaviour = half
+    with ServiceProcess(environ_for(upstream)) as process:
+        received = fetch(port_of(process.url()), "/tasks/1/image")
+        assert not received.whole
+        told = "WARNING downspout: GET /tasks/1/image 200 truncated (store: ClientPayloadError)"
+        wait_until(lambda: process.saw(told))
+        process.process.terminate()
+        process.end()
+        assert not process.saw("Traceback")
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    """The server's log loses nothing but what has been told."""
+    hidden = logging.makeLogRecord({"exc_info": (BrokenTransfer, broken(), None)})
+    shown = logging.makeLogRecord({"exc_info": (ValueError, ValueError(), None)})
+    plain = logging.makeLogRecord({"msg": "Started"})
+    keep = service_module.hide_told_endings
+    assert [keep(hidden), keep(shown), keep(plain)] == [False, True, True]
+
+
+def broken() -> BrokenTransfer:
+    return BrokenTransfer("truncated", "for a test")
+
+
+def test_stalled_client_loses_its_connection(upstream: Misbehaving) -> None:
+    """A client that takes nothing is dropped by the kernel after CLIENT_STALL_TIMEOUT."""
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 10000000000")
+        await exchange.flood()
+
+    upstream.behaviour = endless
+    with ServiceProcess(environ_for(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
+        client = connect(port_of(process.url()), receive_buffer=4096)
+        ask(client, "/tasks/1/image")
+        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_gone"))
+        wait_until(lambda: upstream.open_connections == 0)
+        client.close()
+
+
+def listener_of(**changes: object) -> socket.socket:
+    return service_module.listen(Settings(s3_image_bucket="photos", port=0, **changes))  # type: ignore[arg-type]
+
+
+def test_listening_socket_is_ready_for_restarts_and_stalls() -> None:
+    """The socket can be bound again at once, and drops connections that stall."""
+    with listener_of(client_stall_timeout=7) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+
+
+def test_every_address_of_both_families() -> None:
+    """HOST=:: listens on IPv4 too, as platforms with private IPv6 networks need it."""
+    with listener_of(host="::") as listener:
+        port = listener.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port)).close()
+        socket.create_connection(("::1", port)).close()
+
+
+def test_announcement_warns_of_a_store_that_is_not_verified(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A switched-off verification is warned about at start; commands are for a laptop only."""
+    settings = Settings(s3_image_bucket="photos", port=0, host="::", s3_tls_verify=False)
+    caplog.set_level(logging.INFO, "downspout")
+    with service_module.listen(settings) as listener:
+        service_module.announce(settings, listener)
+    assert "AWS_TLS_VERIFY is false" in caplog.text
+    assert "http://[::]:" in caplog.text
+    assert capsys.readouterr().out == ""
+
+
+def test_large_download_needs_little_memory(upstream: Misbehaving) -> None:
+    """A quarter of a gibibyte goes through in less than 20 MiB of growth."""
+    size = 256 << 20
+
+    async def large(exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {size}")
+        block = bytes(1 << 20)
+        for _ in range(size >> 20):
+            await exchange.body(block)
+
+    async def small(exchange: Exchange) -> None:
+        await exchange.answer(200, b"small")
+
+    with ServiceProcess(environ_for(upstream)) as process:
+        port = port_of(process.url())
+        upstream.behaviour = small
+        fetch(port, "/tasks/1/image")
+        before = peak_memory(process.process.pid)
+        upstream.behaviour = large
+        for path in ("/tasks/1/image", f"/tasks/1/bytes/{size}"):
+            received = fetch_length(port, path)
+            assert received == size
+        assert peak_memory(process.process.pid) - before < 20 << 20
+
+
+def peak_memory(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [kibibytes] = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(kibibytes) * 1024
+
+
+def fetch_length(port: int, path: str) -> int:
+    with asked(port, path) as client:
+        received = bytearray()
+        while b"\r\n\r\n" not in received:
+            received += client.recv(4096)
+        length = len(received) - received.index(b"\r\n\r\n") - 4
+        while data := client.recv(1 << 20):
+            length += len(data)
+    return length
+
+
+def test_module_has_nothing_else_to_give() -> None:
+    """Only `app` is made on demand; a mistyped name is an error as ever."""
+    with pytest.raises(AttributeError, match="application"):
+        _ = service_module.application

@@ -1,0 +1,194 @@
+"""Settings: read in one place, checked, all problems reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from settings import Settings, SettingsError, variable_of, variables
+
+BUCKET = {"S3_IMAGE_BUCKET": "photos"}
+TOKEN_PROBLEM = (
+    "AWS_SESSION_TOKEN is set without an access key id; for example AWS_SESSION_TOKEN=IQoJb3..."
+)
+
+
+def problems_of(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environ(environ)
+    return raised.value.problems
+
+
+def test_bucket_is_enough() -> None:
+    """Everything but the bucket has a default, the design's."""
+    settings = Settings.from_environ(BUCKET)
+    assert settings == Settings(s3_image_bucket="photos")
+    assert settings.s3_image_key == "test/{task_id}/image.jpg"
+    assert settings.bytes_url == "http://httpbin.org/stream-bytes/{size}"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.bytes_max_size == 1024**3
+
+
+def test_every_variable_is_read() -> None:
+    """Each variable's example is a right value, and reaches the setting."""
+    bundle = str(Path(__file__))
+    environ = {
+        name: bundle if name == "AWS_TLS_VERIFY" else variable_of(setting).example
+        for setting in variables()
+        for name in variable_of(setting).names[:1]
+    }
+    settings = Settings.from_environ(environ)
+    for setting in variables():
+        how = variable_of(setting)
+        name = how.names[0]
+        assert getattr(settings, setting.name) == how.parse(environ[name]), name
+        assert settings.sources[setting.name] == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["S3_BUCKET", "AWS_S3_BUCKET_NAME", "BUCKET_NAME", "BUCKETEER_BUCKET_NAME"],
+)
+def test_bucket_under_the_names_that_platforms_give_it(name: str) -> None:
+    """A bucket is found under each of its names, and the settings say which it was."""
+    settings = Settings.from_environ({name: "photos"})
+    assert settings.s3_image_bucket == "photos"
+    assert settings.sources["s3_image_bucket"] == name
+
+
+def test_first_name_wins() -> None:
+    """Of several names the first one counts: our own, then the more special one."""
+    environ = {"BUCKET_NAME": "theirs", "S3_IMAGE_BUCKET": "ours"}
+    environ |= {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-central-1"}
+    settings = Settings.from_environ(environ)
+    assert (settings.s3_image_bucket, settings.s3_region) == ("ours", "eu-central-1")
+
+
+def test_blank_is_not_set() -> None:
+    """A blank variable, as compose files and dashboards leave behind, is one that is not set."""
+    settings = Settings.from_environ({**BUCKET, "PORT": "", "AWS_REGION": "  "})
+    assert (settings.port, settings.s3_region) == (8000, None)
+
+
+def test_all_problems_come_at_once() -> None:
+    """Each wrong variable has its line, with its name, the problem and an example."""
+    lines = problems_of({"PORT": "eighty", "MAX_DOWNLOADS": "0", "AWS_SESSION_TOKEN": "t"})
+    assert lines == [
+        "S3_IMAGE_BUCKET is not set; for example S3_IMAGE_BUCKET=photos",
+        "PORT must be a whole number; for example PORT=8000",
+        "MAX_DOWNLOADS must be a whole number from 1 to 100000; for example MAX_DOWNLOADS=256",
+        TOKEN_PROBLEM,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("S3_IMAGE_BUCKET", "two words"),
+        ("S3_IMAGE_BUCKET", "a/b"),
+        ("S3_IMAGE_KEY", "{task}/image.jpg"),
+        ("S3_IMAGE_KEY", "{task_id/image.jpg"),
+        ("S3_IMAGE_KEY", "{task_id.__class__}"),
+        ("S3_IMAGE_KEY", "{task_id!r}"),
+        ("S3_IMAGE_KEY", "{task_id:>999999999}"),
+        ("S3_IMAGE_KEY", "{}"),
+        ("S3_IMAGE_KEY", "../{task_id}"),
+        ("S3_IMAGE_KEY", "a/./{task_id}"),
+        ("S3_IMAGE_KEY", "{task_id}\x01"),
+        ("S3_IMAGE_KEY", "k" * 1020 + "{task_id}"),
+        ("AWS_REGION", "eu west"),
+        ("AWS_ENDPOINT_URL_S3", "store.example"),
+        ("AWS_ENDPOINT_URL_S3", "ftp://store.example"),
+        ("AWS_ENDPOINT_URL_S3", "http://store.example:port"),
+        ("AWS_ENDPOINT_URL_S3", "http://store.example/ /"),
+        ("AWS_ENDPOINT_URL_S3", "http://[::1"),
+        ("S3_ADDRESSING_STYLE", "sideways"),
+        ("AWS_TLS_VERIFY", "/no/such/bundle.pem"),
+        ("BYTES_URL", "http://upstream.example/{user}"),
+        ("BYTES_URL", "/{size}"),
+        ("BYTES_URL", "http:///{size}"),
+        ("BYTES_MAX_SIZE", "-1"),
+        ("BYTES_MAX_SIZE", "9" * 5000),
+        ("BYTES_MAX_SIZE", "\u0663"),
+        ("HOST", "not a host"),
+        ("PORT", "65536"),
+        ("PORT", "8000.5"),
+        ("WEB_CONCURRENCY", "0"),
+        ("FORWARDED_ALLOW_IPS", "everyone"),
+        ("UPSTREAM_CONNECT_TIMEOUT", "0"),
+        ("UPSTREAM_READ_TIMEOUT", "nan"),
+        ("FIRST_BYTE_TIMEOUT", "inf"),
+        ("QUEUE_TIMEOUT", "soon"),
+        ("SHUTDOWN_GRACE", "-1"),
+    ],
+)
+def test_wrong_value(name: str, value: str) -> None:
+    """Whatever is wrong in a variable is one line that begins with its name."""
+    [line] = problems_of({**BUCKET, name: value})
+    assert line.startswith(f"{name} ")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SECRET_ACCESS_KEY": "s3cr3t"}, "AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s3 cr3t"}, "AWS_SECRET_"),
+    ],
+)
+def test_credentials_that_can_not_be(environ: dict[str, str], name: str) -> None:
+    """Half of a pair is a problem of its own, and no secret stands in its line."""
+    lines = problems_of({**BUCKET, **environ})
+    assert lines[0].startswith(name)
+    assert "s3 cr3t" not in "".join(lines)
+    assert "s3cr3t" not in "".join(lines)
+
+
+def test_secrets_are_not_shown() -> None:
+    """The representation of settings has no credential in it."""
+    secrets = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "s3cr3t"}
+    url = "http://user:pa55@upstream.example/{size}"
+    settings = Settings.from_environ({**BUCKET, **secrets, "BYTES_URL": url})
+    assert not [word for word in ("AKIA1", "s3cr3t", "pa55") if word in repr(settings)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "8000"),
+        ("port", True),
+        ("upstream_read_timeout", "5"),
+        ("s3_image_bucket", None),
+        ("s3_image_key", ""),
+        ("s3_endpoint_url", 5),
+        ("s3_tls_verify", None),
+    ],
+)
+def test_wrong_value_in_code(name: str, value: object) -> None:
+    """An embedder's values are checked as the environment's are, under the setting's name."""
+    values: dict[str, object] = {"s3_image_bucket": "photos", name: value}
+    with pytest.raises(SettingsError, match=f"^{name}: must") as raised:
+        Settings(**values)  # type: ignore[arg-type]
+    assert len(raised.value.problems) == 1
+
+
+def test_half_of_the_credentials_in_code() -> None:
+    """Settings that are right alone and wrong together are found in code, too."""
+    with pytest.raises(SettingsError, match="aws_secret_access_key: is not set"):
+        Settings(s3_image_bucket="photos", aws_access_key_id="AKIA")
+
+
+def test_tls_verify_is_a_switch_or_a_bundle() -> None:
+    """Verification can be on, off, or by a bundle of one's own."""
+    bundle = str(Path(__file__))
+    for text, value in {"true": True, "FALSE": False, "0": False, bundle: bundle}.items():
+        assert Settings.from_environ({**BUCKET, "AWS_TLS_VERIFY": text}).s3_tls_verify == value
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes a setting while the service runs."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings(s3_image_bucket="photos").port = 1  # type: ignore[misc]
