@@ -96,13 +96,13 @@ def serving_app(
 class ServiceProcess:
     """``python service.py`` as a user starts it, with an environment of its own."""
 
-    def __init__(self, environ: dict[str, str], *command: str) -> None:
+    def __init__(self, environ: dict[str, str], *command: str, cwd: Path = ROOT) -> None:
         inherited = ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
         base = {name: os.environ[name] for name in inherited if name in os.environ}
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, *(command or ("service.py",))],
-            cwd=ROOT,
+            cwd=cwd,
             env={**base, "PYTHONUNBUFFERED": "1", "PORT": "0", **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,47 @@
+"""Writes the README's table of settings from ``settings.py``; a test keeps the two equal.
+
+.venv/bin/python scripts/settings_table.py
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import MISSING
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
+
+sys.path.insert(0, str(ROOT))
+
+from settings import Settings, variable_of, variables  # noqa: E402 - found by the line above
+
+
+def settings_table() -> str:
+    """Return the table in Markdown, a row for each setting."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for setting in variables():
+        how = variable_of(setting)
+        names = ", then ".join(f"`{name}`" for name in how.names)
+        rows.append(f"| {names} | {_default_of(setting.name)} | {how.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default_of(name: str) -> str:
+    setting = Settings.__dataclass_fields__[name]
+    if setting.default is MISSING:
+        return "required"
+    default = setting.default
+    text = f"{default:g}" if isinstance(default, float) else str(default)
+    return variable_of(setting).default_text or f"`{text.lower() if default is True else text}`"
+
+
+def readme_with(table: str) -> str:
+    """Return the README with its table replaced."""
+    before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + table + END + after
+
+
+if __name__ == "__main__":
+    (ROOT / "README.md").write_text(readme_with(settings_table()), encoding="utf-8")

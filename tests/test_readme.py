@@ -1,0 +1,53 @@
+"""The README says what is true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+from scripts.settings_table import readme_with, settings_table
+
+from .support.components import Store
+from .support.serving import ROOT, RunningService
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_table_of_settings_is_that_of_the_code() -> None:
+    """The README's table is the one that settings.py makes (scripts/settings_table.py)."""
+    assert readme_with(settings_table()) == README
+
+
+def test_its_curl_lines_work(store: Store, service: RunningService, tmp_path: Path) -> None:
+    """Every command for a running service succeeds as it stands there."""
+    store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
+    lines = re.findall(r"^(?:\$ )?(curl .*)$", README, re.MULTILINE)
+    assert len(lines) == 5
+    for line in lines:
+        command = line.replace("http://127.0.0.1:8000", service.url)
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_its_scripts_exist() -> None:
+    """Every script that it names is there and can be run."""
+    for name in set(re.findall(r"(?<=\W)scripts/(\w+)\b(?![./])", README)) - {"demo"}:
+        assert (ROOT / "scripts" / name).stat().st_mode & 0o111, name
+
+
+def test_procfile_opens_the_service_and_pins_are_exact() -> None:
+    """The Procfile listens on every address; requirements.txt is pinned to the last number."""
+    assert (ROOT / "Procfile").read_text() == "web: env HOST=0.0.0.0 python service.py\n"
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        assert line.startswith("#") or re.match(r"^[a-z0-9-]+==[0-9a-z.]+( ;.*)?$", line), line
+
+
+def test_requirements_hold_what_the_package_declares() -> None:
+    """What the service needs is declared once, in pyproject.toml, and pinned from there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["server"]
+    names = {re.split(r"[<>=]", one)[0] for one in declared}
+    pinned = {line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().split("\n")}
+    assert names <= pinned
