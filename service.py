@@ -20,7 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from handlers import BrokenTransfer, create_app, curl_lines
+from handlers import BrokenTransfer, chain_problem, create_app, curl_lines
 from settings import Settings, SettingsError
 
 # Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
@@ -64,12 +64,18 @@ def hide_told_endings(record: logging.LogRecord) -> bool:
 
 def load_settings() -> Settings:
     """Return the settings of the environment; exits with a line for each that is wrong."""
+    problems: list[str] = []
     try:
-        return Settings.from_environ()
+        settings = Settings.from_environ()
     except SettingsError as error:
-        print("\n".join(error.problems), file=sys.stderr)
-        in_worker = multiprocessing.parent_process() is not None
-        raise SystemExit(EXIT_STARTUP if in_worker else EXIT_SETTINGS) from None
+        problems += error.problems
+    if problem := chain_problem():
+        problems.append(f"AWS configuration: {problem}")
+    if not problems:
+        return settings
+    print("\n".join(problems), file=sys.stderr)
+    in_worker = multiprocessing.parent_process() is not None
+    raise SystemExit(EXIT_STARTUP if in_worker else EXIT_SETTINGS)
 
 
 def __getattr__(name: str) -> Starlette:

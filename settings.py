@@ -19,6 +19,11 @@ from urllib.parse import urlsplit
 
 MIB = 1024 * 1024
 MAX_KEY_BYTES = 1024  # of S3 itself
+
+# What botocore takes; anything else would be its exception, at start or at the first request.
+BUCKET = r"[A-Za-z0-9._-]{1,255}|arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:[A-Za-z0-9/:.-]+"
+REGION = r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+ENDPOINT_HOST = r"((?!-)[A-Za-z0-9-]{1,63}(?<!-)\.?)+|[0-9A-Fa-f:.]+"
 BUCKET_VARIABLES = (
     "S3_IMAGE_BUCKET",
     "S3_BUCKET",
@@ -135,6 +140,13 @@ def _url(value: Any) -> None:
         raise ValueError(problem)
 
 
+def _endpoint_url(value: Any) -> None:
+    _url(value)
+    host = urlsplit(value).hostname or ""
+    if not re.fullmatch(ENDPOINT_HOST, host):
+        raise ValueError("must have a host of letters, digits, hyphens and dots")
+
+
 def _template(*allowed: str) -> Callable[[Any], None]:
     expected = " and ".join("{" + name + "}" for name in allowed)
 
@@ -190,7 +202,7 @@ class Settings:
             *BUCKET_VARIABLES,
             meaning="Bucket that holds the images.",
             example="photos",
-            check=_text(r"arn:\S+|[A-Za-z0-9._-]{1,255}", "the name of a bucket"),
+            check=_text(BUCKET, "the name of a bucket, or the ARN of an access point"),
         )
     )
     s3_image_key: str = field(
@@ -209,7 +221,7 @@ class Settings:
             "AWS_DEFAULT_REGION",
             meaning="Region of the bucket.",
             example="eu-central-1",
-            check=_any_of(_none, _text(r"[A-Za-z0-9-]{1,63}", "the name of a region")),
+            check=_any_of(_none, _text(REGION, "the name of a region")),
             default_text="as botocore finds it",
         ),
     )
@@ -220,7 +232,7 @@ class Settings:
             "AWS_ENDPOINT_URL",
             meaning="Address of an S3-compatible store.",
             example="https://fly.storage.tigris.dev",
-            check=_any_of(_none, _url),
+            check=_any_of(_none, _endpoint_url),
             default_text="AWS",
         ),
     )

@@ -20,8 +20,9 @@ A module without an underscore has routes. Imports inside the package are relati
 under the name `downspout`.
 """
 
+from ._clients import chain_problem
 from ._errors import BrokenTransfer
 from .app import create_app
 from .landing import curl_lines
 
-__all__ = ["BrokenTransfer", "create_app", "curl_lines"]
+__all__ = ["BrokenTransfer", "chain_problem", "create_app", "curl_lines"]

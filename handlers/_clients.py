@@ -11,6 +11,8 @@ import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError
+from botocore.session import Session
 
 from ._s3 import OwnedSession
 
@@ -42,6 +44,19 @@ class Clients:
 
     s3: S3Client
     http: aiohttp.ClientSession
+
+
+def chain_problem() -> str | None:
+    """Return what is wrong with botocore's own files and profile, or None.
+
+    Its session would raise the same inside of the lifespan, where a server can only print it as
+    a traceback.
+    """
+    try:
+        Session().get_scoped_config()
+    except BotoCoreError as error:
+        return str(error)
+    return None
 
 
 @asynccontextmanager

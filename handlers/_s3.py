@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -79,7 +80,9 @@ async def open_object(
     with _translated_errors(), _owned_by(owner):
         answer = await client.get_object(Bucket=bucket, Key=key)
     body = answer["Body"]
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    status, headers = _status_and_headers(answer)
+    if status != HTTPStatus.OK:
+        raise BadUpstream(f"store answered {status} to a plain GetObject")
 
     async def read() -> bytes:
         try:
@@ -108,7 +111,7 @@ async def head_object(client: S3Client, *, bucket: str, key: str) -> Upstream:
         async with AsyncExitStack() as owner:
             await open_object(client, bucket=bucket, key=key, owner=owner)
         raise
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    _, headers = _status_and_headers(answer)
     return Upstream(headers=headers, length=_length(headers), read=read_nothing)
 
 
@@ -116,6 +119,11 @@ async def store_answers(client: S3Client, *, bucket: str, key: str) -> None:
     """Return when the store gives or denies an object in order; raises DownloadError if not."""
     with suppress(NotFound):
         await head_object(client, bucket=bucket, key=key)
+
+
+def _status_and_headers(answer: Any) -> tuple[int, dict[str, str]]:
+    metadata = answer["ResponseMetadata"]
+    return metadata["HTTPStatusCode"], metadata["HTTPHeaders"]
 
 
 def _length(headers: dict[str, str]) -> int | None:

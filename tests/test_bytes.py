@@ -5,12 +5,19 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from .support.behaviours import (
+    BODY,
+    chunks_without_an_end,
+    ends_short_of_its_length,
+    falls_silent,
+    longer_in_one_chunk,
+    longer_than_asked,
+    resets,
+)
 from .support.client import fetch
 from .support.components import settings_for
 from .support.misbehaving import Behaviour, Exchange, Misbehaving
 from .support.serving import RunningService, serving, wait_until
-
-BODY = bytes(range(256)) * 4  # 1024 bytes
 
 
 def test_bytes_are_the_upstreams(service: RunningService, httpbin_url: str) -> None:
@@ -64,38 +71,6 @@ def test_head_asks_for_the_head_alone(upstream: Misbehaving, troubled: RunningSe
     assert head.headers["content-length"] == "1024"
     assert head.headers["content-type"] == "image/gif"
     assert upstream.requests == ["HEAD /bytes/1/1024"]
-
-
-async def longer_than_asked(exchange: Exchange) -> None:
-    await exchange.head(200, "transfer-encoding: chunked")
-    await exchange.raw(b"400\r\n" + BODY + b"\r\n1\r\nx\r\n0\r\n\r\n")
-
-
-async def longer_in_one_chunk(exchange: Exchange) -> None:
-    await exchange.head(200, "transfer-encoding: chunked")
-    await exchange.raw(b"401\r\n" + BODY + b"x\r\n0\r\n\r\n")
-
-
-async def chunks_without_an_end(exchange: Exchange) -> None:
-    await exchange.head(200, "transfer-encoding: chunked")
-    await exchange.raw(b"400\r\n" + BODY + b"\r\n")
-
-
-async def ends_short_of_its_length(exchange: Exchange) -> None:
-    await exchange.head(200, "content-length: 1024")
-    await exchange.body(BODY[:1000])
-
-
-async def resets(exchange: Exchange) -> None:
-    await exchange.head(200, "content-length: 1024")
-    await exchange.body(BODY[:1000])
-    exchange.reset()
-
-
-async def falls_silent(exchange: Exchange) -> None:
-    await exchange.head(200, "content-length: 1024")
-    await exchange.body(BODY[:1000])
-    await exchange.hang()
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])

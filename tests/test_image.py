@@ -9,9 +9,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers import create_app
 
+from .support.behaviours import (
+    chunks_without_an_end,
+    ends_short_of_its_length,
+    falls_silent,
+    resets,
+)
 from .support.client import fetch
 from .support.components import Store, settings_for
-from .support.misbehaving import SECRET, Exchange, Misbehaving
+from .support.misbehaving import SECRET, Behaviour, Exchange, Misbehaving
 from .support.serving import RunningService, serving, serving_app, wait_until
 
 PICTURE = hashlib.shake_256(b"picture").digest(300_000)
@@ -121,6 +127,22 @@ def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
     assert size / len(body_sizes) >= 64 * 1024
 
 
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize(
+    "behaviour", [chunks_without_an_end, ends_short_of_its_length, resets, falls_silent]
+)
+def test_object_that_goes_wrong_breaks_visibly(
+    upstream: Misbehaving, behaviour: Behaviour, http: str
+) -> None:
+    """Once the first byte is out, a broken object ends as a visibly broken transfer."""
+    upstream.behaviour = behaviour
+    with serving(settings_for(upstream.url, upstream_read_timeout=0.3), http=http) as service:
+        received = fetch(service.port, "/tasks/1/image")
+        assert received.status == 200
+        assert not received.whole
+        wait_until(lambda: service.acquired_connections() == 0)
+
+
 STORE_ERRORS = [
     # status, code, answered, retryable
     (404, "NoSuchKey", 404, False),
@@ -173,6 +195,19 @@ def test_error_of_the_store(
     assert not [word for word in [*hidden, *filter(None, [code])] if word in seen]
     if method == "GET":
         assert answer.json()["retryable"] is retryable
+
+
+@pytest.mark.parametrize("status", [204, 206])
+def test_part_of_an_object_is_not_taken_for_the_whole(
+    upstream: Misbehaving, troubled: RunningService, status: int
+) -> None:
+    """Another success than 200 to a plain request is nonsense: a 502."""
+
+    async def part(exchange: Exchange) -> None:
+        await exchange.answer(status, b"" if status == 204 else b"part")
+
+    upstream.behaviour = part
+    assert troubled.get("/tasks/1/image").status_code == 502
 
 
 def test_error_page_that_is_no_s3_error(upstream: Misbehaving, troubled: RunningService) -> None:

@@ -131,7 +131,7 @@ def test_sigterm_breaks_visibly_what_does_not_finish(upstream: Misbehaving) -> N
 @pytest.mark.parametrize("command", [(), UVICORN, (*UVICORN, "--workers", "2")])
 def test_wrong_configuration_is_a_line_each(command: tuple[str, ...]) -> None:
     """Each wrong variable is one line, the exit code is 2, and there is no traceback."""
-    environ = {"PORT": "eighty", "S3_ADDRESSING_STYLE": "up", "WEB_CONCURRENCY": "1"}
+    environ = {"PORT": "eighty", "S3_ADDRESSING_STYLE": "up", "AWS_PROFILE": "nobody"}
     with ServiceProcess(environ, *command) as process:
         code = process.end()
         lines = process.lines
@@ -140,8 +140,9 @@ def test_wrong_configuration_is_a_line_each(command: tuple[str, ...]) -> None:
     assert not [line for line in lines if "Traceback" in line]
     ours = {line for line in lines if "; for example " in line}
     assert len(ours) == 3
+    assert "AWS configuration: The config profile (nobody) could not be found" in lines
     if not command:
-        assert len(lines) == 3
+        assert len(lines) == 4
 
 
 def test_port_that_is_taken_is_one_line(store: Store) -> None:

@@ -48,6 +48,28 @@ def test_every_variable_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:9000",
+        "https://s3.example.com.",
+        "http://[::1]:9000",
+        "http://10.0.0.1:9000/prefix",
+        "https://s3.eu-central-1.amazonaws.com",
+    ],
+)
+def test_endpoint_as_people_have_them(url: str) -> None:
+    """Host names, IPv4 and IPv6 addresses, ports and paths are all right for a store."""
+    settings = Settings.from_environ({**BUCKET, "AWS_ENDPOINT_URL": url})
+    assert settings.s3_endpoint_url == url
+
+
+def test_access_point_instead_of_a_bucket() -> None:
+    """The ARN of an access point is as good as a bucket's name."""
+    arn = "arn:aws:s3:eu-central-1:123456789012:accesspoint/downloads"
+    assert Settings.from_environ({"S3_IMAGE_BUCKET": arn}).s3_image_bucket == arn
+
+
+@pytest.mark.parametrize(
     "name",
     ["S3_BUCKET", "AWS_S3_BUCKET_NAME", "BUCKET_NAME", "BUCKETEER_BUCKET_NAME"],
 )
@@ -99,6 +121,10 @@ def test_all_problems_come_at_once() -> None:
         ("S3_IMAGE_KEY", "{task_id}\x01"),
         ("S3_IMAGE_KEY", "k" * 1020 + "{task_id}"),
         ("AWS_REGION", "eu west"),
+        ("AWS_REGION", "-eu"),
+        ("AWS_REGION", "12"),
+        ("S3_IMAGE_BUCKET", "arn:aws:s3:::photos"),
+        ("AWS_ENDPOINT_URL_S3", "http://my_minio:9000"),
         ("AWS_ENDPOINT_URL_S3", "store.example"),
         ("AWS_ENDPOINT_URL_S3", "ftp://store.example"),
         ("AWS_ENDPOINT_URL_S3", "http://store.example:port"),
