@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # To be stopped before there is anything to finish is no error, and no traceback. Later they
+    # are what uvicorn leaves in place when, all being done, it raises the signal once more: a
+    # process that SIGTERM itself kills does not exit with 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+
 import asyncio
 import logging
 import math
 import multiprocessing
 import os
-import signal
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +28,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from handlers import BrokenTransfer, chain_problem, create_app, curl_lines
+from handlers import BrokenTransfer, CannotStart, chain_problem, create_app, curl_lines
 from settings import Settings, SettingsError
 
 # Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
@@ -52,14 +60,20 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def hide_told_endings(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's traceback of a download whose own line has told how it ended.
+def tell_once(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's tracebacks of what has been told, or is told in one line.
 
-    One is broken on purpose when its body can't be completed, and cancelled at the end of the
-    grace after SIGTERM.
+    A download is broken on purpose when its body can't be completed, and cancelled at the end of
+    the grace after SIGTERM: its own line says so. What Starlette says of a lifespan is the text
+    of a traceback, whose last line tells what is wrong with the configuration.
     """
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, BrokenTransfer | asyncio.CancelledError)
+    last_line = record.getMessage().rstrip().rpartition("\n")[2]
+    if isinstance(error, BrokenTransfer | asyncio.CancelledError):
+        return False
+    if f"{CannotStart.__name__}: " in last_line:
+        record.msg, record.args = last_line.partition(f"{CannotStart.__name__}: ")[2], ()
+    return not last_line.endswith(asyncio.CancelledError.__name__)
 
 
 def load_settings() -> Settings:
@@ -82,7 +96,7 @@ def __getattr__(name: str) -> Starlette:
     """Make `app` when a server asks this module for it; importing it does nothing (PEP 562)."""
     if name != "app":
         raise AttributeError(name)
-    logging.getLogger("uvicorn.error").addFilter(hide_told_endings)
+    logging.getLogger("uvicorn.error").addFilter(tell_once)
     return create_app(load_settings())
 
 
@@ -139,17 +153,15 @@ def serve(settings: Settings) -> int:
         forwarded_allow_ips=settings.forwarded_allow_ips,
     )
     announce(settings, listener)
-    # uvicorn raises the signal that ended it once more when all is done (by then this handler
-    # is the one in place), and a process that SIGTERM kills does not exit with 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_OK))
+    if config.workers > 1:
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+        failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)
+        return EXIT_SETTINGS if failed else EXIT_OK
     try:
-        if config.workers > 1:
-            Multiprocess(config, sockets=[listener]).run()
-        else:
-            server = uvicorn.Server(config)
-            server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass
+        uvicorn.Server(config).run(sockets=[listener])
+    except SystemExit as ended:
+        return EXIT_SETTINGS if ended.code == EXIT_STARTUP else EXIT_OK
     return EXIT_OK
 
 

@@ -4,15 +4,19 @@ The map, top to bottom; each line may import from those below it and from nothin
 
     app                        create_app: lifespan, routes, error handlers, middleware
     image, bytes, health,      one file for each area of the URL space: parse, open, answer
-    landing
+    openapi, landing
     _problems                  errors as RFC 9457 problems
     _download                  one request on a download route: what it owns, how it ended
-    _path, _headers            numbers in paths; which stored headers go out, and how
+    _selection                 which bytes of an S3 object answer a request
+    _asked, _path              what a request asks for: ranges and conditions; numbers in paths
+    _headers                   which stored headers go out, and how
     _clients                   the two clients, opened once for a lifespan
     _s3, _http                 the two sources; alone in knowing botocore's and aiohttp's errors
     _readiness                 whether the store answers, asked at most once in a moment
     _slots, _request_id        the bound on downloads at once; the id of a request
+    _multipart                 several parts of an object in one body
     _upstream                  an opened upstream answer, and its body to the byte
+    _ranges, _conditions       RFC 9110's ranges and conditional requests: pure functions
     _errors                    everything that can go wrong, drawn as a tree
 
 A module without an underscore has routes. Imports inside the package are relative and
@@ -21,8 +25,8 @@ under the name `downspout`.
 """
 
 from ._clients import chain_problem
-from ._errors import BrokenTransfer
+from ._errors import BrokenTransfer, CannotStart
 from .app import create_app
 from .landing import curl_lines
 
-__all__ = ["BrokenTransfer", "chain_problem", "create_app", "curl_lines"]
+__all__ = ["BrokenTransfer", "CannotStart", "chain_problem", "create_app", "curl_lines"]

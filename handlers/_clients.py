@@ -14,6 +14,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
+from ._errors import CannotStart
 from ._s3 import OwnedSession
 
 if TYPE_CHECKING:
@@ -61,15 +62,27 @@ def chain_problem() -> str | None:
 
 @asynccontextmanager
 async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
-    """Open both clients; closes them, within `CLOSE_SECONDS`, at the end."""
+    """Open both clients; closes them, within `CLOSE_SECONDS`, at the end.
+
+    Raises CannotStart.
+    """
     stack = AsyncExitStack()
     try:
-        s3 = await stack.enter_async_context(_s3_client(settings))
+        s3 = await _entered_s3_client(settings, stack)
         http = await stack.enter_async_context(_http_session(settings))
         yield Clients(s3=s3, http=http)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()
+
+
+async def _entered_s3_client(settings: Settings, stack: AsyncExitStack) -> S3Client:
+    """Make the S3 client; raises CannotStart for whatever botocore dislikes in its files."""
+    try:
+        return await stack.enter_async_context(_s3_client(settings))
+    except Exception as error:
+        text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
+        raise CannotStart(text) from error
 
 
 def _s3_client(settings: Settings) -> S3Client:

@@ -25,6 +25,8 @@ Outcome = Literal[
 
 _KEY = "downspout.download"
 
+MAX_LOGGED = 500  # characters of a path or of a reason: no line of the log is longer than a screen
+
 
 class DownloadScope:
     """Pure ASGI middleware: owns what a download opens, from before its handler to its end.
@@ -162,15 +164,21 @@ class _Download:
             level,
             "%s %s %s %s%s %d/%s bytes in %.3f s request_id=%s",
             self._scope["method"],
-            quote(self._scope["path"]),
+            quote(self._scope["path"])[:MAX_LOGGED],
             self._status or "-",
             self._outcome,
-            f" ({self.error})" if self.error else "",
+            f" ({_one_line(str(self.error))})" if self.error else "",
             self._sent,
             self._expected,
             time.monotonic() - self._begun,
             request_id_of(self._scope),
         )
+
+
+def _one_line(text: str) -> str:
+    """Return a text that can't be taken for another line of the log, nor fill it."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:MAX_LOGGED]
 
 
 def _content_length(start: Message) -> str:

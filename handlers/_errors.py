@@ -6,6 +6,8 @@
     │   ├── NotFound             404
     │   │   └── Hidden           404, too
     │   ├── SizeTooLarge         400
+    │   ├── PreconditionFailed   412
+    │   ├── RangeNotSatisfiable  416
     │   │                        (the upstream is at fault)
     │   ├── BadUpstream          502
     │   ├── UpstreamBusy         503
@@ -13,7 +15,8 @@
     │   │                        (we are)
     │   ├── NoSlot               503
     │   └── NotStarted           503
-    └── BrokenTransfer           after it: nothing can be answered, the connection is cut
+    ├── BrokenTransfer           after it: nothing can be answered, the connection is cut
+    └── CannotStart              there is nothing to fetch with: the configuration is wrong
 
 The text given to an error is for the log alone. What a client is told stands in the class, so
 that no name of a bucket, key or host can reach it.
@@ -38,6 +41,11 @@ class DownloadError(Exception):
     def __init__(self, log_text: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(log_text)
         self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that the answer has because of this error."""
+        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
 
 
 class NotFound(DownloadError):
@@ -69,6 +77,35 @@ class SizeTooLarge(DownloadError):
     log_level = logging.INFO
 
 
+class PreconditionFailed(DownloadError):
+    """The object is not the version that the request is conditional on."""
+
+    status = 412
+    kind = "precondition-failed"
+    title = "Precondition failed"
+    detail = "What is stored is not what the request's conditions ask for."
+    log_level = logging.INFO
+
+
+class RangeNotSatisfiable(DownloadError):
+    """No byte of the ranges asked for exists; `length` is that of the whole, where known."""
+
+    status = 416
+    kind = "range-not-satisfiable"
+    title = "Range not satisfiable"
+    detail = "The range asked for begins beyond the end."
+    log_level = logging.INFO
+
+    def __init__(self, log_text: str = "", *, length: int | None = None) -> None:
+        super().__init__(log_text)
+        self.length = length
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The length, as section 15.5.17 of RFC 9110 has it told."""
+        return {} if self.length is None else {"content-range": f"bytes */{self.length}"}
+
+
 class BadUpstream(DownloadError):
     """The upstream refused us, can't be reached, or answered nonsense."""
 
@@ -86,6 +123,9 @@ class UpstreamBusy(DownloadError):
     title = "Upstream busy"
     detail = "The service behind this one is overloaded."
     retryable = True
+
+    def __init__(self, log_text: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(log_text, retry_after=retry_after)
 
 
 class UpstreamTimeout(DownloadError):
@@ -131,3 +171,7 @@ class BrokenTransfer(Exception):
     def __init__(self, outcome: Literal["truncated", "upstream_timeout"], log_text: str) -> None:
         super().__init__(log_text)
         self.outcome = outcome
+
+
+class CannotStart(Exception):
+    """The clients can't be made of the configuration; raised out of the lifespan."""

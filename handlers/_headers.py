@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from urllib.parse import quote
+
+from ._conditions import validators_of
 
 # What RFC 9110 says of the bytes themselves. Nothing of the store's own (x-amz-*, server), of
 # its connection, and no cookie.
-_STORED = (
-    "etag",
-    "last-modified",
-    "cache-control",
-    "expires",
-    "content-encoding",
-    "content-language",
-)
+_STORED = ("cache-control", "expires", "content-language")
 
 # A value that could not be a header (RFC 9110, 5.5) is dropped: uvicorn would answer nothing at
 # all to CR or LF, and 500 to what is not latin-1.
@@ -30,31 +26,101 @@ _INERT = re.compile(
 )
 _SANDBOX = "sandbox; default-src 'none'"
 
+MAX_NAME = 200  # characters: as much as file systems take, in most scripts
+_ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187, 3.2.1
+
 # What S3 writes for an object that was stored without a type.
 _NO_TYPE = ("", "binary/octet-stream")
 
 
+_KEPT_WITHOUT_BODY = ("etag", "last-modified", "cache-control", "expires")
+
+
 def download_headers(
-    stored: Mapping[str, str], *, length: int | None, default_type: str
+    stored: Mapping[str, str],
+    *,
+    default_type: str,
+    length: int | None = None,
+    content_range: str | None = None,
+    ranges: bool = False,
+    download_name: str | None = None,
+    default_cache_control: str | None = None,
+    metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the headers of a whole body of `length` bytes; `stored` has names in lower case."""
-    headers = {name: stored[name] for name in _STORED if _is_sane(stored.get(name, ""))}
+    """Return the headers of an answer with a body of `length` bytes; `stored` has lower case."""
+    headers = _validator_headers(stored)
+    headers |= {name: stored[name] for name in _STORED if _is_sane(stored.get(name, ""))}
+    headers |= _metadata_headers(stored, metadata_names)
+    if coding := _content_coding(stored.get("content-encoding", "")):
+        headers["content-encoding"] = coding
+    if default_cache_control:
+        headers.setdefault("cache-control", default_cache_control)
     if length is not None:
         headers["content-length"] = str(length)
-    return headers | _type_headers(stored.get("content-type", ""), default_type)
-
-
-def _type_headers(stored_type: str, default_type: str) -> dict[str, str]:
-    content_type = default_type if stored_type in _NO_TYPE else stored_type
-    parsed = _TYPE.fullmatch(content_type)
-    if parsed is None or not _is_sane(content_type):
-        content_type, essence = "application/octet-stream", ""
-    else:
-        essence = parsed[1].lower()
-    headers = {"content-type": content_type, "x-content-type-options": "nosniff"}
-    if not _INERT.fullmatch(essence):
-        headers |= {"content-disposition": "attachment", "content-security-policy": _SANDBOX}
+    if ranges:
+        headers["accept-ranges"] = "bytes"
+    if content_range is not None:
+        headers["content-range"] = content_range
+    headers |= type_headers(stored, default_type)
+    if download_name is not None:
+        headers["content-disposition"] = attachment(download_name)
     return headers
+
+
+def not_modified_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those headers of a 200 that its 304 has to have, too (RFC 9110, 15.4.5)."""
+    return {name: headers[name] for name in _KEPT_WITHOUT_BODY if name in headers}
+
+
+def type_headers(stored: Mapping[str, str], default_type: str) -> dict[str, str]:
+    """Return the content type of a stored object, and what keeps a browser from running it."""
+    content_type = stored.get("content-type", "")
+    if content_type in _NO_TYPE:
+        content_type = default_type
+    parsed = _TYPE.fullmatch(content_type) if _is_sane(content_type) else None
+    if parsed is None:
+        content_type = "application/octet-stream"
+    headers = {"content-type": content_type, "x-content-type-options": "nosniff"}
+    disposition = stored.get("content-disposition", "")
+    if not _is_sane(disposition):
+        disposition = ""
+    if parsed is None or not _INERT.fullmatch(parsed[1].lower()):
+        headers["content-security-policy"] = _SANDBOX
+        if not disposition.lower().startswith("attachment"):
+            disposition = "attachment"
+    return headers | ({"content-disposition": disposition} if disposition else {})
+
+
+def attachment(name: str) -> str:
+    """Return the Content-Disposition that has a browser save a body as `name` (RFC 6266).
+
+    curl and old browsers know the plain form alone, others take the encoded one before it.
+    """
+    # A name is no path, whatever a client's system takes for a separator.
+    name = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", re.split(r"[/\\]", name)[-1])[:MAX_NAME].strip(" .")
+    name = name.encode("utf-8", "ignore").decode()
+    if not name:
+        return "attachment"
+    plain = re.sub(r'[^\x20-\x7e]|["%\\;]', "_", name)
+    encoded = f"; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR)}" if plain != name else ""
+    return f'attachment; filename="{plain}"{encoded}'
+
+
+def _validator_headers(stored: Mapping[str, str]) -> dict[str, str]:
+    current = validators_of(stored)
+    found = {"etag": current.etag, "last-modified": current.last_modified}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _metadata_headers(stored: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    wanted = (f"x-amz-meta-{name}" for name in names)
+    return {name: stored[name] for name in wanted if _is_sane(stored.get(name, ""))}
+
+
+def _content_coding(stored: str) -> str:
+    """Return the codings of the bytes themselves; "aws-chunked" was one of their upload alone."""
+    codings = [coding.strip() for coding in stored.split(",") if _is_sane(stored)]
+    return ", ".join(c for c in codings if c and c.lower() not in ("aws-chunked", "identity"))
 
 
 def _is_sane(value: str) -> bool:

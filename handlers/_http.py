@@ -6,7 +6,9 @@ Together with `_clients` and `_s3` the only module that knows aiohttp; it knows 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import aiohttp
@@ -16,31 +18,81 @@ from ._errors import (
     BrokenTransfer,
     DownloadError,
     NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
     UpstreamBusy,
     UpstreamTimeout,
 )
-from ._upstream import Upstream
+from ._ranges import Part, Spec, parse_content_range
+from ._upstream import Upstream, ends_visibly
 
 
-async def open_url(
-    session: aiohttp.ClientSession, *, method: str, url: str, length: int, owner: AsyncExitStack
-) -> Upstream:
-    """Open `url`, whose body has to be of `length` bytes; `owner` closes it.
+@dataclass(frozen=True, slots=True)
+class RemoteBody:
+    """The body of `length` bytes at `url`, there or not.
 
-    The session is one that decodes nothing (`_clients`). Raises DownloadError.
+    The session is one that decodes nothing (`_clients`).
     """
-    try:
-        response = await session.request(method, url, allow_redirects=False)
-    except TimeoutError as error:
-        raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
-    # Not ClientError alone: aiohttp lets ValueError and OSError through for odd answers.
-    except Exception as error:
-        raise BadUpstream(f"upstream: {type(error).__name__}: {error}") from error
-    owner.callback(response.close)
-    if response.status != HTTPStatus.OK:
-        raise _error_of_answer(response)
-    _check_framing(response, method, length)
 
+    session: aiohttp.ClientSession
+    url: str
+    length: int
+
+    async def open(
+        self,
+        owner: AsyncExitStack,
+        *,
+        method: str,
+        conditions: Mapping[str, str],
+        spec: Spec | None = None,
+    ) -> Upstream:
+        """Open it, or the range `spec` of it, on the conditions of a request; `owner` closes it.
+
+        The answer's status is 200, 206 or 304; a whole may come instead of a range. Raises
+        DownloadError.
+        """
+        headers = {**conditions, "range": f"bytes={spec}"} if spec else dict(conditions)
+        response = await self._request(method, headers)
+        owner.callback(response.close)
+        status = response.status
+        if status == HTTPStatus.OK:
+            _check_framing(response, method, self.length)
+            return _opened(response, method, self.length)
+        if status == HTTPStatus.PARTIAL_CONTENT and spec is not None:
+            part = self._checked_part(response, spec)
+            _check_framing(response, method, part.length)
+            return _opened(response, method, part.length, part)
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec is not None:
+            raise RangeNotSatisfiable(f"upstream answered {status}", length=self.length)
+        if status == HTTPStatus.PRECONDITION_FAILED and conditions:
+            raise PreconditionFailed(f"upstream answered {status}")
+        if status == HTTPStatus.NOT_MODIFIED and conditions:
+            return Upstream(status=status, headers=_headers_of(response), length=None)
+        raise _error_of_answer(response)
+
+    async def _request(self, method: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        try:
+            return await self.session.request(
+                method, self.url, headers=headers, allow_redirects=False
+            )
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
+        # Not ClientError alone: aiohttp lets ValueError and OSError through for odd answers.
+        except Exception as error:
+            raise BadUpstream(f"upstream: {type(error).__name__}: {error}") from error
+
+    def _checked_part(self, response: aiohttp.ClientResponse, spec: Spec) -> Part:
+        """Return the part that a 206 says to have, where it is the one that was asked for."""
+        stated = response.headers.get("Content-Range", "")
+        part, total = parse_content_range(stated) or (None, None)
+        if part is None or part != spec.within(self.length) or total not in (self.length, None):
+            raise BadUpstream(f"upstream answered range {spec} with content-range {stated!r}")
+        return part
+
+
+def _opened(
+    response: aiohttp.ClientResponse, method: str, length: int, part: Part | None = None
+) -> Upstream:
     async def read() -> bytes:
         try:
             return await response.content.readany()
@@ -49,20 +101,29 @@ async def open_url(
         except (aiohttp.ClientError, OSError) as error:
             raise BrokenTransfer("truncated", f"upstream: {type(error).__name__}") from error
 
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Upstream(headers=headers, length=length, read=read)
+    return Upstream(
+        status=response.status,
+        headers=_headers_of(response),
+        length=length,
+        part=part,
+        read=None if method == "HEAD" else read,
+    )
+
+
+def _headers_of(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
 
 
 def _check_framing(response: aiohttp.ClientResponse, method: str, length: int) -> None:
     """Refuse an answer that is known to be of other bytes, or whose end could not be told."""
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    headers = _headers_of(response)
+    encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise BadUpstream(f"upstream answered in content-encoding {encoding!r}, unasked")
-    stated = response.headers.get("Content-Length")
+    stated = headers.get("content-length")
     if stated is not None and stated != str(length):
         raise BadUpstream(f"upstream has {stated} bytes where {length} were asked for")
-    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    if stated is None and not chunked and method != "HEAD":
+    if method != "HEAD" and not ends_visibly(headers):
         raise BadUpstream("upstream's answer has neither a length nor chunks")
 
 

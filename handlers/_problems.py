@@ -52,7 +52,6 @@ class ProblemResponse(Response):
 
 async def _download_error(request: Request, error: DownloadError) -> Response:
     note_error(request, error)
-    retry = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
     return ProblemResponse(
         request,
         status=error.status,
@@ -60,7 +59,7 @@ async def _download_error(request: Request, error: DownloadError) -> Response:
         title=error.title,
         detail=error.detail,
         retryable=error.retryable,
-        headers=retry,
+        headers=error.headers,
     )
 
 

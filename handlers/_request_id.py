@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What routers and tracers send (UUIDs, ULIDs, W3C trace ids), and nothing that could forge a
 # line of the log.
-_SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+SANE_REQUEST_ID = "[A-Za-z0-9._:-]{1,128}"
 _KEY = "downspout.request_id"
 
 
@@ -26,7 +26,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE.fullmatch(given) else uuid4().hex
+        request_id = given if re.fullmatch(SANE_REQUEST_ID, given) else uuid4().hex
         scope[_KEY] = request_id
 
         async def send_with_id(message: Message) -> None:

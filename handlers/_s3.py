@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,31 +21,62 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+from ._conditions import entity_tag, http_date
 from ._errors import (
     BadUpstream,
     BrokenTransfer,
     DownloadError,
     Hidden,
     NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
     UpstreamBusy,
     UpstreamTimeout,
 )
-from ._upstream import Upstream, read_nothing
+from ._ranges import Part, Spec, parse_content_range
+from ._upstream import Upstream, ends_visibly
 
 if TYPE_CHECKING:
+    from aiobotocore.response import AioStreamingBody
     from types_aiobotocore_s3 import S3Client
 
 # As much as aiohttp buffers before it pauses the store; iterating the body itself gives 1 KiB
 # at a time, which is where an S3 gateway in Python loses its speed.
 CHUNK_SIZE = 256 * 1024
 
-# A bare number is the status, where the answer had no code (an answer to HEAD never has).
-_MISSING = {"NoSuchKey", "404"}
-# S3 says AccessDenied of an object that is missing to those who may not list the bucket, and
-# InvalidObjectState of one in an archive. Every other 403 is about our key, clock or signature.
-_HIDDEN = {"AccessDenied", "403", "InvalidObjectState"}
-_BUSY = {"SlowDown", "ServiceUnavailable", "Throttling", "TooManyRequests", "503", "429"}
-_SLOW = {"RequestTimeout"}
+# An S3 error is a few hundred bytes of XML; a proxy's page in its place a few thousand.
+MAX_ERROR_SIZE = 64 * 1024
+
+_ERROR_OF_CODE: dict[str, type[DownloadError]] = {
+    "NoSuchKey": NotFound,
+    # What S3 says of a missing object to those who may not list the bucket, and of one in an
+    # archive. Every other 403 is about our key, clock or signature.
+    "AccessDenied": Hidden,
+    "InvalidObjectState": Hidden,
+    "RequestTimeout": UpstreamTimeout,
+    "SlowDown": UpstreamBusy,
+}
+# Of an answer without a code, as those to HEAD always are.
+_ERROR_OF_BARE_STATUS: dict[int, type[DownloadError]] = {
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.FORBIDDEN: Hidden,
+}
+_ERROR_OF_STATUS: dict[int, type[DownloadError]] = {
+    HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: RangeNotSatisfiable,
+    HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusy,
+    HTTPStatus.SERVICE_UNAVAILABLE: UpstreamBusy,
+}
+
+# Numbers, dates and booleans among the headers of an object that nothing here reads.
+_UNREAD = {
+    b"x-amz-mp-parts-count",
+    b"x-amz-missing-meta",
+    b"x-amz-tagging-count",
+    b"x-amz-delete-marker",
+    b"x-amz-object-lock-retain-until-date",
+    b"x-amz-server-side-encryption-bucket-key-enabled",
+}
 
 _owner: ContextVar[AsyncExitStack | None] = ContextVar("downspout_s3_owner", default=None)
 
@@ -52,9 +84,9 @@ _owner: ContextVar[AsyncExitStack | None] = ContextVar("downspout_s3_owner", def
 class OwnedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
     """aiobotocore's transport, where every response has an owner from the moment it is open.
 
-    get_object can fail after the response has arrived (a malformed Last-Modified raises
-    ValueError, a header that is not UTF-8 a UnicodeDecodeError, a cancellation at any await),
-    and then nobody would hold what has to be closed: the connection is lost to the pool for ever.
+    get_object can fail after the response has arrived (at whatever header it can't parse, at a
+    cancellation), and then nobody would hold what has to be closed: the connection is lost to the
+    pool for ever.
     Redirects are not followed, as in botocore itself; aiohttp follows them by default.
     """
 
@@ -70,20 +102,85 @@ class _OwnedRequests:
         response = await self._session.request(method, allow_redirects=False, **options)
         if owner := _owner.get():
             owner.callback(response.close)
+        # botocore's parser raises for values that it can't read, whether or not they are wanted.
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            await _read_error(response)
+        headers = response._raw_headers or ()  # noqa: SLF001 - the public name is a cached copy
+        response._raw_headers = tuple(filter(_is_readable, headers))  # noqa: SLF001
         return response
 
 
-async def open_object(
-    client: S3Client, *, bucket: str, key: str, owner: AsyncExitStack
-) -> Upstream:
-    """Open an object for reading; `owner` closes it. Raises DownloadError."""
-    with _translated_errors(), _owned_by(owner):
-        answer = await client.get_object(Bucket=bucket, Key=key)
-    body = answer["Body"]
-    status, headers = _status_and_headers(answer)
-    if status != HTTPStatus.OK:
-        raise BadUpstream(f"store answered {status} to a plain GetObject")
+async def _read_error(response: aiohttp.ClientResponse) -> None:
+    """Read the body of an error where it is of a sane size: aiobotocore would read any size."""
+    body = bytearray()
+    while chunk := await response.content.read(MAX_ERROR_SIZE):
+        body += chunk
+        if len(body) > MAX_ERROR_SIZE:
+            response.close()
+            raise aiohttp.ClientPayloadError("an error longer than any error is")
+    response._body = bytes(body)  # noqa: SLF001 - where read() keeps what it has read
 
+
+def _is_readable(header: tuple[bytes, bytes]) -> bool:
+    name, value = header[0].lower(), header[1]
+    if not value.isascii() or name in _UNREAD:
+        return False
+    return name != b"last-modified" or http_date(value.decode()) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of a bucket, there or not."""
+
+    client: S3Client
+    bucket: str
+    key: str
+
+    async def open(
+        self, owner: AsyncExitStack, *, spec: Spec | None = None, if_match: str | None = None
+    ) -> Upstream:
+        """Open the object, or the range `spec` of it, for reading; `owner` closes it.
+
+        A store may give the whole all the same. Raises DownloadError; PreconditionFailed where
+        the object's entity tag is not `if_match`, RangeNotSatisfiable where there is no such part.
+        """
+        wanted: dict[str, Any] = {"Range": f"bytes={spec}"} if spec else {}
+        if if_match:
+            wanted["IfMatch"] = if_match
+        with _translated_errors(), _owned_by(owner):
+            answer = await self.client.get_object(Bucket=self.bucket, Key=self.key, **wanted)
+        status, headers = _status_and_headers(answer)
+        if if_match and entity_tag(headers.get("etag", "")) not in (if_match, None):
+            raise PreconditionFailed("the store gave another version than was demanded")
+        if status == HTTPStatus.OK:
+            return _opened(answer["Body"], headers)
+        if status == HTTPStatus.PARTIAL_CONTENT and spec is not None:
+            return _opened(answer["Body"], headers, _checked_part(headers, spec))
+        raise BadUpstream(f"store answered {status} to a GetObject of {spec or 'the whole'}")
+
+    async def head(self) -> Upstream:
+        """Return what `open` would, without a byte of the body. Raises DownloadError."""
+        try:
+            with _translated_errors():
+                answer = await self.client.head_object(Bucket=self.bucket, Key=self.key)
+        except NotFound:
+            # An answer to HEAD has no error code: a missing bucket and a refused key look like
+            # a missing object. GET tells, and its errors are the ones to give.
+            async with AsyncExitStack() as owner:
+                await self.open(owner)
+            raise
+        status, headers = _status_and_headers(answer)
+        if status != HTTPStatus.OK:
+            raise BadUpstream(f"store answered {status} to a HeadObject")
+        return Upstream(headers=headers, length=_length(headers))
+
+    async def is_answered_for(self) -> None:
+        """Return when the store gives or denies the object in order; raises DownloadError."""
+        with suppress(NotFound):
+            await self.head()
+
+
+def _opened(body: AioStreamingBody, headers: dict[str, str], part: Part | None = None) -> Upstream:
     async def read() -> bytes:
         try:
             chunk: bytes = await body.read(CHUNK_SIZE)
@@ -95,30 +192,27 @@ async def open_object(
             raise BrokenTransfer("truncated", f"store: {type(error).__name__}") from error
         return chunk
 
-    if "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
+    if not ends_visibly(headers):
         raise BadUpstream("the store's answer has neither a length nor chunks")
-    return Upstream(headers=headers, length=_length(headers), read=read)
+    return Upstream(
+        status=HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK,
+        headers=headers,
+        length=part.length if part else _length(headers),
+        part=part,
+        read=read,
+    )
 
 
-async def head_object(client: S3Client, *, bucket: str, key: str) -> Upstream:
-    """Return what `open_object` would, without a byte of the body. Raises DownloadError."""
-    try:
-        with _translated_errors():
-            answer = await client.head_object(Bucket=bucket, Key=key)
-    except NotFound:
-        # An answer to HEAD has no error code: a missing bucket and a refused key look like a
-        # missing object. GET tells, and its errors are the ones to give.
-        async with AsyncExitStack() as owner:
-            await open_object(client, bucket=bucket, key=key, owner=owner)
-        raise
-    _, headers = _status_and_headers(answer)
-    return Upstream(headers=headers, length=_length(headers), read=read_nothing)
-
-
-async def store_answers(client: S3Client, *, bucket: str, key: str) -> None:
-    """Return when the store gives or denies an object in order; raises DownloadError if not."""
-    with suppress(NotFound):
-        await head_object(client, bucket=bucket, key=key)
+def _checked_part(headers: dict[str, str], spec: Spec) -> Part:
+    """Return the part that a 206 says to have, where it is the one that was asked for."""
+    stated = headers.get("content-range", "")
+    part, total = parse_content_range(stated) or (None, None)
+    length = _length(headers)
+    if part is None or total is None or spec.within(total) != part:
+        raise BadUpstream(f"store answered range {spec} with content-range {stated!r}")
+    if length is not None and length != part.length:
+        raise BadUpstream(f"store has {length} bytes for content-range {stated!r}")
+    return part
 
 
 def _status_and_headers(answer: Any) -> tuple[int, dict[str, str]]:
@@ -157,12 +251,7 @@ def _error_of_answer(error: ClientError) -> DownloadError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     text = f"store answered {status} {code}"
-    if code in _MISSING:
-        return NotFound(text)
-    if code in _HIDDEN:
-        return Hidden(text)
-    if code in _BUSY or status in (429, 503):
-        return UpstreamBusy(text, retry_after=1)
-    if code in _SLOW:
-        return UpstreamTimeout(text)
-    return BadUpstream(text)
+    kind = _ERROR_OF_CODE.get(code) or _ERROR_OF_STATUS.get(status)
+    if kind is None and code == str(status):
+        kind = _ERROR_OF_BARE_STATUS.get(status)
+    return (kind or BadUpstream)(text)

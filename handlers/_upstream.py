@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from ._errors import BrokenTransfer
+from ._ranges import Part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,14 +17,30 @@ class Upstream:
     Whoever opened it closes it: the exit stack that was given to the source as `owner`.
     """
 
+    status: int = HTTPStatus.OK
+
     headers: Mapping[str, str]
     """The answer's headers, names in lower case, not yet checked for what may go out."""
 
     length: int | None
     """Bytes of the body; None where only the chunked framing tells its end."""
 
-    read: Callable[[], Awaitable[bytes]]
-    """Return the next bytes, b"" at the end; raises BrokenTransfer and nothing else."""
+    part: Part | None = None
+    """Which part of the whole the body is, as checked against what was asked for (206)."""
+
+    read: Callable[[], Awaitable[bytes]] | None = None
+    """Return the next bytes, b"" at the end; raises BrokenTransfer and nothing else.
+
+    None where there is no body, whatever length the headers state: of an answer to HEAD, of a 304.
+    """
+
+
+def ends_visibly(headers: Mapping[str, str]) -> bool:
+    """Return whether the end of a body can be told from the end of its connection."""
+    return (
+        "content-length" in headers
+        or headers.get("transfer-encoding", "").strip().lower() == "chunked"
+    )
 
 
 async def exact_body(upstream: Upstream) -> AsyncIterator[bytes]:
@@ -31,6 +49,8 @@ async def exact_body(upstream: Upstream) -> AsyncIterator[bytes]:
     The bytes that complete the length are held back until the upstream has ended there, since
     a client that has its content-length takes what it has for whole. Raises BrokenTransfer.
     """
+    if upstream.read is None:
+        return
     expected = upstream.length
     received = 0
     while chunk := await upstream.read():
@@ -42,15 +62,3 @@ async def exact_body(upstream: Upstream) -> AsyncIterator[bytes]:
         yield chunk
     if expected is not None and received < expected:
         raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
-
-
-async def read_nothing() -> bytes:
-    """Return b"" at once: the `read` of an answer to HEAD."""
-    return b""
-
-
-async def no_body() -> AsyncIterator[bytes]:
-    """Yield nothing: the body of an answer to HEAD, whatever length its headers state."""
-    nothing: tuple[bytes, ...] = ()
-    for chunk in nothing:
-        yield chunk

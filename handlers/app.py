@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from . import bytes as bytes_
-from . import health, image, landing
+from . import health, image, landing, openapi
 from ._clients import open_clients
+from ._conditions import CONDITIONS
 from ._problems import EXCEPTION_HANDLERS
 from ._readiness import Readiness
 from ._request_id import RequestId
-from ._s3 import store_answers
+from ._s3 import StoredObject
 from ._slots import Slots
 
 if TYPE_CHECKING:
     from settings import Settings
+
+
+# What a page's script may send and see beyond what browsers allow by themselves.
+CORS_REQUEST_HEADERS = ("range", "if-range", *CONDITIONS, "x-request-id")
+CORS_RESPONSE_HEADERS = (
+    "accept-ranges",
+    "content-disposition",
+    "content-length",
+    "content-range",
+    "etag",
+    "retry-after",
+    "x-request-id",
+)
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -29,8 +44,14 @@ def create_app(settings: Settings) -> Starlette:
     Its clients are opened and closed by its lifespan, which a server runs by itself and the
     host of a mounted application has to enter: `app.router.lifespan_context(app)`.
     """
-    app = Starlette(
-        routes=[*image.routes, *bytes_.routes, *health.routes, *landing.routes],
+    app = _Application(
+        routes=[
+            *image.routes,
+            *bytes_.routes,
+            *health.routes,
+            *openapi.routes,
+            *landing.routes,
+        ],
         middleware=[Middleware(RequestId)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
@@ -41,6 +62,23 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
+class _Application(Starlette):
+    """Starlette, with CORS outside of everything: on errors that nothing foresaw, too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        stack = super().build_middleware_stack()
+        settings: Settings = self.state.settings
+        if not settings.cors_origins:
+            return stack
+        return CORSMiddleware(
+            stack,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD"),
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_RESPONSE_HEADERS,
+        )
+
+
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Put the clients on `app.state` for as long as the application serves."""
@@ -49,18 +87,14 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         return
     settings: Settings = app.state.settings
     async with open_clients(settings) as clients:
+        probe = StoredObject(
+            clients.s3, settings.s3_image_bucket, settings.s3_image_key.format(task_id=0)
+        )
         opened = {
             "s3": clients.s3,
             "http": clients.http,
             "slots": Slots(settings.max_downloads, wait=settings.queue_timeout),
-            "readiness": Readiness(
-                partial(
-                    store_answers,
-                    clients.s3,
-                    bucket=settings.s3_image_bucket,
-                    key=settings.s3_image_key.format(task_id=0),
-                )
-            ),
+            "readiness": Readiness(probe.is_answered_for),
         }
         for name, value in opened.items():
             setattr(app.state, name, value)

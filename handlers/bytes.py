@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from ._asked import Asked, asked_of
+from ._conditions import if_range_holds, validators_of
 from ._download import DownloadScope, first_byte_deadline, owner_of
-from ._headers import download_headers
-from ._http import open_url
+from ._headers import download_headers, not_modified_headers
+from ._http import RemoteBody
 from ._path import ExactRoute, size_of, task_id_of
-from ._upstream import exact_body, no_body
+from ._ranges import Spec, parts_of
+from ._upstream import Upstream, exact_body
 
 
 async def stream_bytes(request: Request) -> StreamingResponse:
     """Stream the upstream's body, held open by the request's exit stack to its last byte."""
-    state, settings = request.app.state, request.app.state.settings
+    settings = request.app.state.settings
     task_id = task_id_of(request)
     size = size_of(request, most=settings.bytes_max_size)
+    url = settings.bytes_url.format(task_id=task_id, size=size)
+    remote = RemoteBody(request.app.state.http, url, size)
+    asked = asked_of(request.method, request.headers)
     with first_byte_deadline(settings.first_byte_timeout):
-        upstream = await open_url(
-            state.http,
-            method=request.method,
-            url=settings.bytes_url.format(task_id=task_id, size=size),
-            length=size,
-            owner=owner_of(request),
-        )
-    # An etag or a date of the upstream's would promise that a part can be had: not yet.
-    stored = {"content-type": upstream.headers.get("content-type", "")}
-    headers = download_headers(stored, length=size, default_type="application/octet-stream")
-    body = no_body() if request.method == "HEAD" else exact_body(upstream)
-    return StreamingResponse(content=body, headers=headers)
+        upstream = await _open(remote, request.method, asked, owner_of(request))
+    return StreamingResponse(
+        content=exact_body(upstream),
+        status_code=upstream.status,
+        headers=_headers_of(request, upstream, size),
+    )
+
+
+async def _open(remote: RemoteBody, method: str, asked: Asked, owner: AsyncExitStack) -> Upstream:
+    spec = _spec(asked, remote.length)
+    conditions = dict(asked.conditions)
+    if spec and asked.if_range:
+        conditions["if-range"] = asked.if_range
+    upstream = await remote.open(owner, method=method, conditions=conditions, spec=spec)
+    if upstream.part is None or asked.if_range is None:
+        return upstream
+    if if_range_holds(asked.if_range, validators_of(upstream.headers)):
+        return upstream
+    # An upstream that knows no If-Range gives a part of whatever it has now.
+    return await remote.open(owner, method=method, conditions=asked.conditions)
+
+
+def _spec(asked: Asked, size: int) -> Spec | None:
+    """Return the one range to ask the upstream for; None for the whole.
+
+    Its bounds are within the size, since not every upstream clamps them as it should. Of several
+    ranges the whole is given, as RFC 9110 allows (14.2).
+    """
+    parts = parts_of(asked.specs, size) if asked.specs else None
+    if parts is None or len(parts) > 1:
+        return None
+    return Spec(parts[0].first, parts[0].last) if parts else Spec(size, None)
+
+
+def _headers_of(request: Request, upstream: Upstream, size: int) -> dict[str, str]:
+    part, stored = upstream.part, upstream.headers
+    headers = download_headers(
+        stored,
+        default_type="application/octet-stream",
+        length=upstream.length,
+        content_range=part.content_range(size) if part else None,
+        ranges=part is not None or stored.get("accept-ranges", "").lower() == "bytes",
+        download_name=request.query_params.get("download"),
+    )
+    if upstream.status == HTTPStatus.NOT_MODIFIED:
+        return not_modified_headers(headers)
+    return headers
 
 
 routes = [

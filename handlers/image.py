@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from ._asked import asked_of
 from ._download import DownloadScope, first_byte_deadline, owner_of
-from ._headers import download_headers
+from ._headers import download_headers, not_modified_headers
 from ._path import ExactRoute, task_id_of
-from ._s3 import head_object, open_object
-from ._upstream import exact_body, no_body
+from ._s3 import StoredObject
+from ._selection import IMAGE_TYPE, Selection, select_get, select_head
 
 
 async def image(request: Request) -> StreamingResponse:
-    """Stream the object at the key of this task; HEAD reads none of it."""
-    state, settings = request.app.state, request.app.state.settings
-    bucket = settings.s3_image_bucket
-    key = settings.s3_image_key.format(task_id=task_id_of(request))
+    """Answer with the object at the key of this task, or with what was asked of it."""
+    settings = request.app.state.settings
+    stored = StoredObject(
+        request.app.state.s3,
+        settings.s3_image_bucket,
+        settings.s3_image_key.format(task_id=task_id_of(request)),
+    )
+    asked = asked_of(request.method, request.headers)
     with first_byte_deadline(settings.first_byte_timeout):
         if request.method == "HEAD":
-            upstream = await head_object(state.s3, bucket=bucket, key=key)
-            body = no_body()
+            selection = await select_head(stored, asked)
         else:
-            upstream = await open_object(state.s3, bucket=bucket, key=key, owner=owner_of(request))
-            body = exact_body(upstream)
-    headers = download_headers(upstream.headers, length=upstream.length, default_type="image/jpeg")
-    return StreamingResponse(content=body, headers=headers)
+            selection = await select_get(stored, asked, owner_of(request))
+    return StreamingResponse(
+        content=selection.body,
+        status_code=selection.status,
+        headers=_headers_of(request, selection),
+    )
+
+
+def _headers_of(request: Request, selection: Selection) -> dict[str, str]:
+    settings = request.app.state.settings
+    headers = download_headers(
+        selection.stored,
+        default_type=IMAGE_TYPE,
+        length=selection.length,
+        content_range=selection.content_range,
+        ranges=selection.length is not None,
+        download_name=request.query_params.get("download"),
+        default_cache_control=settings.image_cache_control,
+        metadata_names=settings.s3_metadata_headers,
+    )
+    if selection.status == HTTPStatus.NOT_MODIFIED:
+        return not_modified_headers(headers)
+    if selection.content_type:
+        headers["content-type"] = selection.content_type
+    return headers
 
 
 routes = [

@@ -19,7 +19,7 @@ _PAGE = """\
   :root {{ color-scheme: light dark; }}
   body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto;
          padding: 0 1rem; }}
-  img {{ max-width: 100%; border-radius: 6px; display: block; min-height: 3rem; }}
+  img {{ display: block; max-width: 100%; min-height: 3rem; margin: .8rem 0; border-radius: 6px; }}
   pre {{ overflow-x: auto; padding: .8rem 1rem; border-radius: 6px;
         background: color-mix(in srgb, currentColor 8%, transparent); }}
 </style>

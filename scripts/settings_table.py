@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -29,11 +28,11 @@ def settings_table() -> str:
 
 def _default_of(name: str) -> str:
     setting = Settings.__dataclass_fields__[name]
-    if setting.default is MISSING:
-        return "required"
-    default = setting.default
+    default, told = setting.default, variable_of(setting).default_text
+    if told or default is None:
+        return told or "none"
     text = f"{default:g}" if isinstance(default, float) else str(default)
-    return variable_of(setting).default_text or f"`{text.lower() if default is True else text}`"
+    return f"`{text.lower() if default is True else text}`"
 
 
 def readme_with(table: str) -> str:

@@ -155,6 +155,29 @@ def test_port_that_is_taken_is_one_line(store: Store) -> None:
     assert line.startswith(f"can't listen on 127.0.0.1 port {port}: ")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_file_of_botocore_that_is_wrong_is_one_line(
+    store: Store, tmp_path: Path, workers: str
+) -> None:
+    """What is wrong in botocore's own files ends the process with a line and a code of its own."""
+    (tmp_path / "config").write_text("[default]\nregion = -bad-\n")
+    environ = {**store.environ, "AWS_REGION": "", "AWS_CONFIG_FILE": str(tmp_path / "config")}
+    with ServiceProcess({**environ, "WEB_CONCURRENCY": workers}) as process:
+        assert process.end() == 2
+        assert process.saw("AWS configuration: InvalidRegionError")
+        assert not process.saw("Traceback")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_while_it_starts(store: Store, number: signal.Signals) -> None:
+    """To be stopped before serving is no error and no traceback."""
+    with ServiceProcess(store.environ) as process:
+        wait_until(lambda: process.saw("listening on"))
+        process.process.send_signal(number)
+        assert process.end() == 0
+        assert not process.saw("Traceback")
+
+
 def test_unknown_argument_is_one_line(store: Store) -> None:
     """A mistyped argument is not ignored."""
     with ServiceProcess(store.environ, "service.py", "--dmeo") as process:
@@ -206,7 +229,7 @@ def test_other_errors_keep_their_traceback() -> None:
     hidden = logging.makeLogRecord({"exc_info": (BrokenTransfer, broken(), None)})
     shown = logging.makeLogRecord({"exc_info": (ValueError, ValueError(), None)})
     plain = logging.makeLogRecord({"msg": "Started"})
-    keep = service_module.hide_told_endings
+    keep = service_module.tell_once
     assert [keep(hidden), keep(shown), keep(plain)] == [False, True, True]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
+import certifi
 import pytest
 
 from settings import Settings, SettingsError, variable_of, variables
@@ -33,7 +33,7 @@ def test_bucket_is_enough() -> None:
 
 def test_every_variable_is_read() -> None:
     """Each variable's example is a right value, and reaches the setting."""
-    bundle = str(Path(__file__))
+    bundle = certifi.where()
     environ = {
         name: bundle if name == "AWS_TLS_VERIFY" else variable_of(setting).example
         for setting in variables()
@@ -43,7 +43,7 @@ def test_every_variable_is_read() -> None:
     for setting in variables():
         how = variable_of(setting)
         name = how.names[0]
-        assert getattr(settings, setting.name) == how.parse(environ[name]), name
+        assert getattr(settings, setting.name) == how.value_of(environ[name]), name
         assert settings.sources[setting.name] == name
 
 
@@ -131,7 +131,16 @@ def test_all_problems_come_at_once() -> None:
         ("AWS_ENDPOINT_URL_S3", "http://store.example/ /"),
         ("AWS_ENDPOINT_URL_S3", "http://[::1"),
         ("S3_ADDRESSING_STYLE", "sideways"),
+        ("S3_IMAGE_BUCKET", ".."),
+        ("S3_IMAGE_KEY", "caf\udce9/{task_id}"),
+        ("AWS_ENDPOINT_URL_S3", "http://store.example/?x=1"),
+        ("AWS_ENDPOINT_URL_S3", "http://" + "a" * 60 + "_minio:9000"),
         ("AWS_TLS_VERIFY", "/no/such/bundle.pem"),
+        ("AWS_TLS_VERIFY", "/etc/passwd"),
+        ("BYTES_URL", "http://a..b/{size}"),
+        ("BYTES_URL", "http://127.0.0.1:{size}/"),
+        ("BYTES_URL", "http://{task_id}.example/"),
+        ("BYTES_URL", "http://a.example/caf\udce9/{size}"),
         ("BYTES_URL", "http://upstream.example/{user}"),
         ("BYTES_URL", "/{size}"),
         ("BYTES_URL", "http:///{size}"),
@@ -209,7 +218,7 @@ def test_half_of_the_credentials_in_code() -> None:
 
 def test_tls_verify_is_a_switch_or_a_bundle() -> None:
     """Verification can be on, off, or by a bundle of one's own."""
-    bundle = str(Path(__file__))
+    bundle = certifi.where()
     for text, value in {"true": True, "FALSE": False, "0": False, bundle: bundle}.items():
         assert Settings.from_environ({**BUCKET, "AWS_TLS_VERIFY": text}).s3_tls_verify == value
 

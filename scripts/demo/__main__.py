@@ -15,6 +15,9 @@ HERE = Path(__file__).parent
 SERVICE = HERE.parent.parent / "service.py"
 BUCKET = "demo"
 
+# A person's own store, profile and limits are not for the demo's.
+THEIRS = ("AWS_", "S3_", "BYTES_", "IMAGE_")
+
 
 def start(script: str, *arguments: str) -> IO[str]:
     """Start a helper process; returns its output, whose first line is the port it listens on.
@@ -47,18 +50,21 @@ def port_of(output: IO[str]) -> int:
 
 def main() -> None:
     """Start the helpers and become the service."""
+    for name in list(os.environ):
+        if name.upper().startswith(THEIRS) or name.upper().endswith("_PROXY"):
+            del os.environ[name]
     store = start("store.py", BUCKET, f"test/1/image.jpg={HERE / 'picture.jpg'}")
     upstream = start("upstream.py")
     os.environ.update(
         S3_IMAGE_BUCKET=BUCKET,
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{port_of(store)}",
         AWS_REGION="us-east-1",
         AWS_ACCESS_KEY_ID="demo",
         AWS_SECRET_ACCESS_KEY="demo",
         BYTES_URL=f"http://127.0.0.1:{port_of(upstream)}/stream-bytes/{{size}}",
     )
-    os.environ.pop("AWS_SESSION_TOKEN", None)
-    os.environ.pop("S3_IMAGE_KEY", None)
     os.execv(sys.executable, [sys.executable, str(SERVICE)])
 
 

@@ -9,7 +9,9 @@ as one line, and ends when its standard input does: so it never outlives whoever
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -35,7 +37,8 @@ def main(bucket: str, objects: list[str]) -> None:
         key, _, path = pair.partition("=")
         body = Path(path).read_bytes()
         client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="image/jpeg")
-    print(port, flush=True)
+    with suppress(BrokenPipeError):  # Whoever started it may be gone by now.
+        os.write(sys.stdout.fileno(), f"{port}\n".encode())
     sys.stdin.read()
 
 

@@ -6,8 +6,10 @@ Prints the port it listens on as one line, and ends when its standard input does
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
+from contextlib import suppress
 
 from werkzeug.serving import make_server
 
@@ -20,7 +22,8 @@ def main() -> None:
 
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_port, flush=True)
+    with suppress(BrokenPipeError):  # Whoever started it may be gone by now.
+        os.write(sys.stdout.fileno(), f"{server.server_port}\n".encode())
     sys.stdin.read()
 
 

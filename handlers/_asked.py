@@ -1,0 +1,48 @@
+"""What a request asks of an object: which bytes, and on which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from ._conditions import CONDITIONS, single_strong_tag
+from ._ranges import Spec, parse_range
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The parts of a request that choose among the possible answers."""
+
+    specs: list[Spec] | None
+    """The ranges asked for; None where the whole is, and for HEAD (RFC 9110, 14.2)."""
+
+    if_range: str | None
+    conditions: Mapping[str, str]
+    """The conditional headers of the request, by their names in lower case."""
+
+    @property
+    def lone_if_match(self) -> str | None:
+        """The tag of If-Match, where that is the one condition and one strong tag."""
+        return (
+            single_strong_tag(self.conditions.get("if-match")) if self.only("if-match") else None
+        )
+
+    def only(self, *names: str) -> bool:
+        """Return whether the request has just these conditions."""
+        return set(self.conditions) == set(names)
+
+
+def asked_of(method: str, headers: Headers) -> Asked:
+    """Return what a request of these headers asks for."""
+    specs = parse_range(headers.getlist("range")) if method == "GET" else None
+    return Asked(
+        specs=specs,
+        # Without a Range there is nothing that it could be a condition of (13.1.5).
+        if_range=headers.get("if-range") if specs else None,
+        # A list may be spread over several headers; two dates make none.
+        conditions={
+            name: ", ".join(values) for name in CONDITIONS if (values := headers.getlist(name))
+        },
+    )

@@ -1,0 +1,130 @@
+"""Conditional requests (RFC 9110, section 13): pure functions over validators and headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_ONE_TAG = re.compile(_TAG)
+_TAGS = re.compile(rf"[ \t,]*(?:{_TAG})(?:[ \t]*,[ \t,]*(?:{_TAG}))*[ \t,]*")
+
+# The three forms of section 5.6.7; email.utils alone would also take "1 Jan 26 00:00 EST".
+_HTTP_DATE = re.compile(
+    r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+    r"|[A-Z][a-z]+day, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}"
+)
+
+CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+
+
+class Verdict(Enum):
+    """What the conditions of a request make of it."""
+
+    PROCEED = "proceed"
+    NOT_MODIFIED = "304"
+    FAILED = "412"
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells one version of an object from another; either may be unknown."""
+
+    etag: str | None
+    last_modified: str | None
+
+    @property
+    def strong_etag(self) -> str | None:
+        """The entity tag, where it is a strong one."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else None
+
+
+def entity_tag(stored: str) -> str | None:
+    """Return a stored entity tag as it has to be written; None where it can't be one.
+
+    Some stores leave out its quotes.
+    """
+    for tag in (stored, f'"{stored}"'):
+        if stored and _ONE_TAG.fullmatch(tag) and tag.isascii():
+            return tag
+    return None
+
+
+def validators_of(stored: Mapping[str, str]) -> Validators:
+    """Return the validators among stored headers, where they are such."""
+    modified = stored.get("last-modified", "")
+    return Validators(
+        etag=entity_tag(stored.get("etag", "")),
+        last_modified=modified if http_date(modified) else None,
+    )
+
+
+def http_date(text: str) -> datetime | None:
+    """Return the moment that an HTTP-date names; None where it is none."""
+    if not _HTTP_DATE.fullmatch(text):
+        return None
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)
+    except (ValueError, TypeError):
+        return None
+
+
+def verdict_on(headers: Mapping[str, str], current: Validators) -> Verdict:
+    """Return what the conditions in `headers` say of an object that exists (section 13.2.2).
+
+    A date that is none and a list of tags that is none are no condition.
+    """
+    if (wanted := headers.get("if-match")) is not None:
+        if not _matches(wanted, current.etag, strong=True):
+            return Verdict.FAILED
+    elif _changed_since(headers.get("if-unmodified-since"), current):
+        return Verdict.FAILED
+    if (known := headers.get("if-none-match")) is not None:
+        if _matches(known, current.etag, strong=False):
+            return Verdict.NOT_MODIFIED
+    elif _unchanged_since(headers.get("if-modified-since"), current):
+        return Verdict.NOT_MODIFIED
+    return Verdict.PROCEED
+
+
+def if_range_holds(value: str, current: Validators) -> bool:
+    """Return whether a part of the object as it is now fits what the client has (13.1.5)."""
+    value = value.strip(" \t")
+    if _ONE_TAG.fullmatch(value):
+        return value == current.strong_etag
+    date = http_date(value)
+    return date is not None and date == http_date(current.last_modified or "")
+
+
+def single_strong_tag(value: str | None) -> str | None:
+    """Return the tag where the header is just one strong entity tag, in ASCII."""
+    value = (value or "").strip(" \t")
+    found = _ONE_TAG.fullmatch(value)
+    return value if found and value.isascii() and not value.startswith("W/") else None
+
+
+def _matches(header: str, etag: str | None, *, strong: bool) -> bool:
+    header = header.strip(" \t")
+    if header == "*":
+        return True
+    if etag is None or not _TAGS.fullmatch(header):
+        return False
+    tags = _ONE_TAG.findall(header)
+    if strong:
+        return not etag.startswith("W/") and etag in tags
+    return etag.removeprefix("W/") in (tag.removeprefix("W/") for tag in tags)
+
+
+def _changed_since(header: str | None, current: Validators) -> bool:
+    date, modified = http_date(header or ""), http_date(current.last_modified or "")
+    return date is not None and modified is not None and modified > date
+
+
+def _unchanged_since(header: str | None, current: Validators) -> bool:
+    date, modified = http_date(header or ""), http_date(current.last_modified or "")
+    return date is not None and modified is not None and modified <= date

@@ -1,0 +1,200 @@
+"""The OpenAPI 3.1 document of all routes (``/openapi.json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from . import _errors
+from ._path import MAX_DIGITS, ExactRoute
+from ._request_id import SANE_REQUEST_ID
+
+Json = dict[str, Any]
+
+_STRING: Json = {"type": "string"}
+_NUMBER: Json = {"type": "string", "pattern": "^[0-9]+$"}
+_REF_ID = {"$ref": "#/components/headers/X-Request-ID"}
+_ETAG = {"description": "Entity tag of this version.", "schema": _STRING}
+_DATE = {"description": "When this version was stored.", "schema": _STRING}
+_LENGTH = {"description": "Bytes of the body.", "schema": {"type": "integer", "minimum": 0}}
+_CONTENT_RANGE = {"description": "Which bytes of how many these are.", "schema": _STRING}
+_RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
+_VALIDATORS = {
+    "ETag": _ETAG,
+    "Last-Modified": _DATE,
+    "Cache-Control": {"description": "As stored, or as set.", "schema": _STRING},
+    "X-Request-ID": _REF_ID,
+}
+_BODY_HEADERS = _VALIDATORS | {
+    "Content-Length": _LENGTH,
+    "Accept-Ranges": {"description": "`bytes`: a part can be asked for.", "schema": _STRING},
+    "Content-Disposition": {"description": "Where it is to be saved.", "schema": _STRING},
+    "X-Content-Type-Options": {"description": "`nosniff`, always.", "schema": _STRING},
+}
+_REQUEST_HEADERS = {
+    "Range": "Ranges of bytes; one is a 206, several are one multipart body.",
+    "If-Range": "Entity tag or date: the range counts for that version alone.",
+    "If-Match": "Entity tags: 412 for any other version.",
+    "If-None-Match": "Entity tags: 304 for any of these versions.",
+    "If-Modified-Since": "Date: 304 for a version not newer.",
+    "If-Unmodified-Since": "Date: 412 for a newer version.",
+}
+
+# Which errors a download can end with before its first byte.
+_OF_STORE = (_errors.BadUpstream, _errors.UpstreamTimeout)
+_OF_REQUEST = (_errors.NotFound, _errors.PreconditionFailed, _errors.RangeNotSatisfiable)
+_OF_SERVICE = (_errors.UpstreamBusy, _errors.NoSlot, _errors.NotStarted)
+IMAGE_ERRORS = (*_OF_REQUEST, *_OF_STORE, *_OF_SERVICE)
+BYTES_ERRORS = (_errors.SizeTooLarge, *IMAGE_ERRORS)
+
+
+async def openapi(request: Request) -> JSONResponse:
+    """Answer with the document, its server being wherever this application is mounted."""
+    return JSONResponse(document(request.scope.get("root_path", "")))
+
+
+def document(root_path: str) -> Json:
+    """Return the OpenAPI document of an application at `root_path`."""
+    task_id = _in_path("task_id", f"Number of the task, of {MAX_DIGITS} digits at most.")
+    size = _in_path("size", "How many bytes.")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "downspout",
+            "version": "1",
+            "description": "Streams downloads out of S3 and other HTTP services.",
+        },
+        "servers": [{"url": root_path or "/"}],
+        "paths": {
+            "/tasks/{task_id}/image": _download(
+                "image", "The image of a task, out of S3.", [task_id], IMAGE_ERRORS
+            ),
+            "/tasks/{task_id}/bytes/{size}": _download(
+                "bytes", "So many bytes, out of another service.", [task_id, size], BYTES_ERRORS
+            ),
+            "/healthz": _plain("health", "Whether the process lives.", "text/plain"),
+            "/readyz": _plain("readiness", "Whether the store answers.", "text/plain", ready=True),
+            "/openapi.json": _plain("document", "This document.", "application/json"),
+            "/": _plain("landing", "Commands to copy.", "text/plain", "text/html"),
+        },
+        "components": {
+            "headers": {
+                "X-Request-ID": {
+                    "description": "The request's own id, or one made for it.",
+                    "schema": {"type": "string", "pattern": f"^{SANE_REQUEST_ID}$"},
+                }
+            },
+            "schemas": {"Problem": _problem_schema()},
+        },
+    }
+
+
+def _in_path(name: str, description: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": _NUMBER,
+    }
+
+
+def _download(
+    name: str, summary: str, in_path: list[Json], errors: tuple[type[_errors.DownloadError], ...]
+) -> Json:
+    given = [
+        {"name": header, "in": "header", "description": description, "schema": _STRING}
+        for header, description in _REQUEST_HEADERS.items()
+    ]
+    named = {
+        "name": "download",
+        "in": "query",
+        "description": "Have it saved as a file of this name.",
+        "schema": _STRING,
+    }
+    whole = {"description": "The whole.", "headers": _BODY_HEADERS, "content": {"*/*": {}}}
+    part = {
+        "description": "The part that was asked for, or several of them.",
+        "headers": _BODY_HEADERS | {"Content-Range": _CONTENT_RANGE},
+        "content": {"*/*": {}, "multipart/byteranges": {}},
+    }
+    known = {"description": "The client has this version.", "headers": _VALIDATORS}
+    responses = {"200": whole, "304": known, **_problems(errors)}
+    return _operations(
+        name, summary, [*in_path, *given, named], {**responses, "206": part}, responses
+    )
+
+
+def _plain(name: str, summary: str, *media_types: str, ready: bool = False) -> Json:
+    fine = {
+        "description": summary,
+        "headers": {"X-Request-ID": _REF_ID},
+        "content": {media_type: {} for media_type in media_types},
+    }
+    responses = {"200": fine} | ({"503": _problem("Not ready.", {})} if ready else {})
+    return _operations(name, summary, [], responses, responses)
+
+
+def _operations(name: str, summary: str, parameters: list[Json], get: Json, head: Json) -> Json:
+    # The router's own refusal of a path, and whatever was not foreseen.
+    common = {"404": _problem("No such path.", {}), "500": _problem("A mistake of ours.", {})}
+    return {
+        method: {
+            "operationId": f"{method}_{name}",
+            "summary": summary,
+            "parameters": parameters,
+            "responses": common | responses,
+        }
+        for method, responses in (("get", get), ("head", head))
+    }
+
+
+def _problems(errors: Iterable[type[_errors.DownloadError]]) -> Json:
+    by_status = groupby(sorted(errors, key=attrgetter("status")), key=attrgetter("status"))
+    return {str(status): _problem_of(list(group)) for status, group in by_status}
+
+
+def _problem_of(errors: list[type[_errors.DownloadError]]) -> Json:
+    described = " Or: ".join(f"`{error.kind}`: {error.detail}" for error in errors)
+    headers: Json = {}
+    if any(error.retryable and error.status == 503 for error in errors):  # noqa: PLR2004
+        headers["Retry-After"] = _RETRY_AFTER
+    if _errors.RangeNotSatisfiable in errors:
+        headers["Content-Range"] = _CONTENT_RANGE
+    return _problem(described, headers)
+
+
+def _problem(description: str, headers: Json) -> Json:
+    return {
+        "description": description,
+        "headers": {"X-Request-ID": _REF_ID, **headers},
+        "content": {"application/problem+json": {"schema": _REF_PROBLEM}},
+    }
+
+
+_REF_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
+def _problem_schema() -> Json:
+    properties = {
+        "type": {"type": "string", "format": "uri"},
+        "title": _STRING,
+        "status": {"type": "integer"},
+        "detail": _STRING,
+        "request_id": _STRING,
+        "retryable": {"type": "boolean"},
+    }
+    return {
+        "type": "object",
+        "description": "RFC 9457.",
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+routes = [ExactRoute("/openapi.json", openapi, methods=["GET", "HEAD"])]
