@@ -12,6 +12,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Any
@@ -190,7 +191,8 @@ def _check_tls_verify(value: Any) -> None:
     if isinstance(value, bool):
         return
     try:
-        ssl.create_default_context(cafile=value or "")
+        # The path of a file that is none would load none, where "" would load the system's.
+        ssl.create_default_context(cafile=Path(value))
     except (OSError, TypeError, ValueError):
         raise ValueError("must be true, false, or the path of a readable CA bundle") from None
 

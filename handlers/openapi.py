@@ -49,8 +49,8 @@ _REQUEST_HEADERS = {
 _OF_STORE = (_errors.BadUpstream, _errors.UpstreamTimeout)
 _OF_REQUEST = (_errors.NotFound, _errors.PreconditionFailed, _errors.RangeNotSatisfiable)
 _OF_SERVICE = (_errors.UpstreamBusy, _errors.NoSlot, _errors.NotStarted)
-IMAGE_ERRORS = (*_OF_REQUEST, *_OF_STORE, *_OF_SERVICE)
-BYTES_ERRORS = (_errors.SizeTooLarge, *IMAGE_ERRORS)
+IMAGE_ERRORS: tuple[type[_errors.DownloadError], ...] = (*_OF_REQUEST, *_OF_STORE, *_OF_SERVICE)
+BYTES_ERRORS: tuple[type[_errors.DownloadError], ...] = (_errors.SizeTooLarge, *IMAGE_ERRORS)
 
 
 async def openapi(request: Request) -> JSONResponse:

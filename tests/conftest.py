@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 from settings import Settings
@@ -12,6 +13,8 @@ from settings import Settings
 from .support.components import BUCKET, Store, component, settings_for
 from .support.misbehaving import Misbehaving, misbehaving
 from .support.serving import RunningService, serving
+
+hypothesis.settings.register_profile("thorough", max_examples=5000)
 
 
 @pytest.fixture

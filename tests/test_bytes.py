@@ -259,3 +259,145 @@ def test_size_over_the_limit_is_400(upstream: Misbehaving, size: str) -> None:
     with serving(settings_for(upstream.url, bytes_max_size=1024)) as service:
         assert service.get(f"/tasks/1/bytes/{size}").status_code == 400
     assert upstream.exchanges == []
+
+
+class Ranging:
+    """An upstream that knows ranges and conditions as it should."""
+
+    def __init__(self, etag: str = '"v1"', *, knows_if_range: bool = True) -> None:
+        self.etag = etag
+        self.knows_if_range = knows_if_range
+
+    async def __call__(self, exchange: Exchange) -> None:
+        lines = [f"etag: {self.etag}", f"last-modified: {DATE}", "accept-ranges: bytes"]
+        headers = exchange.headers
+        if headers.get("if-none-match") == self.etag:
+            await exchange.answer(304, b"", *lines)
+        elif headers.get("if-match", self.etag) != self.etag:
+            await exchange.answer(412, b"no", *lines)
+        elif "range" not in headers or not self._holds(headers.get("if-range", self.etag)):
+            await exchange.answer(200, BODY, *lines)
+        else:
+            first, _, last = headers["range"].removeprefix("bytes=").partition("-")
+            if int(first) >= len(BODY):
+                await exchange.answer(416, b"no", "content-range: bytes */1024")
+                return
+            part = BODY[int(first) : int(last) + 1]
+            await exchange.answer(206, part, f"content-range: bytes {first}-{last}/1024", *lines)
+
+    def _holds(self, if_range: str) -> bool:
+        return not self.knows_if_range or if_range in (self.etag, DATE)
+
+
+DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
+
+
+@pytest.mark.parametrize("knows_if_range", [True, False])
+@pytest.mark.parametrize(
+    ("headers", "status", "content_range"),
+    [
+        ({}, 200, None),
+        ({"range": "bytes=0-8"}, 206, "bytes 0-8/1024"),
+        ({"range": "bytes=1000-5000"}, 206, "bytes 1000-1023/1024"),
+        ({"range": "bytes=-24"}, 206, "bytes 1000-1023/1024"),
+        ({"range": "bytes=0-4,5-8"}, 206, "bytes 0-8/1024"),
+        ({"range": "bytes=0-1,5-6"}, 200, None),
+        ({"range": "bytes=5000-"}, 416, "bytes */1024"),
+        ({"range": "bytes=-0"}, 416, "bytes */1024"),
+        ({"range": "bytes=8-0"}, 200, None),
+        ({"range": "bytes=0-8", "if-range": '"v1"'}, 206, "bytes 0-8/1024"),
+        ({"range": "bytes=0-8", "if-range": DATE}, 206, "bytes 0-8/1024"),
+        ({"range": "bytes=0-8", "if-range": '"v0"'}, 200, None),
+        ({"range": "bytes=0-8", "if-range": 'W/"v1"'}, 200, None),
+        ({"if-none-match": '"v1"'}, 304, None),
+        ({"if-none-match": '"v0"'}, 200, None),
+        ({"if-match": '"v1"'}, 200, None),
+        ({"if-match": '"v0"'}, 412, None),
+        ({"if-match": '"v0"', "range": "bytes=0-8"}, 412, None),
+    ],
+)
+def test_ranges_and_conditions_are_the_upstreams(
+    upstream: Misbehaving,
+    troubled: RunningService,
+    headers: dict[str, str],
+    status: int,
+    content_range: str | None,
+    knows_if_range: bool,
+) -> None:
+    """What the client asks is passed on, and the upstream's 206, 304, 412 and 416 come back."""
+    upstream.behaviour = Ranging(knows_if_range=knows_if_range)
+    answer = troubled.get("/tasks/1/bytes/1024", headers=headers)
+    assert answer.status_code == status
+    assert answer.headers.get("content-range") == content_range
+    if status in (200, 206, 304):
+        assert answer.headers["etag"] == '"v1"'
+        assert answer.headers["last-modified"] == DATE
+    if status == 206:
+        assert content_range is not None
+        first, last = content_range.removeprefix("bytes ").split("/")[0].split("-")
+        assert answer.content == BODY[int(first) : int(last) + 1]
+    if status in (200, 206):
+        assert answer.headers["accept-ranges"] == "bytes"
+        assert answer.headers["content-length"] == str(len(answer.content))
+    if status == 304:
+        assert answer.content == b""
+
+
+@pytest.mark.parametrize("line", ["range: bytes=0-8", "if-range: x"])
+def test_head_ignores_ranges(upstream: Misbehaving, troubled: RunningService, line: str) -> None:
+    """HEAD asks for no range of the upstream, and has none."""
+    upstream.behaviour = Ranging()
+    name, _, value = line.partition(": ")
+    answer = troubled.request("HEAD", "/tasks/1/bytes/1024", headers={name: value})
+    assert answer.status_code == 200
+    assert "range" not in upstream.exchanges[0].headers
+    assert answer.headers["content-length"] == "1024"
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "body"),
+    [
+        (206, ["content-range: bytes 1-9/1024"], BODY[1:10]),
+        (206, ["content-range: bytes 0-8/2048"], BODY[:9]),
+        (206, ["content-range: bytes 0-8/1024"], BODY[:8]),
+        (206, [], BODY[:9]),
+        (200, [], BODY[:9]),
+    ],
+)
+def test_part_that_makes_no_sense(
+    upstream: Misbehaving, troubled: RunningService, code: int, lines: list[str], body: bytes
+) -> None:
+    """An answer to a range that is another's, or of another length, is a 502."""
+
+    async def odd(exchange: Exchange) -> None:
+        await exchange.answer(code, body, *lines)
+
+    upstream.behaviour = odd
+    answer = troubled.get("/tasks/1/bytes/1024", headers={"range": "bytes=0-8"})
+    assert answer.status_code == 502
+
+
+@pytest.mark.parametrize("code", [304, 412, 416])
+def test_answer_to_a_question_that_was_not_asked(
+    upstream: Misbehaving, troubled: RunningService, code: int
+) -> None:
+    """A 304, 412 or 416 to a plain request is nonsense: a 502."""
+    upstream.behaviour = status(code)
+    assert troubled.get("/tasks/1/bytes/1024").status_code == 502
+
+
+def test_upstream_that_ignores_ranges_is_relayed(service: RunningService) -> None:
+    """Httpbin gives the whole to a Range; so does the service, and promises no ranges."""
+    answer = service.get("/tasks/1/bytes/1024", headers={"range": "bytes=0-8"})
+    assert (answer.status_code, len(answer.content)) == (200, 1024)
+    assert "accept-ranges" not in answer.headers
+
+
+def test_download_under_a_name(upstream: Misbehaving, troubled: RunningService) -> None:
+    """?download=NAME makes a file of that name, in both spellings."""
+    upstream.behaviour = Ranging()
+    answer = troubled.get("/tasks/1/bytes/1024?download=B%C3%A4ume%20%22im%22%20Regen.bin")
+    assert answer.headers["content-disposition"] == (
+        'attachment; filename="B_ume _im_ Regen.bin"; '
+        "filename*=UTF-8''B%C3%A4ume%20%22im%22%20Regen.bin"
+    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._headers import download_headers
+from handlers._headers import attachment, download_headers
 
 
 def headers_of(**stored: str) -> dict[str, str]:
@@ -119,3 +119,62 @@ def test_whatever_is_stored_can_be_sent(stored: dict[str, str]) -> None:
         assert value.isascii()
         assert value.isprintable() or "\t" in value
         assert value == value.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "disposition"),
+    [
+        ("", "attachment"),
+        ("a.jpg", 'attachment; filename="a.jpg"'),
+        ("a b.jpg", 'attachment; filename="a b.jpg"'),
+        ("ä.jpg", "attachment; filename=\"_.jpg\"; filename*=UTF-8''%C3%A4.jpg"),
+        ('a"b', "attachment; filename=\"a_b\"; filename*=UTF-8''a%22b"),
+        ("../../etc/passwd", 'attachment; filename="passwd"'),
+        ("C:\\temp\\a.jpg", 'attachment; filename="a.jpg"'),
+        ("a\r\nset-cookie: x", 'attachment; filename="aset-cookie: x"'),
+        ("..", "attachment"),
+        ("\ud800", "attachment"),
+        ("100%.txt", "attachment; filename=\"100_.txt\"; filename*=UTF-8''100%25.txt"),
+    ],
+)
+def test_name_to_save_under(name: str, disposition: str) -> None:
+    """A name goes out in a form for old clients and in one for all scripts; never as a path."""
+    assert attachment(name) == disposition
+
+
+@given(st.text(max_size=300))
+def test_any_name_makes_a_header(name: str) -> None:
+    """No name makes a header that could not be written, or hold another parameter."""
+    value = attachment(name)
+    assert value.isascii()
+    assert value.isprintable()
+    assert value.count('"') in (0, 2)
+    assert len(value) < 3000
+
+
+def test_stored_disposition() -> None:
+    """An inert object's own disposition goes out; one that could run is always an attachment."""
+    inline, saved = 'inline; filename="a"', 'attachment; filename="a"'
+    assert headers_of(content_disposition=inline)["content-disposition"] == inline
+    page = headers_of(content_type="text/html", content_disposition=inline)
+    assert page["content-disposition"] == "attachment"
+    page = headers_of(content_type="text/html", content_disposition=saved)
+    assert page["content-disposition"] == saved
+    assert "content-disposition" not in headers_of(content_disposition="inline\r\nx: y")
+
+
+def test_metadata_goes_out_where_it_is_asked_for() -> None:
+    """User metadata is sent by name alone."""
+    stored = {"x-amz-meta-owner": "me", "x-amz-meta-secret": "s", "x-amz-meta-odd": "a\x00"}
+    names = ("owner", "odd", "missing")
+    sent = download_headers(stored, default_type="image/jpeg", metadata_names=names)
+    assert {name for name in sent if name.startswith("x-amz")} == {"x-amz-meta-owner"}
+
+
+def test_cache_control_of_objects_without_one() -> None:
+    """The setting is for objects that say nothing themselves."""
+    for stored, sent in (({}, "max-age=5"), ({"cache-control": "no-store"}, "no-store")):
+        headers = download_headers(
+            stored, default_type="image/jpeg", default_cache_control="max-age=5"
+        )
+        assert headers["cache-control"] == sent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 
@@ -32,10 +32,15 @@ def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
     return connection
 
 
-def ask(connection: socket.socket, path: str, *, method: str = "GET", close: bool = True) -> None:
-    lines = [f"{method} {path} HTTP/1.1", "host: downspout.test"]
-    if close:
-        lines.append("connection: close")
+def ask(
+    connection: socket.socket,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    lines = [f"{method} {path} HTTP/1.1", "host: downspout.test", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
 
 
@@ -56,10 +61,12 @@ def asked(port: int, path: str) -> Generator[socket.socket]:
         connection.close()
 
 
-def fetch(port: int, path: str, *, method: str = "GET") -> Received:
+def fetch(
+    port: int, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Received:
     """Read one answer to the end of the connection, without raising for a cut one."""
     with contextlib.closing(connect(port)) as connection:
-        ask(connection, path, method=method)
+        ask(connection, path, method=method, headers=headers)
         return read_answer(connection, method=method)
 
 

@@ -1,0 +1,167 @@
+"""Conditional requests: pure functions, against a slow reading of RFC 9110, section 13."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers._conditions import (
+    CONDITIONS,
+    Validators,
+    Verdict,
+    entity_tag,
+    http_date,
+    if_range_holds,
+    single_strong_tag,
+    verdict_on,
+)
+
+MODIFIED = datetime(2026, 11, 23, 8, 0, 0, tzinfo=UTC)
+
+
+def date(seconds: int) -> str:
+    return format_datetime(MODIFIED + timedelta(seconds=seconds), usegmt=True)
+
+
+TAGS = ['"a"', '"b"', 'W/"a"', 'W/"b"', '"a,b"', '""']
+LISTS = st.one_of(
+    st.just("*"), st.lists(st.sampled_from(TAGS), min_size=1, max_size=3).map(", ".join)
+)
+SECONDS = st.integers(min_value=-2, max_value=2)
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "if-match": LISTS,
+        "if-none-match": LISTS,
+        "if-modified-since": SECONDS,
+        "if-unmodified-since": SECONDS,
+    },
+)
+
+
+def slowly(headers: dict[str, str | int], etag: str) -> Verdict:
+    """Evaluate the steps of section 13.2.2 one after another, in its own words."""
+
+    def tags(name: str) -> list[str]:
+        text = str(headers[name])
+        return ["*"] if text == "*" else text.split(", ")
+
+    def strong(one: str, other: str) -> bool:
+        return one == other and not one.startswith("W/")
+
+    def opaque(tag: str) -> str:
+        return tag.removeprefix("W/")
+
+    # 1. and 2.
+    if "if-match" in headers:
+        if not any(tag == "*" or strong(tag, etag) for tag in tags("if-match")):
+            return Verdict.FAILED
+    elif "if-unmodified-since" in headers and int(headers["if-unmodified-since"]) < 0:
+        return Verdict.FAILED
+    # 3. and 4., for GET and HEAD
+    if "if-none-match" in headers:
+        if any(tag == "*" or opaque(tag) == opaque(etag) for tag in tags("if-none-match")):
+            return Verdict.NOT_MODIFIED
+    elif "if-modified-since" in headers and int(headers["if-modified-since"]) >= 0:
+        return Verdict.NOT_MODIFIED
+    return Verdict.PROCEED
+
+
+@given(HEADERS, st.sampled_from(TAGS))
+def test_verdict_is_that_of_the_steps(headers: dict[str, str | int], etag: str) -> None:
+    """Every combination of conditions ends as the steps of the RFC end."""
+    written = {n: date(v) if isinstance(v, int) else v for n, v in headers.items()}
+    assert verdict_on(written, Validators(etag, date(0))) is slowly(headers, etag)
+
+
+@given(st.dictionaries(st.sampled_from(CONDITIONS), st.text(max_size=30)))
+def test_no_header_is_too_odd(headers: dict[str, str]) -> None:
+    """Whatever a condition says, there is a verdict."""
+    for current in (Validators('"a"', date(0)), Validators(None, None)):
+        assert verdict_on(headers, current) in Verdict
+
+
+@given(st.text(max_size=30))
+def test_no_if_range_is_too_odd(value: str) -> None:
+    """Whatever If-Range says, it holds or it does not; what is odd never holds."""
+    assert not if_range_holds(value, Validators(None, None))
+
+
+@pytest.mark.parametrize(
+    ("value", "holds"),
+    [
+        ('"a"', True),
+        (' "a" ', True),
+        ('"b"', False),
+        ('W/"a"', False),
+        ('"a", "b"', False),
+        ("*", False),
+        ("a", False),
+        (date(0), True),
+        (date(-1), False),
+        (date(1), False),
+        ("Monday, 23-Nov-26 08:00:00 GMT", True),
+        ("Mon Nov 23 08:00:00 2026", True),
+        ("", False),
+    ],
+)
+def test_if_range(value: str, holds: bool) -> None:
+    """A part fits one strong tag, or the exact date in any of its three forms."""
+    assert if_range_holds(value, Validators('"a"', date(0))) is holds
+
+
+def test_weak_version_has_no_parts() -> None:
+    """The parts of a weakly tagged object may be of different bytes."""
+    assert not if_range_holds('W/"a"', Validators('W/"a"', None))
+    assert Validators('W/"a"', None).strong_etag is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"),
+    [
+        ('"abc"', '"abc"'),
+        ('W/"abc"', 'W/"abc"'),
+        ("abc", '"abc"'),
+        ("d41d8-2", '"d41d8-2"'),
+        ("", None),
+        ('a"b', None),
+        ("a b", None),
+        ("caf\xe9", None),
+        ('"a\nb"', None),
+    ],
+)
+def test_entity_tag_of_a_store(stored: str, sent: str | None) -> None:
+    """A tag without its quotes gets them; what can't be a tag is none."""
+    assert entity_tag(stored) == sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "Mon, 23 Nov 2026 08:00:00 EST",
+        "Mon, 23 Nov 2026 25:00:00 GMT",
+        "Mon, 99 Nov 2026 08:00:00 GMT",
+        "23 Nov 2026 08:00:00 GMT",
+        "Mon, 23 Nov 2026 08:00:00 GMT ",
+        "Mon, 23 Xyz 2026 08:00:00 GMT",
+        "1700000000",
+    ],
+)
+def test_what_is_no_date(text: str) -> None:
+    """Only the forms of section 5.6.7 are dates."""
+    assert http_date(text) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "tag"),
+    [(' "a" ', '"a"'), ('W/"a"', None), ('"a", "b"', None), ("*", None), ("", None), (None, None)],
+)
+def test_single_strong_tag(value: str | None, tag: str | None) -> None:
+    """Only one strong tag is what every store understands."""
+    assert single_strong_tag(value) == tag
