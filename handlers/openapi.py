@@ -17,7 +17,6 @@ from ._request_id import SANE_REQUEST_ID
 Json = dict[str, Any]
 
 _STRING: Json = {"type": "string"}
-_NUMBER: Json = {"type": "string", "pattern": "^[0-9]+$"}
 _REF_ID = {"$ref": "#/components/headers/X-Request-ID"}
 _ETAG = {"description": "Entity tag of this version.", "schema": _STRING}
 _DATE = {"description": "When this version was stored.", "schema": _STRING}
@@ -55,13 +54,14 @@ BYTES_ERRORS: tuple[type[_errors.DownloadError], ...] = (_errors.SizeTooLarge, *
 
 async def openapi(request: Request) -> JSONResponse:
     """Answer with the document, its server being wherever this application is mounted."""
-    return JSONResponse(document(request.scope.get("root_path", "")))
+    largest = request.app.state.settings.bytes_max_size
+    return JSONResponse(document(request.scope.get("root_path", ""), largest_size=largest))
 
 
-def document(root_path: str) -> Json:
+def document(root_path: str, *, largest_size: int) -> Json:
     """Return the OpenAPI document of an application at `root_path`."""
-    task_id = _in_path("task_id", f"Number of the task, of {MAX_DIGITS} digits at most.")
-    size = _in_path("size", "How many bytes.")
+    task_id = _in_path("task_id", "Number of the task.", most=10**MAX_DIGITS - 1)
+    size = _in_path("size", "How many bytes.", most=largest_size)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,13 +94,13 @@ def document(root_path: str) -> Json:
     }
 
 
-def _in_path(name: str, description: str) -> Json:
+def _in_path(name: str, description: str, *, most: int) -> Json:
     return {
         "name": name,
         "in": "path",
         "required": True,
         "description": description,
-        "schema": _NUMBER,
+        "schema": {"type": "integer", "minimum": 0, "maximum": most},
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,8 @@ from handlers._errors import DownloadError
 from handlers.openapi import BYTES_ERRORS, IMAGE_ERRORS
 from settings import Settings
 
-from .support.serving import RunningService
+from .support.components import Store
+from .support.serving import RunningService, serving
 from .test_problems import subclasses
 
 
@@ -77,3 +81,20 @@ def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     """Generated clients need a name for each operation."""
     names = [operation["operationId"] for operation in operations(document)]
     assert len(set(names)) == len(names)
+
+
+def test_schemathesis_finds_nothing(store: Store, httpbin_url: str) -> None:
+    """Made-up requests, right and wrong ones, get what the document says they get."""
+    store.put("one.jpg", bytes(1000), ContentType="image/jpeg")
+    settings = Settings(
+        **store.settings,
+        s3_image_key="one.jpg",
+        bytes_url=httpbin_url + "/stream-bytes/{size}",
+        bytes_max_size=102_400,  # more httpbin does not give
+    )
+    schemathesis = str(Path(sys.executable).with_name("schemathesis"))
+    command = [schemathesis, "run", "--max-examples", "25"]
+    with serving(settings) as service:
+        url = f"{service.url}/openapi.json"
+        ran = subprocess.run([*command, url], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout

@@ -1,0 +1,120 @@
+"""The scope of a download, as ASGI has it, around applications of a test's own."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
+
+from handlers._download import DownloadScope
+from handlers._slots import Slots
+
+
+def scope_of(app: Starlette) -> Scope:
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+        "app": app,
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "downspout.request_id": "x",
+    }
+
+
+@pytest.fixture
+def app() -> Starlette:
+    app = Starlette()
+    app.state.slots = Slots(1, wait=0)
+    return app
+
+
+async def ignore(message: Message) -> None:
+    del message
+
+
+async def test_receive_tells_when_the_client_has_gone(app: Starlette) -> None:
+    """An application that listens is told of the leaving once, and then ended."""
+    told: list[str] = []
+    gone = anyio.Event()
+
+    async def listening(scope: Scope, receive: Receive, send: Send) -> None:
+        with anyio.CancelScope(shield=True):
+            gone.set()
+            told.append((await receive())["type"])
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    await DownloadScope(listening)(scope_of(app), receive, ignore)
+    assert told == ["http.disconnect"]
+
+
+async def test_send_raises_once_the_client_has_gone(app: Starlette) -> None:
+    """As ASGI 2.4 has it, sending to a client that has gone is an OSError."""
+    raised: list[type[BaseException]] = []
+
+    async def sending(scope: Scope, receive: Receive, send: Send) -> None:
+        with anyio.CancelScope(shield=True):
+            await receive()
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            except OSError as error:
+                raised.append(type(error))
+                raise
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    await DownloadScope(sending)(scope_of(app), receive, ignore)
+    assert raised == [ConnectionResetError]
+
+
+async def test_what_is_owned_is_closed_after_the_response(app: Starlette) -> None:
+    """What a handler gives to its owner outlives the handler, and not the response."""
+    seen: list[str] = []
+
+    async def owning(scope: Scope, receive: Receive, send: Send) -> None:
+        owner: AsyncExitStack = scope["downspout.download"].owner
+        owner.callback(seen.append, "closed")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        seen.append("sent")
+
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    await DownloadScope(owning)(scope_of(app), receive, ignore)
+    assert seen == ["sent", "closed"]
+
+
+async def test_body_of_a_request_is_passed_over(app: Starlette) -> None:
+    """A request with a body is no client that leaves."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"x", "more_body": True},
+        {"type": "http.request", "body": b"", "more_body": False},
+    ]
+    sent: list[Message] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await anyio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop(0)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    await DownloadScope(answering)(scope_of(app), receive, keep)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
