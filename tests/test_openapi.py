@@ -93,7 +93,8 @@ def test_schemathesis_finds_nothing(store: Store, httpbin_url: str) -> None:
         bytes_max_size=102_400,  # more httpbin does not give
     )
     schemathesis = str(Path(sys.executable).with_name("schemathesis"))
-    command = [schemathesis, "run", "--max-examples", "25"]
+    config = str(Path(__file__).with_name("schemathesis.toml"))
+    command = [schemathesis, "--config-file", config, "run", "--max-examples", "25"]
     with serving(settings) as service:
         url = f"{service.url}/openapi.json"
         ran = subprocess.run([*command, url], capture_output=True, text=True, check=False)
