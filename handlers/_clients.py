@@ -16,6 +16,7 @@ from botocore.session import Session
 
 from ._errors import CannotStart
 from ._s3 import OwnedSession
+from ._upstream import READ_BUFFER
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -32,9 +33,6 @@ S3_ATTEMPTS = 3
 # Idle connections are dropped before the store does it (Ceph after 65 s, S3 after about 20 s),
 # so that a request rarely meets one that is just being closed.
 IDLE_SECONDS = 15.0
-
-# aiohttp pauses an upstream at twice this. Its default of 256 KiB costs 2 MiB a slow client.
-READ_BUFFER = 64 * 1024
 
 CLOSE_SECONDS = 2.0
 
