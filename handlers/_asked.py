@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 
 from ._conditions import CONDITIONS, single_strong_tag
+from ._errors import HeaderTooLarge
 from ._ranges import Spec, parse_range
+
+# More than any client sends; uvicorn itself has no bound.
+MAX_HEADER = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +39,17 @@ class Asked:
 
 
 def asked_of(method: str, headers: Headers) -> Asked:
-    """Return what a request of these headers asks for."""
+    """Return what a request of these headers asks for; raises HeaderTooLarge."""
+    for name in ("range", "if-range", *CONDITIONS):
+        if sum(map(len, headers.getlist(name))) > MAX_HEADER:
+            raise HeaderTooLarge(name)
     specs = parse_range(headers.getlist("range")) if method == "GET" else None
+    if_ranges = headers.getlist("if-range")
     return Asked(
         specs=specs,
-        # Without a Range there is nothing that it could be a condition of (13.1.5).
-        if_range=headers.get("if-range") if specs else None,
+        # Without a Range there is nothing that it could be a condition of (13.1.5); several of
+        # them are none, and hold for no version.
+        if_range=", ".join(if_ranges) if specs and if_ranges else None,
         # A list may be spread over several headers; two dates make none.
         conditions={
             name: ", ".join(values) for name in CONDITIONS if (values := headers.getlist(name))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _ONE_TAG = re.compile(_TAG)
-_TAGS = re.compile(rf"[ \t,]*(?:{_TAG})(?:[ \t]*,[ \t,]*(?:{_TAG}))*[ \t,]*")
+# Possessive, so that a long list leaves nothing to go back to.
+_TAGS = re.compile(rf"[ \t,]*+{_TAG}(?:[ \t]*+,[ \t,]*+{_TAG})*+[ \t,]*+")
+
+# No store's tag is longer; one that is matches nothing and need not be sent anywhere.
+MAX_TAG = 1024
+MAX_TAGS = 4096
 
 # The three forms of section 5.6.7; email.utils alone would also take "1 Jan 26 00:00 EST".
 _HTTP_DATE = re.compile(
@@ -92,20 +97,48 @@ def verdict_on(headers: Mapping[str, str], current: Validators) -> Verdict:
     return Verdict.PROCEED
 
 
-def if_range_holds(value: str, current: Validators) -> bool:
-    """Return whether a part of the object as it is now fits what the client has (13.1.5)."""
+def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> bool:
+    """Return whether a part of the object as it is now fits what the client has (13.1.5).
+
+    A date of this very second is no strong validator: the object may change once more within it
+    (8.8.2.2). `now` is the Date of the answer that `current` is from.
+    """
     value = value.strip(" \t")
     if _ONE_TAG.fullmatch(value):
         return value == current.strong_etag
     date = http_date(value)
-    return date is not None and date == http_date(current.last_modified or "")
+    if date is None or date != http_date(current.last_modified or ""):
+        return False
+    return now is None or now - date >= timedelta(seconds=1)
 
 
 def single_strong_tag(value: str | None) -> str | None:
     """Return the tag where the header is just one strong entity tag, in ASCII."""
     value = (value or "").strip(" \t")
     found = _ONE_TAG.fullmatch(value)
-    return value if found and value.isascii() and not value.startswith("W/") else None
+    plain = value.isascii() and len(value) <= MAX_TAG and not value.startswith("W/")
+    return value if found and plain else None
+
+
+def passable_conditions(conditions: Mapping[str, str]) -> dict[str, str]:
+    """Return those conditions that any server can be asked; the others are none.
+
+    An If-Match that can't be asked is one that nothing matches.
+    """
+    passable: dict[str, str] = {}
+    for name, value in conditions.items():
+        if name.endswith("-since"):
+            is_sane = http_date(value) is not None
+        else:
+            tags = value.strip(" \t")
+            is_sane = tags == "*" or bool(
+                len(tags) <= MAX_TAGS and tags.isascii() and _TAGS.fullmatch(tags)
+            )
+        if is_sane:
+            passable[name] = value
+        elif name == "if-match":
+            passable[name] = '"none"'
+    return passable
 
 
 def _matches(header: str, etag: str | None, *, strong: bool) -> bool:
@@ -114,7 +147,7 @@ def _matches(header: str, etag: str | None, *, strong: bool) -> bool:
         return True
     if etag is None or not _TAGS.fullmatch(header):
         return False
-    tags = _ONE_TAG.findall(header)
+    tags = (found[0] for found in _ONE_TAG.finditer(header))
     if strong:
         return not etag.startswith("W/") and etag in tags
     return etag.removeprefix("W/") in (tag.removeprefix("W/") for tag in tags)

@@ -8,6 +8,7 @@
     │   ├── SizeTooLarge         400
     │   ├── PreconditionFailed   412
     │   ├── RangeNotSatisfiable  416
+    │   ├── HeaderTooLarge       431
     │   │                        (the upstream is at fault)
     │   ├── BadUpstream          502
     │   ├── UpstreamBusy         503
@@ -104,6 +105,16 @@ class RangeNotSatisfiable(DownloadError):
     def headers(self) -> dict[str, str]:
         """The length, as section 15.5.17 of RFC 9110 has it told."""
         return {} if self.length is None else {"content-range": f"bytes */{self.length}"}
+
+
+class HeaderTooLarge(DownloadError):
+    """A range or a condition of more bytes than any client has reason to send."""
+
+    status = 431
+    kind = "header-too-large"
+    title = "Header too large"
+    detail = "A header of the request is longer than this service reads."
+    log_level = logging.INFO
 
 
 class BadUpstream(DownloadError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
@@ -10,18 +11,24 @@ from ._conditions import validators_of
 
 # What RFC 9110 says of the bytes themselves. Nothing of the store's own (x-amz-*, server), of
 # its connection, and no cookie.
-_STORED = ("cache-control", "expires", "content-language")
+_STORED = ("cache-control", "expires")
 
 # A value that could not be a header (RFC 9110, 5.5) is dropped: uvicorn would answer nothing at
 # all to CR or LF, and 500 to what is not latin-1.
 _SANE_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 
-_TYPE = re.compile(r"([a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+)(?:\s*;.*)?", re.IGNORECASE)
+_TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_QUOTED = r'"[\t \x21\x23-\x2b\x2d-\x5b\x5d-\x7e]*"'
+_TOKENS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
+
+# Of a list, browsers take the last type: what has a comma in it is none of the inert ones.
+_PARAMETER = rf"[ \t]*;[ \t]*{_TCHARS}=(?:{_TCHARS}|{_QUOTED})"
+_TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:{_PARAMETER})*")
 
 # Types that no browser runs. Everything else is handed over as a file, in a sandbox: an SVG or
 # HTML object would otherwise run as a page of whatever site this service is a part of.
 _INERT = re.compile(
-    r"image/(?!svg)[^;]+|audio/.+|video/.+"
+    r"(?:image/(?!svg)|audio/|video/)(?!.*\+xml).+"
     r"|application/pdf|application/octet-stream|text/plain"
 )
 _SANDBOX = "sandbox; default-src 'none'"
@@ -51,6 +58,8 @@ def download_headers(
     headers = _validator_headers(stored)
     headers |= {name: stored[name] for name in _STORED if _is_sane(stored.get(name, ""))}
     headers |= _metadata_headers(stored, metadata_names)
+    if _TOKENS.fullmatch(language := stored.get("content-language", "")):
+        headers["content-language"] = language
     if coding := _content_coding(stored.get("content-encoding", "")):
         headers["content-encoding"] = coding
     if default_cache_control:
@@ -97,7 +106,10 @@ def attachment(name: str) -> str:
     curl and old browsers know the plain form alone, others take the encoded one before it.
     """
     # A name is no path, whatever a client's system takes for a separator.
-    name = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", re.split(r"[/\\]", name)[-1])[:MAX_NAME].strip(" .")
+    name = re.split(r"[/\\]", name)[-1]
+    # Nor may it look like another one: no controls, no marks that turn the writing around.
+    name = "".join(char for char in name if unicodedata.category(char) not in ("Cc", "Cf"))
+    name = name[:MAX_NAME].strip(" .")
     name = name.encode("utf-8", "ignore").decode()
     if not name:
         return "attachment"
@@ -119,8 +131,8 @@ def _metadata_headers(stored: Mapping[str, str], names: Collection[str]) -> dict
 
 def _content_coding(stored: str) -> str:
     """Return the codings of the bytes themselves; "aws-chunked" was one of their upload alone."""
-    codings = [coding.strip() for coding in stored.split(",") if _is_sane(stored)]
-    return ", ".join(c for c in codings if c and c.lower() not in ("aws-chunked", "identity"))
+    codings = re.findall(_TCHARS, stored) if _TOKENS.fullmatch(stored) else []
+    return ", ".join(c for c in codings if c.lower() not in ("aws-chunked", "identity"))
 
 
 def _is_sane(value: str) -> bool:

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 import aiohttp
 
+from ._conditions import Verdict, validators_of, verdict_on
 from ._errors import (
     BadUpstream,
     BrokenTransfer,
@@ -25,6 +26,9 @@ from ._errors import (
 )
 from ._ranges import Part, Spec, parse_content_range
 from ._upstream import Upstream, ends_visibly
+
+# The conditions of which a 412 can tell.
+_MAY_FAIL = {"if-match", "if-unmodified-since"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,13 @@ class RemoteBody:
             part = self._checked_part(response, spec)
             _check_framing(response, method, part.length)
             return _opened(response, method, part.length, part)
-        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec is not None:
-            raise RangeNotSatisfiable(f"upstream answered {status}", length=self.length)
-        if status == HTTPStatus.PRECONDITION_FAILED and conditions:
-            raise PreconditionFailed(f"upstream answered {status}")
-        if status == HTTPStatus.NOT_MODIFIED and conditions:
+        if status == HTTPStatus.NOT_MODIFIED and _may_be_known(response, conditions):
             return Upstream(status=status, headers=_headers_of(response), length=None)
+        if status == HTTPStatus.PRECONDITION_FAILED and _MAY_FAIL & set(conditions):
+            raise PreconditionFailed(f"upstream answered {status}")
+        beyond = spec is not None and spec.within(self.length) is None
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and beyond:
+            raise RangeNotSatisfiable(f"upstream answered {status}", length=self.length)
         raise _error_of_answer(response)
 
     async def _request(self, method: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
@@ -106,12 +111,22 @@ def _opened(
         headers=_headers_of(response),
         length=length,
         part=part,
+        close=response.close,
         read=None if method == "HEAD" else read,
     )
 
 
 def _headers_of(response: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
+
+
+def _may_be_known(response: aiohttp.ClientResponse, conditions: Mapping[str, str]) -> bool:
+    """Return whether a 304 can be an answer to these conditions."""
+    if "if-none-match" not in conditions:
+        return "if-modified-since" in conditions
+    stated = validators_of(_headers_of(response))
+    known = {"if-none-match": conditions["if-none-match"]}
+    return stated.etag is None or verdict_on(known, stated) is Verdict.NOT_MODIFIED
 
 
 def _check_framing(response: aiohttp.ClientResponse, method: str, length: int) -> None:

@@ -15,6 +15,16 @@ from ._download import note_error
 from ._errors import DownloadError
 from ._request_id import request_id_of
 
+# The kinds of problems that are of no download.
+NOT_READY = "not-ready"
+METHOD_NOT_ALLOWED = "method-not-allowed"
+INTERNAL = "internal-error"
+
+
+def problem_type(kind: str) -> str:
+    """Return the URI that a kind of problem has for its type (RFC 9457, 3.1.1)."""
+    return f"urn:downspout:problem:{kind}"
+
 
 class ProblemResponse(Response):
     """An application/problem+json answer that no cache keeps."""
@@ -34,7 +44,7 @@ class ProblemResponse(Response):
     ) -> None:
         request_id = request_id_of(request.scope)
         problem = {
-            "type": f"urn:downspout:problem:{kind}",
+            "type": problem_type(kind),
             "title": title,
             "status": status,
             "detail": detail,
@@ -44,7 +54,6 @@ class ProblemResponse(Response):
         fixed = {
             "cache-control": "no-store",
             "x-content-type-options": "nosniff",
-            "x-request-id": request_id,
         }
         body = json.dumps(problem, indent=2) + "\n"
         super().__init__(body, status_code=status, headers={**(headers or {}), **fixed})
@@ -83,7 +92,7 @@ async def _unexpected(request: Request, _: Exception) -> Response:
     return ProblemResponse(
         request,
         status=500,
-        kind="internal-error",
+        kind=INTERNAL,
         title="Internal error",
         detail="This service made a mistake; its log knows more.",
     )

@@ -31,7 +31,7 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).setdefault("x-request-id", request_id)
+                MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
         await self.app(scope, receive, send_with_id)

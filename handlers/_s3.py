@@ -149,15 +149,22 @@ class StoredObject:
         wanted: dict[str, Any] = {"Range": f"bytes={spec}"} if spec else {}
         if if_match:
             wanted["IfMatch"] = if_match
-        with _translated_errors(), _owned_by(owner):
-            answer = await self.client.get_object(Bucket=self.bucket, Key=self.key, **wanted)
+        try:
+            with _translated_errors(), _owned_by(owner):
+                answer = await self.client.get_object(Bucket=self.bucket, Key=self.key, **wanted)
+        except RangeNotSatisfiable as error:
+            if spec is None:
+                raise BadUpstream("store answered 416 to no range at all") from error
+            raise
         status, headers = _status_and_headers(answer)
-        if if_match and entity_tag(headers.get("etag", "")) not in (if_match, None):
+        if if_match and entity_tag(headers.get("etag", "")) != if_match:
+            answer["Body"].close()
             raise PreconditionFailed("the store gave another version than was demanded")
         if status == HTTPStatus.OK:
             return _opened(answer["Body"], headers)
         if status == HTTPStatus.PARTIAL_CONTENT and spec is not None:
-            return _opened(answer["Body"], headers, _checked_part(headers, spec))
+            part, total = _checked_part(headers, spec)
+            return _opened(answer["Body"], headers, part, total)
         raise BadUpstream(f"store answered {status} to a GetObject of {spec or 'the whole'}")
 
     async def head(self) -> Upstream:
@@ -169,7 +176,8 @@ class StoredObject:
             # An answer to HEAD has no error code: a missing bucket and a refused key look like
             # a missing object. GET tells, and its errors are the ones to give.
             async with AsyncExitStack() as owner:
-                await self.open(owner)
+                with suppress(RangeNotSatisfiable):  # There by now, and empty.
+                    await self.open(owner, spec=Spec(0, 0))
             raise
         status, headers = _status_and_headers(answer)
         if status != HTTPStatus.OK:
@@ -182,7 +190,12 @@ class StoredObject:
             await self.head()
 
 
-def _opened(body: AioStreamingBody, headers: dict[str, str], part: Part | None = None) -> Upstream:
+def _opened(
+    body: AioStreamingBody,
+    headers: dict[str, str],
+    part: Part | None = None,
+    total: int | None = None,
+) -> Upstream:
     async def read() -> bytes:
         try:
             chunk: bytes = await body.read(CHUNK_SIZE)
@@ -201,12 +214,14 @@ def _opened(body: AioStreamingBody, headers: dict[str, str], part: Part | None =
         headers=headers,
         length=part.length if part else _length(headers),
         part=part,
+        total=total,
+        close=body.close,
         read=read,
     )
 
 
-def _checked_part(headers: dict[str, str], spec: Spec) -> Part:
-    """Return the part that a 206 says to have, where it is the one that was asked for."""
+def _checked_part(headers: dict[str, str], spec: Spec) -> tuple[Part, int]:
+    """Return the part that a 206 says to have and of how many bytes, where that was asked for."""
     stated = headers.get("content-range", "")
     part, total = parse_content_range(stated) or (None, None)
     length = _length(headers)
@@ -214,7 +229,7 @@ def _checked_part(headers: dict[str, str], spec: Spec) -> Part:
         raise BadUpstream(f"store answered range {spec} with content-range {stated!r}")
     if length is not None and length != part.length:
         raise BadUpstream(f"store has {length} bytes for content-range {stated!r}")
-    return part
+    return part, total
 
 
 def _status_and_headers(answer: Any) -> tuple[int, dict[str, str]]:

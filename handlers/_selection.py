@@ -16,12 +16,13 @@ from ._asked import Asked
 from ._conditions import (
     Validators,
     Verdict,
+    http_date,
     if_range_holds,
     single_strong_tag,
     validators_of,
     verdict_on,
 )
-from ._errors import PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
+from ._errors import BadUpstream, PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
 from ._headers import type_headers
 from ._multipart import Multipart
 from ._ranges import Part, Spec, parts_of
@@ -61,20 +62,27 @@ async def select_head(stored: StoredObject, asked: Asked) -> Selection:
 async def select_get(stored: StoredObject, asked: Asked, owner: AsyncExitStack) -> Selection:
     """Return the answer to GET, opened; `owner` closes it. Raises DownloadError."""
     if _is_plain(asked):
+        spec = asked.specs[0] if asked.specs else None
+        tag = asked.lone_if_match or single_strong_tag(asked.if_range)
         try:
-            return await _plainly(stored, asked, owner)
-        except RangeNotSatisfiable:
-            pass  # Of how many bytes, and whether of any, only the metadata says alike.
+            return _whole_or_part(await stored.open(owner, spec=spec, if_match=tag))
+        except (PreconditionFailed, RangeNotSatisfiable):
+            pass  # What that means for the request, only the metadata says alike.
+    refused: Validators | None = None
     for _ in range(ATTEMPTS):
         metadata = await stored.head()
         if _is_known(asked, metadata):
             return _not_modified(metadata)
+        parts = _parts(asked, metadata)
+        if parts == []:
+            raise RangeNotSatisfiable("", length=metadata.length)
+        current = validators_of(metadata.headers)
+        # A store that refuses the tag that it states itself compares tags in a way of its own.
+        version = _Version(stored, owner, metadata, demanded=current != refused)
         try:
-            return await _by_metadata(stored, asked, metadata, owner)
-        except (PreconditionFailed, RangeNotSatisfiable) as refusal:
-            if getattr(refusal, "length", None) is not None:
-                raise
-            # Replaced since the HEAD: its metadata is of another version.
+            return await _open_parts(version, parts) if parts else await _open_whole(version)
+        except (PreconditionFailed, RangeNotSatisfiable):
+            refused = current
     raise UpstreamBusy("the object is replaced faster than it can be read", retry_after=1)
 
 
@@ -91,40 +99,56 @@ def _is_plain(asked: Asked) -> bool:
     )
 
 
-async def _plainly(stored: StoredObject, asked: Asked, owner: AsyncExitStack) -> Selection:
-    spec = asked.specs[0] if asked.specs else None
-    tag = asked.lone_if_match or single_strong_tag(asked.if_range)
-    try:
-        upstream = await stored.open(owner, spec=spec, if_match=tag)
-    except PreconditionFailed:
-        if asked.if_range is None:
-            raise
-        # S3 knows no If-Range: as If-Match, it fails where If-Range would give the whole.
-        upstream = await stored.open(owner)
-    return _whole_or_part(upstream)
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """The version of an object that `metadata` is of, to be read and no other."""
+
+    stored: StoredObject
+    owner: AsyncExitStack
+    metadata: Upstream
+    demanded: bool
+    """Whether the store is asked by If-Match to give no other version, too."""
+
+    async def open(self, part: Part | None = None) -> Upstream:
+        """Open the whole or a part; raises PreconditionFailed where it is another version now."""
+        tag = validators_of(self.metadata.headers).strong_etag if self.demanded else None
+        spec = Spec(part.first, part.last) if part else None
+        upstream = await self.stored.open(self.owner, spec=spec, if_match=tag)
+        if self._is_of_another(upstream):
+            upstream.close()
+            raise PreconditionFailed("replaced since its metadata was read")
+        return upstream
+
+    async def open_part(self, part: Part) -> Upstream:
+        """Open just this part: of several, none can be the whole instead."""
+        upstream = await self.open(part)
+        if upstream.part != part:
+            upstream.close()
+            raise BadUpstream("the store gave the whole instead of one part of several")
+        return upstream
+
+    def _is_of_another(self, upstream: Upstream) -> bool:
+        ours, theirs = validators_of(self.metadata.headers), validators_of(upstream.headers)
+        total = upstream.total if upstream.part else upstream.length
+        return (
+            ours.etag != theirs.etag
+            or (theirs.last_modified is not None and ours.last_modified != theirs.last_modified)
+            or (total is not None and total != self.metadata.length)
+        )
 
 
-async def _by_metadata(
-    stored: StoredObject, asked: Asked, metadata: Upstream, owner: AsyncExitStack
-) -> Selection:
-    current = validators_of(metadata.headers)
-    parts = _parts(asked, metadata.length, current)
-    if parts is None:
-        whole = await stored.open(owner, if_match=current.strong_etag)
-        return _whole_or_part(whole)
-    if not parts:
-        raise RangeNotSatisfiable("", length=metadata.length)
+async def _open_whole(version: _Version) -> Selection:
+    return _whole_or_part(await version.open())
 
-    async def open_part(part: Part) -> Upstream:
-        spec = Spec(part.first, part.last)
-        return await stored.open(owner, spec=spec, if_match=current.strong_etag)
 
-    first = await open_part(parts[0])
-    if len(parts) == 1 or first.part is None or metadata.length is None:
+async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
+    first = await version.open(parts[0])
+    total = version.metadata.length
+    if len(parts) == 1 or first.part is None or total is None:
         return _whole_or_part(first)
     multipart = Multipart(
         parts=parts,
-        total=metadata.length,
+        total=total,
         content_type=type_headers(first.headers, IMAGE_TYPE)["content-type"],
     )
     return Selection(
@@ -132,17 +156,20 @@ async def _by_metadata(
         stored=first.headers,
         length=multipart.length,
         content_type=multipart.media_type,
-        body=multipart.body(first, open_part),
+        body=multipart.body(first, version.open_part),
     )
 
 
-def _parts(asked: Asked, length: int | None, current: Validators) -> list[Part] | None:
+def _parts(asked: Asked, metadata: Upstream) -> list[Part] | None:
     """Return the parts to send, none for 416, or None for the whole."""
-    if asked.specs is None or length is None:
+    current = validators_of(metadata.headers)
+    if asked.specs is None or metadata.length is None:
         return None
-    if asked.if_range is not None and not if_range_holds(asked.if_range, current):
-        return None
-    parts = parts_of(asked.specs, length)
+    if asked.if_range is not None:
+        now = http_date(metadata.headers.get("date", ""))
+        if not if_range_holds(asked.if_range, current, now=now):
+            return None
+    parts = parts_of(asked.specs, metadata.length)
     # Several are of one version only where the store can be held to that.
     if parts and len(parts) > 1 and current.strong_etag is None:
         return None

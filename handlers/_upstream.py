@@ -32,6 +32,12 @@ class Upstream:
     part: Part | None = None
     """Which part of the whole the body is, as checked against what was asked for (206)."""
 
+    total: int | None = None
+    """Bytes of the whole that `part` is of, where that is told."""
+
+    close: Callable[[], None] = lambda: None
+    """Close it before its owner does, to open another in its place; may be called twice."""
+
     read: Callable[[], Awaitable[bytes]] | None = None
     """Return the next bytes, b"" at the end; raises BrokenTransfer and nothing else.
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -52,7 +51,6 @@ def create_app(settings: Settings) -> Starlette:
             *openapi.routes,
             *landing.routes,
         ],
-        middleware=[Middleware(RequestId)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
@@ -63,20 +61,21 @@ def create_app(settings: Settings) -> Starlette:
 
 
 class _Application(Starlette):
-    """Starlette, with CORS outside of everything: on errors that nothing foresaw, too."""
+    """Starlette, with what has to be on every answer outside of its own error handling."""
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()
         settings: Settings = self.state.settings
-        if not settings.cors_origins:
-            return stack
-        return CORSMiddleware(
-            stack,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "HEAD"),
-            allow_headers=CORS_REQUEST_HEADERS,
-            expose_headers=CORS_RESPONSE_HEADERS,
-        )
+        if settings.cors_origins:
+            metadata = (f"x-amz-meta-{name}" for name in settings.s3_metadata_headers)
+            stack = CORSMiddleware(
+                stack,
+                allow_origins=settings.cors_origins,
+                allow_methods=("GET", "HEAD"),
+                allow_headers=CORS_REQUEST_HEADERS,
+                expose_headers=(*CORS_RESPONSE_HEADERS, *metadata),
+            )
+        return RequestId(stack)
 
 
 @asynccontextmanager

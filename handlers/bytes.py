@@ -10,7 +10,13 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ._asked import Asked, asked_of
-from ._conditions import if_range_holds, validators_of
+from ._conditions import (
+    http_date,
+    if_range_holds,
+    passable_conditions,
+    single_strong_tag,
+    validators_of,
+)
 from ._download import DownloadScope, first_byte_deadline, owner_of
 from ._headers import download_headers, not_modified_headers
 from ._http import RemoteBody
@@ -38,16 +44,28 @@ async def stream_bytes(request: Request) -> StreamingResponse:
 
 async def _open(remote: RemoteBody, method: str, asked: Asked, owner: AsyncExitStack) -> Upstream:
     spec = _spec(asked, remote.length)
-    conditions = dict(asked.conditions)
-    if spec and asked.if_range:
-        conditions["if-range"] = asked.if_range
-    upstream = await remote.open(owner, method=method, conditions=conditions, spec=spec)
-    if upstream.part is None or asked.if_range is None:
-        return upstream
-    if if_range_holds(asked.if_range, validators_of(upstream.headers)):
-        return upstream
-    # An upstream that knows no If-Range gives a part of whatever it has now.
-    return await remote.open(owner, method=method, conditions=asked.conditions)
+    conditions = passable_conditions(asked.conditions)
+    if spec is None or asked.if_range is None:
+        return await remote.open(owner, method=method, conditions=conditions, spec=spec)
+    if single_strong_tag(asked.if_range) or http_date(asked.if_range):
+        asking = conditions | {"if-range": asked.if_range}
+        upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
+        if upstream.part is None or _is_part_of(asked.if_range, upstream):
+            return upstream
+        # An upstream that knows no If-Range gives a part of whatever it has now.
+        upstream.close()
+    return await remote.open(owner, method=method, conditions=conditions)
+
+
+def _is_part_of(if_range: str, upstream: Upstream) -> bool:
+    """Return whether a 206 to `if_range` is of that version, as far as it says so.
+
+    It has to repeat an entity tag, but no date (RFC 9110, 15.3.7).
+    """
+    stated = validators_of(upstream.headers)
+    if single_strong_tag(if_range) is None and stated.last_modified is None:
+        return True
+    return if_range_holds(if_range, stated, now=None)
 
 
 def _spec(asked: Asked, size: int) -> Spec | None:

@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from ._errors import NotStarted
 from ._path import ExactRoute
-from ._problems import ProblemResponse
+from ._problems import NOT_READY, ProblemResponse
 from ._readiness import Readiness
 
 _NO_STORE = {"cache-control": "no-store"}
@@ -27,7 +27,7 @@ async def readyz(request: Request) -> Response:
     return ProblemResponse(
         request,
         status=503,
-        kind="not-ready",
+        kind=NOT_READY,
         title="Not ready",
         detail=failure.detail,
         retryable=True,

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 from . import _errors
 from ._path import MAX_DIGITS, ExactRoute
+from ._problems import INTERNAL, METHOD_NOT_ALLOWED, NOT_READY, problem_type
 from ._request_id import SANE_REQUEST_ID
 
 Json = dict[str, Any]
@@ -23,17 +24,26 @@ _DATE = {"description": "When this version was stored.", "schema": _STRING}
 _LENGTH = {"description": "Bytes of the body.", "schema": {"type": "integer", "minimum": 0}}
 _CONTENT_RANGE = {"description": "Which bytes of how many these are.", "schema": _STRING}
 _RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
-_VALIDATORS = {
+_NOSNIFF = {"description": "`nosniff`.", "schema": _STRING}
+_CACHE_CONTROL = {"description": "As stored, or as set.", "schema": _STRING}
+_ALWAYS = {"X-Request-ID": _REF_ID}
+_VALIDATORS = _ALWAYS | {
     "ETag": _ETAG,
     "Last-Modified": _DATE,
-    "Cache-Control": {"description": "As stored, or as set.", "schema": _STRING},
-    "X-Request-ID": _REF_ID,
+    "Cache-Control": _CACHE_CONTROL,
+    "Expires": {"description": "As stored.", "schema": _STRING},
 }
 _BODY_HEADERS = _VALIDATORS | {
     "Content-Length": _LENGTH,
     "Accept-Ranges": {"description": "`bytes`: a part can be asked for.", "schema": _STRING},
     "Content-Disposition": {"description": "Where it is to be saved.", "schema": _STRING},
-    "X-Content-Type-Options": {"description": "`nosniff`, always.", "schema": _STRING},
+    "Content-Encoding": {"description": "As stored.", "schema": _STRING},
+    "Content-Language": {"description": "As stored.", "schema": _STRING},
+    "Content-Security-Policy": {
+        "description": "A sandbox, for what a browser could run.",
+        "schema": _STRING,
+    },
+    "X-Content-Type-Options": _NOSNIFF,
 }
 _REQUEST_HEADERS = {
     "Range": "Ranges of bytes; one is a 206, several are one multipart body.",
@@ -42,11 +52,17 @@ _REQUEST_HEADERS = {
     "If-None-Match": "Entity tags: 304 for any of these versions.",
     "If-Modified-Since": "Date: 304 for a version not newer.",
     "If-Unmodified-Since": "Date: 412 for a newer version.",
+    "X-Request-ID": "An id to go by; one is made where none is sent.",
 }
 
 # Which errors a download can end with before its first byte.
 _OF_STORE = (_errors.BadUpstream, _errors.UpstreamTimeout)
-_OF_REQUEST = (_errors.NotFound, _errors.PreconditionFailed, _errors.RangeNotSatisfiable)
+_OF_REQUEST = (
+    _errors.NotFound,
+    _errors.PreconditionFailed,
+    _errors.RangeNotSatisfiable,
+    _errors.HeaderTooLarge,
+)
 _OF_SERVICE = (_errors.UpstreamBusy, _errors.NoSlot, _errors.NotStarted)
 IMAGE_ERRORS: tuple[type[_errors.DownloadError], ...] = (*_OF_REQUEST, *_OF_STORE, *_OF_SERVICE)
 BYTES_ERRORS: tuple[type[_errors.DownloadError], ...] = (_errors.SizeTooLarge, *IMAGE_ERRORS)
@@ -67,7 +83,9 @@ def document(root_path: str, *, largest_size: int) -> Json:
         "info": {
             "title": "downspout",
             "version": "1",
-            "description": "Streams downloads out of S3 and other HTTP services.",
+            "description": "Streams downloads out of S3 and other HTTP services. Every other "
+            "method is answered with a problem of status 405 and an Allow header; with CORS set, "
+            "every answer has its headers.",
         },
         "servers": [{"url": root_path or "/"}],
         "paths": {
@@ -133,24 +151,35 @@ def _download(
 def _plain(name: str, summary: str, *media_types: str, ready: bool = False) -> Json:
     fine = {
         "description": summary,
-        "headers": {"X-Request-ID": _REF_ID},
+        "headers": _ALWAYS
+        | {
+            "Content-Length": _LENGTH,
+            "Cache-Control": _CACHE_CONTROL,
+            "Vary": {"description": "`accept`, of the landing page.", "schema": _STRING},
+            "X-Content-Type-Options": _NOSNIFF,
+        },
         "content": {media_type: {} for media_type in media_types},
     }
-    responses = {"200": fine} | ({"503": _problem("Not ready.", {})} if ready else {})
+    not_ready = {"503": _problem("Not ready.", {"Retry-After": _RETRY_AFTER})}
+    responses = {"200": fine} | (not_ready if ready else {})
     return _operations(name, summary, [], responses, responses)
 
 
 def _operations(name: str, summary: str, parameters: list[Json], get: Json, head: Json) -> Json:
     # The router's own refusal of a path, and whatever was not foreseen.
     common = {"404": _problem("No such path.", {}), "500": _problem("A mistake of ours.", {})}
+    without_body = {
+        status: {name: value for name, value in response.items() if name != "content"}
+        for status, response in (common | head).items()
+    }
     return {
         method: {
             "operationId": f"{method}_{name}",
             "summary": summary,
             "parameters": parameters,
-            "responses": common | responses,
+            "responses": responses,
         }
-        for method, responses in (("get", get), ("head", head))
+        for method, responses in (("get", common | get), ("head", without_body))
     }
 
 
@@ -172,7 +201,13 @@ def _problem_of(errors: list[type[_errors.DownloadError]]) -> Json:
 def _problem(description: str, headers: Json) -> Json:
     return {
         "description": description,
-        "headers": {"X-Request-ID": _REF_ID, **headers},
+        "headers": _ALWAYS
+        | {
+            "Content-Length": _LENGTH,
+            "Cache-Control": {"description": "`no-store`.", "schema": _STRING},
+            "X-Content-Type-Options": _NOSNIFF,
+            **headers,
+        },
         "content": {"application/problem+json": {"schema": _REF_PROBLEM}},
     }
 
@@ -181,8 +216,9 @@ _REF_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def _problem_schema() -> Json:
+    kinds = {error.kind for error in BYTES_ERRORS} | {NOT_READY, METHOD_NOT_ALLOWED, INTERNAL}
     properties = {
-        "type": {"type": "string", "format": "uri"},
+        "type": {"type": "string", "format": "uri", "enum": sorted(map(problem_type, kinds))},
         "title": _STRING,
         "status": {"type": "integer"},
         "detail": _STRING,

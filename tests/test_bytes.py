@@ -377,13 +377,56 @@ def test_part_that_makes_no_sense(
     assert answer.status_code == 502
 
 
-@pytest.mark.parametrize("code", [304, 412, 416])
+@pytest.mark.parametrize(
+    ("code", "headers", "lines"),
+    [
+        (304, {}, []),
+        (412, {}, []),
+        (416, {}, []),
+        (304, {"if-match": '"a"'}, []),
+        (304, {"if-unmodified-since": "Mon, 23 Nov 2026 08:00:00 GMT"}, []),
+        (304, {"if-none-match": '"a"'}, ['etag: "b"']),
+        (412, {"if-none-match": '"a"'}, []),
+        (416, {"range": "bytes=0-4"}, []),
+    ],
+)
 def test_answer_to_a_question_that_was_not_asked(
-    upstream: Misbehaving, troubled: RunningService, code: int
+    upstream: Misbehaving,
+    troubled: RunningService,
+    code: int,
+    headers: dict[str, str],
+    lines: list[str],
 ) -> None:
-    """A 304, 412 or 416 to a plain request is nonsense: a 502."""
-    upstream.behaviour = status(code)
-    assert troubled.get("/tasks/1/bytes/1024").status_code == 502
+    """A 304, 412 or 416 that can be no answer to the request is nonsense: a 502."""
+    upstream.behaviour = status(code, *lines)
+    assert troubled.get("/tasks/1/bytes/1024", headers=headers).status_code == 502
+
+
+@pytest.mark.parametrize(
+    ("headers", "passed_on"),
+    [
+        ({"if-modified-since": "garbage"}, {}),
+        ({"if-none-match": '"' + "a" * 9000 + '"'}, {}),
+        ({"if-range": '"' + "a" * 9000 + '"', "range": "bytes=0-8"}, {}),
+        ({"if-none-match": '"a", W/"b"'}, {"if-none-match": '"a", W/"b"'}),
+        (
+            {"if-range": '"v0"', "range": "bytes=0-8", "if-none-match": '"v9"'},
+            {"if-none-match": '"v9"'},
+        ),
+    ],
+)
+def test_only_sane_conditions_are_passed_on(
+    upstream: Misbehaving,
+    troubled: RunningService,
+    headers: dict[str, str],
+    passed_on: dict[str, str],
+) -> None:
+    """What an upstream could choke on is not passed on; what holds for the whole is."""
+    upstream.behaviour = Ranging(knows_if_range=False)
+    assert troubled.get("/tasks/1/bytes/1024", headers=headers).status_code == 200
+    sent = upstream.exchanges[-1].headers
+    conditional = {name for name in sent if name.startswith("if-")}
+    assert {name: sent[name] for name in conditional} == passed_on
 
 
 def test_upstream_that_ignores_ranges_is_relayed(service: RunningService) -> None:

@@ -16,6 +16,7 @@ from handlers._conditions import (
     entity_tag,
     http_date,
     if_range_holds,
+    passable_conditions,
     single_strong_tag,
     verdict_on,
 )
@@ -88,7 +89,7 @@ def test_no_header_is_too_odd(headers: dict[str, str]) -> None:
 @given(st.text(max_size=30))
 def test_no_if_range_is_too_odd(value: str) -> None:
     """Whatever If-Range says, it holds or it does not; what is odd never holds."""
-    assert not if_range_holds(value, Validators(None, None))
+    assert not if_range_holds(value, Validators(None, None), now=None)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +112,35 @@ def test_no_if_range_is_too_odd(value: str) -> None:
 )
 def test_if_range(value: str, holds: bool) -> None:
     """A part fits one strong tag, or the exact date in any of its three forms."""
-    assert if_range_holds(value, Validators('"a"', date(0))) is holds
+    later = MODIFIED + timedelta(seconds=1)
+    assert if_range_holds(value, Validators('"a"', date(0)), now=later) is holds
 
 
 def test_weak_version_has_no_parts() -> None:
     """The parts of a weakly tagged object may be of different bytes."""
-    assert not if_range_holds('W/"a"', Validators('W/"a"', None))
+    assert not if_range_holds('W/"a"', Validators('W/"a"', None), now=None)
     assert Validators('W/"a"', None).strong_etag is None
+
+
+def test_date_of_this_second_is_weak() -> None:
+    """An object stored in this second may be replaced in it: its date proves nothing yet."""
+    current = Validators(None, date(0))
+    assert not if_range_holds(date(0), current, now=MODIFIED)
+    assert if_range_holds(date(0), current, now=MODIFIED + timedelta(seconds=1))
+
+
+def test_conditions_that_any_server_can_be_asked() -> None:
+    """Dates that are none and endless tags are asked of nobody; If-Match then never matches."""
+    given = {
+        "if-match": '"' + "a" * 5000 + '"',
+        "if-none-match": '"caf\xe9"',
+        "if-modified-since": "garbage",
+        "if-unmodified-since": date(0),
+    }
+    passable = passable_conditions(given)
+    assert passable == {"if-match": '"none"', "if-unmodified-since": date(0)}
+    sane = {"if-match": "*", "if-none-match": 'W/"a", "b"', "if-modified-since": date(0)}
+    assert passable_conditions(sane) == sane
 
 
 @pytest.mark.parametrize(

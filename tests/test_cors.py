@@ -18,7 +18,9 @@ ORIGIN = {"origin": "https://app.example"}
 @pytest.fixture(scope="module")
 def shared(store: Store) -> Generator[RunningService]:
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
-    settings = Settings(**store.settings, cors_origins=("https://app.example",))
+    settings = Settings(
+        **store.settings, cors_origins=("https://app.example",), s3_metadata_headers=("owner",)
+    )
     with serving(settings) as running:
         yield running
 
@@ -31,6 +33,7 @@ def test_page_of_an_allowed_origin_may_read(shared: RunningService, path: str) -
     assert "Origin" in headers["vary"]
     exposed = headers["access-control-expose-headers"].split(", ")
     assert {"content-range", "etag", "content-length", "accept-ranges"} <= set(exposed)
+    assert "x-amz-meta-owner" in exposed
 
 
 def test_unforeseen_error_can_be_read_too(
@@ -57,6 +60,7 @@ def test_page_may_ask_for_ranges_and_conditions(shared: RunningService) -> None:
     }
     answer = shared.request("OPTIONS", "/tasks/1/image", headers=preflight)
     assert answer.status_code == 200
+    assert "x-request-id" in answer.headers
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
     allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
     assert set(asked.split(", ")) <= set(allowed)

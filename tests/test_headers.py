@@ -63,6 +63,7 @@ def test_object_without_a_type_has_the_default(stored: str) -> None:
         "application/octet-stream",
         "text/plain",
         "text/plain; charset=utf-8",
+        'video/mp4; codecs="avc1"; x=1',
     ],
 )
 def test_inert_type_goes_out_inline(stored: str) -> None:
@@ -87,6 +88,8 @@ def test_inert_type_goes_out_inline(stored: str) -> None:
         "text/plain-text",
         "multipart/x-mixed-replace",
         "application/pdf+html",
+        "image/foo+xml",
+        "audio/x+xml",
     ],
 )
 def test_type_that_a_browser_could_run_goes_out_as_a_file(stored: str) -> None:
@@ -98,7 +101,20 @@ def test_type_that_a_browser_could_run_goes_out_as_a_file(stored: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", ["html", "image/", "/png", "image/png\r\nx: y", "i mage/png", "image/\xe9"]
+    "stored",
+    [
+        "image/png;x, text/html",
+        "text/plain;,text/html",
+        "image/png; charset=utf-8;,text/html",
+        'video/mp4;a=",text/html"',
+        "image/png;",
+        "html",
+        "image/",
+        "/png",
+        "image/png\r\nx: y",
+        "i mage/png",
+        "image/\xe9",
+    ],
 )
 def test_type_that_is_none_is_unknown_bytes(stored: str) -> None:
     """A stored type that is no media type is not repeated."""
@@ -133,6 +149,7 @@ def test_whatever_is_stored_can_be_sent(stored: dict[str, str]) -> None:
         ("C:\\temp\\a.jpg", 'attachment; filename="a.jpg"'),
         ("a\r\nset-cookie: x", 'attachment; filename="aset-cookie: x"'),
         ("..", "attachment"),
+        ("gpj.\u202eexe", 'attachment; filename="gpj.exe"'),
         ("\ud800", "attachment"),
         ("100%.txt", "attachment; filename=\"100_.txt\"; filename*=UTF-8''100%25.txt"),
     ],

@@ -168,6 +168,8 @@ def downspout(store: Store, service: RunningService) -> Origin:
     store.put("test/9110/image.jpg", BODY, ContentType="image/png", CacheControl=CACHE)
     store.put("test/9111/image.jpg", b"", ContentType="image/png")
     head = store.client.head_object(Bucket="photos", Key="test/9110/image.jpg")
+    # A date is a validator once its second is over.
+    wait_until(lambda: datetime.now(UTC) >= head["LastModified"] + timedelta(seconds=2))
     empty = store.client.head_object(Bucket="photos", Key="test/9111/image.jpg")
     return Origin(
         service.port,

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from contextlib import closing
 
+import httpx
 import pytest
 
-from .support.client import fetch
+from .support.client import ask as send
+from .support.client import connect, fetch, read_answer
+from .support.components import settings_for
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import RunningService, wait_until
+from .support.serving import RunningService, serving, wait_until
 
 BODY = hashlib.shake_256(b"ceph").digest(1000)
 ETAG = '"5d41402abc4b2a76b9719d911017c592-2"'
@@ -69,10 +74,12 @@ def ask(service: RunningService, method: str = "GET", **headers: str) -> tuple[i
         ({"range": "bytes=abc"}, 200, ["GET"]),
         ({"range": "items=0-1"}, 200, ["GET"]),
         ({"if-match": ETAG}, 200, ["GET"]),
-        ({"if-match": '"other"'}, 412, ["GET"]),
+        ({"if-match": '"other"'}, 412, ["GET", "HEAD"]),
         ({"range": "bytes=0-8", "if-match": ETAG}, 206, ["GET"]),
         ({"range": "bytes=0-8", "if-range": ETAG}, 206, ["GET"]),
-        ({"range": "bytes=0-8", "if-range": '"other"'}, 200, ["GET", "GET"]),
+        ({"range": "bytes=0-8", "if-range": '"other"'}, 200, ["GET", "HEAD", "GET"]),
+        ({"if-range": '"other"'}, 200, ["GET"]),
+        ({"range": "bytes=0-8", "if-match": '"' + "a" * 9000 + '"'}, 412, ["HEAD"]),
         ({"range": "bytes=0-8", "if-range": DATE}, 206, ["HEAD", "GET"]),
         ({"range": "bytes=0-8", "if-range": f"W/{ETAG}"}, 200, ["HEAD", "GET"]),
         ({"range": "bytes=-0"}, 416, ["HEAD"]),
@@ -156,7 +163,7 @@ def test_object_replaced_all_the_time(upstream: Misbehaving, troubled: RunningSe
 
 
 def test_object_replaced_between_two_parts(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A body of several parts breaks visibly rather than to go on with another version."""
     old, new = Ceph('"old"'), Ceph('"new"', BODY[::-1])
@@ -169,6 +176,7 @@ def test_object_replaced_between_two_parts(
     assert answer.status == 206
     assert not answer.whole
     wait_until(lambda: troubled.acquired_connections() == 0)
+    wait_until(lambda: "206 truncated (part 5-9: " in caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +229,26 @@ def test_store_that_ignores_if_match(upstream: Misbehaving, troubled: RunningSer
         else:
             await exchange.answer(200, BODY, 'etag: "new"')
 
-    upstream.behaviour = whatever
+    async def with_head(exchange: Exchange) -> None:
+        if exchange.method == "HEAD":
+            await exchange.answer(200, BODY, 'etag: "new"')
+        else:
+            await whatever(exchange)
+
+    upstream.behaviour = with_head
     assert ask(troubled, range="bytes=0-8", if_range='"old"') == (200, BODY)
     assert ask(troubled, if_match='"old"')[0] == 412
 
 
 @pytest.mark.parametrize(
     ("stored", "sent"),
-    [("gzip", "gzip"), ("aws-chunked", None), ("gzip,aws-chunked", "gzip"), ("a b", "a b")],
+    [
+        ("gzip", "gzip"),
+        ("aws-chunked", None),
+        ("gzip,aws-chunked", "gzip"),
+        ("identity", None),
+        ("a b", None),
+    ],
 )
 def test_coding_of_the_upload_is_not_the_objects(
     upstream: Misbehaving, troubled: RunningService, stored: str, sent: str | None
@@ -240,3 +260,166 @@ def test_coding_of_the_upload_is_not_the_objects(
     received = fetch(troubled.port, "/tasks/1/image")
     assert received.headers.get("content-encoding") == sent
     assert received.body == BODY
+
+
+class CephOf(Ceph):
+    """A Ceph whose parts have lines of their own, by the number of the request."""
+
+    def __init__(self, odd: Callable[[int], list[str] | None], body: bytes = BODY) -> None:
+        super().__init__(body=body)
+        self.odd = odd
+        self.asked = 0
+
+    async def part(self, exchange: Exchange, a: str, b: str, headers: list[str]) -> None:
+        self.asked += 1
+        lines = self.odd(self.asked)
+        if lines is None:
+            await super().part(exchange, a, b, headers)
+        else:
+            await exchange.answer(206, self.body[int(a) : int(b) + 1], *lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["content-range: bytes 5-9/1000"],  # of no version
+        ["content-range: bytes 5-9/2000", f"etag: {ETAG}"],  # of a longer one
+        ["content-range: bytes 5-9/1000", 'etag: "other"'],
+        ["content-range: bytes 0-4/1000", f"etag: {ETAG}"],
+    ],
+)
+def test_part_of_several_that_may_be_of_another_version(
+    upstream: Misbehaving, troubled: RunningService, lines: list[str]
+) -> None:
+    """A later part that is not provably of the same version breaks the body."""
+    upstream.behaviour = CephOf(lambda asked: lines if asked > 1 else None)
+    answer = fetch(troubled.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
+    assert answer.status == 206
+    assert not answer.whole
+
+
+def test_whole_instead_of_a_later_part(upstream: Misbehaving, troubled: RunningService) -> None:
+    """A store that suddenly gives the whole instead of a part breaks the body, not its bytes."""
+    ceph = Ceph()
+
+    async def whole_at_last(exchange: Exchange) -> None:
+        if len(upstream.exchanges) < 3:
+            await ceph(exchange)
+        else:
+            await exchange.answer(200, BODY, f"etag: {ETAG}")
+
+    upstream.behaviour = whole_at_last
+    answer = fetch(troubled.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
+    assert answer.status == 206
+    assert not answer.whole
+
+
+def test_store_without_tags_that_ignores_if_match(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """What states no tag is not the version of a tag: If-Range gives the whole, If-Match 412."""
+
+    async def tagless(exchange: Exchange) -> None:
+        if "range" in exchange.headers:
+            await exchange.answer(206, BODY[5:10], "content-range: bytes 5-9/1000")
+        else:
+            await exchange.answer(200, BODY)
+
+    upstream.behaviour = tagless
+    assert ask(troubled, range="bytes=5-9", if_range='"old"') == (200, BODY)
+    for method in ("GET", "HEAD"):
+        assert ask(troubled, method, if_match='"old"')[0] == 412
+
+
+def test_date_of_another_version(upstream: Misbehaving, troubled: RunningService) -> None:
+    """Without tags, a body whose date is not that of the metadata is of another version."""
+    later = "Mon, 23 Nov 2026 09:00:00 GMT"
+
+    async def replaced(exchange: Exchange) -> None:
+        if len(upstream.exchanges) == 1:
+            await exchange.answer(200, BODY, f"last-modified: {DATE}")
+        elif exchange.method == "HEAD":
+            await exchange.answer(200, BODY[::-1], f"last-modified: {later}")
+        elif "range" in exchange.headers:
+            stated = "content-range: bytes 5-9/1000"
+            await exchange.answer(206, BODY[::-1][5:10], stated, f"last-modified: {later}")
+        else:
+            await exchange.answer(200, BODY[::-1], f"last-modified: {later}")
+
+    upstream.behaviour = replaced
+    assert ask(troubled, range="bytes=5-9", if_range=DATE) == (200, BODY[::-1])
+    upstream.forget()
+    upstream.behaviour = replaced
+    assert ask(troubled, if_unmodified_since=DATE)[0] == 412
+
+
+def test_store_that_compares_tags_in_a_way_of_its_own(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """A store that leaves out the quotes, and compares without them, serves conditions too."""
+    bare = ETAG.strip('"')
+    upstream.behaviour = Ceph(bare)
+    assert ask(troubled, if_none_match='"other"') == (200, BODY)
+    assert ask(troubled, if_match=ETAG) == (200, BODY)
+    assert ask(troubled, range="bytes=0-8", if_range=ETAG) == (206, BODY[:9])
+    assert ask(troubled, range="bytes=0-1,5-6")[0] == 206
+
+
+def test_several_if_range_hold_for_nothing(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """If-Range is no list: two of them are none, and the whole is safe."""
+    upstream.behaviour = Ceph()
+    headers = [("range", "bytes=0-8"), ("if-range", ETAG), ("if-range", '"other"')]
+    with httpx.Client(trust_env=False) as client:
+        answer = client.get(f"{troubled.url}/tasks/1/image", headers=headers)
+    assert (answer.status_code, answer.content) == (200, BODY)
+
+
+@pytest.mark.parametrize("name", ["range", "if-match", "if-none-match", "if-range"])
+def test_header_of_megabytes_is_refused(
+    upstream: Misbehaving, troubled: RunningService, name: str
+) -> None:
+    """No client has reason to send tags of megabytes: 431, and nothing is asked of the store."""
+    answer = troubled.get("/tasks/1/image", headers={name: '"b",' * 500_000})
+    assert answer.status_code == 431
+    assert upstream.exchanges == []
+
+
+@pytest.mark.parametrize("path", ["/tasks/1/image", "/tasks/1/bytes/1000"])
+def test_rejected_answer_is_closed_before_the_next(upstream: Misbehaving, path: str) -> None:
+    """A download holds one connection, also where a first answer could not be used."""
+
+    async def ignores_conditions(exchange: Exchange) -> None:
+        if exchange.method == "HEAD" or "range" not in exchange.headers:
+            await exchange.head(200, "content-length: 1000", 'etag: "new"')
+        else:
+            await exchange.head(206, "content-length: 9", "content-range: bytes 0-8/1000", NEW)
+        if exchange.method == "HEAD":
+            exchange.keep = True
+        else:
+            await exchange.hang()
+
+    upstream.behaviour = ignores_conditions
+    with serving(settings_for(upstream.url)) as service, closing(connect(service.port)) as client:
+        send(client, path, headers={"range": "bytes=0-8", "if-range": '"old"'})
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert service.acquired_connections() == 1
+
+
+NEW = 'etag: "new"'
+
+
+def test_client_of_http_1_0_gets_no_chunks(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """HTTP/1.0 knows no chunks: an object of unknown length is a 502 to it, not a guess."""
+
+    async def chunked(exchange: Exchange) -> None:
+        await exchange.head(200, "transfer-encoding: chunked")
+        await exchange.raw(b"5\r\nhello\r\n0\r\n\r\n")
+
+    upstream.behaviour = chunked
+    with closing(connect(troubled.port)) as client:
+        client.sendall(b"GET /tasks/1/image HTTP/1.0\r\n\r\n")
+        assert read_answer(client).status == 502
