@@ -29,13 +29,9 @@ class Asked:
     @property
     def lone_if_match(self) -> str | None:
         """The tag of If-Match, where that is the one condition and one strong tag."""
-        return (
-            single_strong_tag(self.conditions.get("if-match")) if self.only("if-match") else None
-        )
-
-    def only(self, *names: str) -> bool:
-        """Return whether the request has just these conditions."""
-        return set(self.conditions) == set(names)
+        if set(self.conditions) != {"if-match"}:
+            return None
+        return single_strong_tag(self.conditions["if-match"])
 
 
 def asked_of(method: str, headers: Headers) -> Asked:

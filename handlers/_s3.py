@@ -104,9 +104,9 @@ class _OwnedRequests:
         )
         if owner := _owner.get():
             owner.callback(response.close)
-        # botocore's parser raises for values that it can't read, whether or not they are wanted.
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             await _read_error(response)
+        # botocore's parser raises for values that it can't read, whether or not they are wanted.
         headers = response._raw_headers or ()  # noqa: SLF001 - the public name is a cached copy
         response._raw_headers = tuple(filter(_is_readable, headers))  # noqa: SLF001
         return response

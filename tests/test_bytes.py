@@ -343,6 +343,21 @@ def test_ranges_and_conditions_are_the_upstreams(
         assert answer.content == b""
 
 
+def test_part_that_does_not_repeat_its_date(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """A 206 to If-Range by date need not say the date again (15.3.7): it is taken as it is."""
+
+    async def terse(exchange: Exchange) -> None:
+        await exchange.answer(206, BODY[:9], "content-range: bytes 0-8/*")
+
+    upstream.behaviour = terse
+    headers = {"range": "bytes=0-8", "if-range": DATE}
+    answer = troubled.get("/tasks/1/bytes/1024", headers=headers)
+    assert (answer.status_code, answer.content) == (206, BODY[:9])
+    assert answer.headers["content-range"] == "bytes 0-8/1024"
+
+
 @pytest.mark.parametrize("line", ["range: bytes=0-8", "if-range: x"])
 def test_head_ignores_ranges(upstream: Misbehaving, troubled: RunningService, line: str) -> None:
     """HEAD asks for no range of the upstream, and has none."""

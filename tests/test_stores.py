@@ -423,3 +423,14 @@ def test_client_of_http_1_0_gets_no_chunks(
     with closing(connect(troubled.port)) as client:
         client.sendall(b"GET /tasks/1/image HTTP/1.0\r\n\r\n")
         assert read_answer(client).status == 502
+
+
+def test_416_to_no_range_is_nonsense(upstream: Misbehaving, troubled: RunningService) -> None:
+    """A store that calls no range unsatisfiable is a 502, after one request."""
+
+    async def odd(exchange: Exchange) -> None:
+        await exchange.error(416, "InvalidRange")
+
+    upstream.behaviour = odd
+    assert ask(troubled)[0] == 502
+    assert len(upstream.exchanges) == 1
