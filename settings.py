@@ -392,6 +392,13 @@ class Settings:
         "20",
         "Seconds until the upstream's answer has begun, retries included; else 504.",
     )
+    max_resumes: int = setting(
+        10,
+        "MAX_RESUMES",
+        _whole_number(0, 1000),
+        "10",
+        "Re-opens without a byte in between, after which a broken body is given up.",
+    )
     client_stall_timeout: float = setting(
         30.0,
         "CLIENT_STALL_TIMEOUT",

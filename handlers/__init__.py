@@ -14,6 +14,7 @@ The map, top to bottom; each line may import from those below it and from nothin
     _s3, _http                 the two sources; alone in knowing botocore's and aiohttp's errors
     _readiness                 whether the store answers, asked at most once in a moment
     _slots, _request_id        the bound on downloads at once; the id of a request
+    _healing                   continuing a body whose upstream broke
     _multipart                 several parts of an object in one body
     _upstream                  an opened upstream answer, and its body to the byte
     _ranges, _conditions       RFC 9110's ranges and conditional requests: pure functions

@@ -13,15 +13,16 @@ import anyio
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ._errors import BrokenTransfer, DownloadError, NoSlot, NotStarted, UpstreamTimeout
+from ._errors import Broken, BrokenTransfer, DownloadError, NoSlot, NotStarted, UpstreamTimeout
+from ._healing import Healer, Healing
 from ._request_id import request_id_of
 from ._slots import Slots
 
 logger = logging.getLogger("downspout")
 
-Outcome = Literal[
-    "complete", "client_gone", "truncated", "upstream_timeout", "shed", "drained", "failed"
-]
+Outcome = Broken | Literal["complete", "healed", "client_gone", "shed", "drained", "failed"]
+
+_WHOLE = ("complete", "healed")
 
 _KEY = "downspout.download"
 
@@ -56,6 +57,13 @@ def owner_of(request: Request) -> AsyncExitStack:
     return download.owner
 
 
+def healing_of(request: Request) -> Healing:
+    """Return what makes the healers of this request's bodies, with its budget and its count."""
+    download: _Download = request.scope[_KEY]
+    most = request.app.state.settings.max_resumes
+    return lambda open_at: Healer(open_at, most, download.count_resume)
+
+
 def note_error(request: Request, error: DownloadError) -> None:
     """Let the line in the log say why this download was answered with a problem."""
     download: _Download | None = request.scope.get(_KEY)
@@ -79,6 +87,7 @@ class _Download:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.owner = AsyncExitStack()
         self.error: Exception | None = None
+        self.resumes = 0
         self._status = 0
         self._scope = scope
         self._receive = receive
@@ -89,6 +98,10 @@ class _Download:
         # What it stays when the server cancels the request at the end of its grace.
         self._outcome: Outcome = "drained"
         self._over = anyio.Event()
+
+    def count_resume(self) -> None:
+        """Count that a body of this download was re-opened."""
+        self.resumes += 1
 
     async def run(self, app: ASGIApp) -> None:
         """Run the application until its end or until the client has gone."""
@@ -126,7 +139,7 @@ class _Download:
         elif message["type"] == "http.response.body":
             self._sent += len(message.get("body", b""))
             if not message.get("more_body", False):
-                self._outcome = "complete"
+                self._outcome = "healed" if self.resumes else "complete"
 
     async def _take_slot(self) -> None:
         slots: Slots | None = getattr(self._scope["app"].state, "slots", None)
@@ -138,7 +151,7 @@ class _Download:
     async def _watch(self, running: anyio.CancelScope) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._outcome != "complete":
+        if self._outcome not in _WHOLE:
             self._outcome = "client_gone"
             self._over.set()
             running.cancel()
@@ -158,11 +171,12 @@ class _Download:
 
     def log(self) -> None:
         """Write the one line that says how the download ended; never the query string."""
-        level = logging.INFO if self._outcome in ("complete", "client_gone") else logging.WARNING
+        fine = self._outcome in _WHOLE or self._outcome == "client_gone"
+        level = logging.INFO if fine else logging.WARNING
         level = max(level, getattr(self.error, "log_level", level))
         logger.log(
             level,
-            "%s %s %s %s%s %d/%s bytes in %.3f s request_id=%s",
+            "%s %s %s %s%s %d/%s bytes in %.3f s resumes=%d request_id=%s",
             self._scope["method"],
             quote(self._scope["path"])[:MAX_LOGGED],
             self._status or "-",
@@ -171,6 +185,7 @@ class _Download:
             self._sent,
             self._expected,
             time.monotonic() - self._begun,
+            self.resumes,
             request_id_of(self._scope),
         )
 

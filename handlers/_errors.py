@@ -172,6 +172,9 @@ class NotStarted(DownloadError):
     log_level = logging.ERROR
 
 
+Broken = Literal["truncated", "upstream_timeout", "changed"]
+
+
 class BrokenTransfer(Exception):
     """A body that can't be completed; the client must see its transfer break.
 
@@ -179,7 +182,7 @@ class BrokenTransfer(Exception):
     the server closes the connection short of the content-length, or without the last chunk.
     """
 
-    def __init__(self, outcome: Literal["truncated", "upstream_timeout"], log_text: str) -> None:
+    def __init__(self, outcome: Broken, log_text: str) -> None:
         super().__init__(log_text)
         self.outcome = outcome
 

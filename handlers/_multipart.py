@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ._errors import BrokenTransfer, DownloadError
 from ._ranges import Part
-from ._upstream import Upstream, exact_body
+from ._upstream import Upstream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +33,16 @@ class Multipart:
         return framed + len(self._end())
 
     async def body(
-        self, first: Upstream, open_part: Callable[[Part], Awaitable[Upstream]]
+        self,
+        first: Upstream,
+        open_part: Callable[[Part], Awaitable[Upstream]],
+        body_of: Callable[[Upstream], AsyncIterator[bytes]],
     ) -> AsyncIterator[bytes]:
         """Yield the framed parts; `first` is open, the others are opened in their turn."""
         for part in self.parts:
             yield self._head(part)
             upstream = first if part is self.parts[0] else await _opened(open_part, part)
-            async for chunk in exact_body(upstream):
+            async for chunk in body_of(upstream):
                 yield chunk
         yield self._end()
 

@@ -24,6 +24,7 @@ from ._conditions import (
 )
 from ._errors import BadUpstream, PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
 from ._headers import type_headers
+from ._healing import Healing
 from ._multipart import Multipart
 from ._ranges import Part, Spec, parts_of
 from ._s3 import StoredObject
@@ -56,16 +57,21 @@ async def select_head(stored: StoredObject, asked: Asked) -> Selection:
     metadata = await stored.head()
     if _is_known(asked, metadata):
         return _not_modified(metadata)
-    return _whole_or_part(metadata)
+    return _whole_or_part(metadata, None)
 
 
-async def select_get(stored: StoredObject, asked: Asked, owner: AsyncExitStack) -> Selection:
+async def select_get(
+    stored: StoredObject, asked: Asked, owner: AsyncExitStack, healing: Healing
+) -> Selection:
     """Return the answer to GET, opened; `owner` closes it. Raises DownloadError."""
     if _is_plain(asked):
         spec = asked.specs[0] if asked.specs else None
         tag = asked.lone_if_match or single_strong_tag(asked.if_range)
         try:
-            return _whole_or_part(await stored.open(owner, spec=spec, if_match=tag))
+            upstream = await stored.open(owner, spec=spec, if_match=tag)
+            metadata = Upstream(headers=upstream.headers, length=upstream.total or upstream.length)
+            version = _Version(stored, owner, metadata, healing, demanded=True)
+            return _whole_or_part(upstream, version)
         except (PreconditionFailed, RangeNotSatisfiable):
             pass  # What that means for the request, only the metadata says alike.
     refused: Validators | None = None
@@ -78,7 +84,7 @@ async def select_get(stored: StoredObject, asked: Asked, owner: AsyncExitStack) 
             raise RangeNotSatisfiable("", length=metadata.length)
         current = validators_of(metadata.headers)
         # A store that refuses the tag that it states itself compares tags in a way of its own.
-        version = _Version(stored, owner, metadata, demanded=current != refused)
+        version = _Version(stored, owner, metadata, healing, demanded=current != refused)
         try:
             return await _open_parts(version, parts) if parts else await _open_whole(version)
         except (PreconditionFailed, RangeNotSatisfiable):
@@ -106,6 +112,7 @@ class _Version:
     stored: StoredObject
     owner: AsyncExitStack
     metadata: Upstream
+    healing: Healing
     demanded: bool
     """Whether the store is asked by If-Match to give no other version, too."""
 
@@ -120,12 +127,21 @@ class _Version:
         return upstream
 
     async def open_part(self, part: Part) -> Upstream:
-        """Open just this part: of several, none can be the whole instead."""
+        """Open just this part: where others went out before it, the whole is of no use."""
         upstream = await self.open(part)
         if upstream.part != part:
             upstream.close()
-            raise BadUpstream("the store gave the whole instead of one part of several")
+            raise BadUpstream("the store gave the whole instead of a part")
         return upstream
+
+    def body(self, upstream: Upstream) -> AsyncIterator[bytes]:
+        """Yield the body of an opened upstream, healed as long as this version is to be had."""
+        if validators_of(self.metadata.headers).strong_etag is None or upstream.length is None:
+            return exact_body(upstream)
+        first = upstream.part.first if upstream.part else 0
+        last = first + upstream.length - 1
+        healer = self.healing(lambda position: self.open_part(Part(first + position, last)))
+        return exact_body(upstream, healer.resume)
 
     def _is_of_another(self, upstream: Upstream) -> bool:
         ours, theirs = validators_of(self.metadata.headers), validators_of(upstream.headers)
@@ -138,14 +154,14 @@ class _Version:
 
 
 async def _open_whole(version: _Version) -> Selection:
-    return _whole_or_part(await version.open())
+    return _whole_or_part(await version.open(), version)
 
 
 async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
     first = await version.open(parts[0])
     total = version.metadata.length
     if len(parts) == 1 or first.part is None or total is None:
-        return _whole_or_part(first)
+        return _whole_or_part(first, version)
     multipart = Multipart(
         parts=parts,
         total=total,
@@ -156,7 +172,7 @@ async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
         stored=first.headers,
         length=multipart.length,
         content_type=multipart.media_type,
-        body=multipart.body(first, version.open_part),
+        body=multipart.body(first, version.open_part, version.body),
     )
 
 
@@ -189,11 +205,11 @@ def _not_modified(metadata: Upstream) -> Selection:
     return Selection(status=known, stored=metadata.headers, body=exact_body(metadata))
 
 
-def _whole_or_part(upstream: Upstream) -> Selection:
+def _whole_or_part(upstream: Upstream, version: _Version | None) -> Selection:
     return Selection(
         status=upstream.status,
         stored=upstream.headers,
         length=upstream.length,
         content_range=upstream.headers["content-range"] if upstream.part else None,
-        body=exact_body(upstream),
+        body=version.body(upstream) if version else exact_body(upstream),
     )

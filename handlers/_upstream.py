@@ -53,22 +53,40 @@ def ends_visibly(headers: Mapping[str, str]) -> bool:
     )
 
 
-async def exact_body(upstream: Upstream) -> AsyncIterator[bytes]:
+Resume = Callable[[int, BrokenTransfer], Awaitable[Upstream]]
+
+
+async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncIterator[bytes]:
     """Yield the whole body: exactly `upstream.length` bytes, where that is known.
 
-    The bytes that complete the length are held back until the upstream has ended there, since
-    a client that has its content-length takes what it has for whole. Raises BrokenTransfer.
+    Where it breaks, it goes on with what `resume` opens at the next byte. The bytes that complete
+    the length are held back until the upstream has ended there, since a client that has its
+    content-length takes what it has for whole. Raises BrokenTransfer.
     """
-    if upstream.read is None:
-        return
-    expected = upstream.length
-    received = 0
-    while chunk := await upstream.read():
+    expected, received = upstream.length, 0
+    while (read := upstream.read) is not None:
+        try:
+            chunk = await _next_chunk(read, received, expected)
+        except BrokenTransfer as broken:
+            if resume is None or received == expected:
+                raise
+            upstream.close()
+            upstream = await resume(received, broken)
+            continue
+        if not chunk:
+            return
         received += len(chunk)
-        if received == expected and (beyond := await upstream.read()):
-            received += len(beyond)
+        if received == expected:
+            received += len(await read())
         if expected is not None and received > expected:
             raise BrokenTransfer("truncated", f"upstream sent more than {expected} bytes")
         yield chunk
-    if expected is not None and received < expected:
+
+
+async def _next_chunk(
+    read: Callable[[], Awaitable[bytes]], received: int, expected: int | None
+) -> bytes:
+    chunk = await read()
+    if not chunk and expected is not None and received < expected:
         raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
+    return chunk

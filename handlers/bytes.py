@@ -17,12 +17,13 @@ from ._conditions import (
     single_strong_tag,
     validators_of,
 )
-from ._download import DownloadScope, first_byte_deadline, owner_of
+from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of
+from ._errors import PreconditionFailed
 from ._headers import download_headers, not_modified_headers
 from ._http import RemoteBody
 from ._path import ExactRoute, size_of, task_id_of
-from ._ranges import Spec, parts_of
-from ._upstream import Upstream, exact_body
+from ._ranges import Part, Spec, parts_of
+from ._upstream import Resume, Upstream, exact_body
 
 
 async def stream_bytes(request: Request) -> StreamingResponse:
@@ -35,8 +36,9 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     asked = asked_of(request.method, request.headers)
     with first_byte_deadline(settings.first_byte_timeout):
         upstream = await _open(remote, request.method, asked, owner_of(request))
+    resume = _resume(remote, upstream, request) if upstream.read else None
     return StreamingResponse(
-        content=exact_body(upstream),
+        content=exact_body(upstream, resume),
         status_code=upstream.status,
         headers=_headers_of(request, upstream, size),
     )
@@ -68,6 +70,36 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
     return if_range_holds(if_range, stated, now=None)
 
 
+def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume | None:
+    """Return how to continue this body, where the upstream knows versions and ranges."""
+    stated = validators_of(upstream.headers)
+    version = stated.strong_etag or stated.last_modified
+    if version is None or not _knows_ranges(upstream):
+        return None
+    first = upstream.part.first if upstream.part else 0
+    last = first + (upstream.length or 0) - 1
+
+    async def open_at(position: int) -> Upstream:
+        part = Part(first + position, last)
+        rest = await remote.open(
+            owner_of(request),
+            method="GET",
+            conditions={"if-range": version},
+            spec=Spec(part.first, part.last),
+        )
+        if rest.part != part or not _is_part_of(version, rest):
+            rest.close()
+            raise PreconditionFailed("the upstream has no more of this version")
+        return rest
+
+    return healing_of(request)(open_at).resume
+
+
+def _knows_ranges(upstream: Upstream) -> bool:
+    ranges = upstream.headers.get("accept-ranges", "")
+    return upstream.part is not None or ranges.lower() == "bytes"
+
+
 def _spec(asked: Asked, size: int) -> Spec | None:
     """Return the one range to ask the upstream for; None for the whole.
 
@@ -87,7 +119,7 @@ def _headers_of(request: Request, upstream: Upstream, size: int) -> dict[str, st
         default_type="application/octet-stream",
         length=upstream.length,
         content_range=part.content_range(size) if part else None,
-        ranges=part is not None or stored.get("accept-ranges", "").lower() == "bytes",
+        ranges=_knows_ranges(upstream),
         download_name=request.query_params.get("download"),
     )
     if upstream.status == HTTPStatus.NOT_MODIFIED:
