@@ -25,7 +25,7 @@ from ._errors import (
     UpstreamTimeout,
 )
 from ._ranges import Part, Spec, parse_content_range
-from ._upstream import Upstream, ends_visibly
+from ._upstream import Upstream, bounded, ends_visibly
 
 # The conditions of which a 412 can tell.
 _MAY_FAIL = {"if-match", "if-unmodified-since"}
@@ -41,6 +41,8 @@ class RemoteBody:
     session: aiohttp.ClientSession
     url: str
     length: int
+    silence: float
+    """Seconds that a body may keep its reader waiting."""
 
     async def open(
         self,
@@ -61,11 +63,11 @@ class RemoteBody:
         status = response.status
         if status == HTTPStatus.OK:
             _check_framing(response, method, self.length)
-            return _opened(response, method, self.length)
+            return self._opened(response, method, self.length)
         if status == HTTPStatus.PARTIAL_CONTENT and spec is not None:
             part = self._checked_part(response, spec)
             _check_framing(response, method, part.length)
-            return _opened(response, method, part.length, part)
+            return self._opened(response, method, part.length, part)
         if status == HTTPStatus.NOT_MODIFIED and _may_be_known(response, conditions):
             return Upstream(status=status, headers=_headers_of(response), length=None)
         if status == HTTPStatus.PRECONDITION_FAILED and _MAY_FAIL & set(conditions):
@@ -86,6 +88,28 @@ class RemoteBody:
         except Exception as error:
             raise BadUpstream(f"upstream: {type(error).__name__}: {error}") from error
 
+    def _opened(
+        self, response: aiohttp.ClientResponse, method: str, length: int, part: Part | None = None
+    ) -> Upstream:
+        read_in_time = bounded(response.content.readany, self.silence)
+
+        async def read() -> bytes:
+            try:
+                return await read_in_time()
+            except TimeoutError as error:
+                raise BrokenTransfer("upstream_timeout", "the upstream fell silent") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise BrokenTransfer("truncated", f"upstream: {type(error).__name__}") from error
+
+        return Upstream(
+            status=response.status,
+            headers=_headers_of(response),
+            length=length,
+            part=part,
+            close=response.close,
+            read=None if method == "HEAD" else read,
+        )
+
     def _checked_part(self, response: aiohttp.ClientResponse, spec: Spec) -> Part:
         """Return the part that a 206 says to have, where it is the one that was asked for."""
         stated = response.headers.get("Content-Range", "")
@@ -93,27 +117,6 @@ class RemoteBody:
         if part is None or part != spec.within(self.length) or total not in (self.length, None):
             raise BadUpstream(f"upstream answered range {spec} with content-range {stated!r}")
         return part
-
-
-def _opened(
-    response: aiohttp.ClientResponse, method: str, length: int, part: Part | None = None
-) -> Upstream:
-    async def read() -> bytes:
-        try:
-            return await response.content.readany()
-        except TimeoutError as error:
-            raise BrokenTransfer("upstream_timeout", "the upstream fell silent") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise BrokenTransfer("truncated", f"upstream: {type(error).__name__}") from error
-
-    return Upstream(
-        status=response.status,
-        headers=_headers_of(response),
-        length=length,
-        part=part,
-        close=response.close,
-        read=None if method == "HEAD" else read,
-    )
 
 
 def _headers_of(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from ._errors import (
     UpstreamTimeout,
 )
 from ._ranges import Part, Spec, parse_content_range
-from ._upstream import READ_BUFFER, Upstream, ends_visibly
+from ._upstream import READ_BUFFER, Upstream, bounded, ends_visibly
 
 if TYPE_CHECKING:
     from aiobotocore.response import AioStreamingBody
@@ -137,6 +138,8 @@ class StoredObject:
     client: S3Client
     bucket: str
     key: str
+    silence: float
+    """Seconds that a body may keep its reader waiting."""
 
     async def open(
         self, owner: AsyncExitStack, *, spec: Spec | None = None, if_match: str | None = None
@@ -161,10 +164,10 @@ class StoredObject:
             answer["Body"].close()
             raise PreconditionFailed("the store gave another version than was demanded")
         if status == HTTPStatus.OK:
-            return _opened(answer["Body"], headers)
+            return self._opened(answer["Body"], headers)
         if status == HTTPStatus.PARTIAL_CONTENT and spec is not None:
             part, total = _checked_part(headers, spec)
-            return _opened(answer["Body"], headers, part, total)
+            return self._opened(answer["Body"], headers, part, total)
         raise BadUpstream(f"store answered {status} to a GetObject of {spec or 'the whole'}")
 
     async def head(self) -> Upstream:
@@ -184,40 +187,41 @@ class StoredObject:
             raise BadUpstream(f"store answered {status} to a HeadObject")
         return Upstream(headers=headers, length=_length(headers))
 
+    def _opened(
+        self,
+        body: AioStreamingBody,
+        headers: dict[str, str],
+        part: Part | None = None,
+        total: int | None = None,
+    ) -> Upstream:
+        read_in_time = bounded(partial(body.read, CHUNK_SIZE), self.silence)
+
+        async def read() -> bytes:
+            try:
+                return await read_in_time()
+            except TimeoutError as error:
+                raise BrokenTransfer("upstream_timeout", "the store fell silent") from error
+            # A body breaks in four ways, of three libraries: aiohttp's ClientPayloadError (not
+            # wrapped by aiobotocore), ResponseStreamingError, IncompleteReadError, OSError.
+            except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+                raise BrokenTransfer("truncated", f"store: {type(error).__name__}") from error
+
+        if not ends_visibly(headers):
+            raise BadUpstream("the store's answer has neither a length nor chunks")
+        return Upstream(
+            status=HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK,
+            headers=headers,
+            length=part.length if part else _length(headers),
+            part=part,
+            total=total,
+            close=body.close,
+            read=read,
+        )
+
     async def is_answered_for(self) -> None:
         """Return when the store gives or denies the object in order; raises DownloadError."""
         with suppress(NotFound):
             await self.head()
-
-
-def _opened(
-    body: AioStreamingBody,
-    headers: dict[str, str],
-    part: Part | None = None,
-    total: int | None = None,
-) -> Upstream:
-    async def read() -> bytes:
-        try:
-            chunk: bytes = await body.read(CHUNK_SIZE)
-        except TimeoutError as error:
-            raise BrokenTransfer("upstream_timeout", "the store fell silent") from error
-        # A body breaks in four ways, of three libraries: aiohttp's ClientPayloadError (not
-        # wrapped by aiobotocore), ResponseStreamingError, IncompleteReadError, OSError.
-        except (BotoCoreError, aiohttp.ClientError, OSError) as error:
-            raise BrokenTransfer("truncated", f"store: {type(error).__name__}") from error
-        return chunk
-
-    if not ends_visibly(headers):
-        raise BadUpstream("the store's answer has neither a length nor chunks")
-    return Upstream(
-        status=HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK,
-        headers=headers,
-        length=part.length if part else _length(headers),
-        part=part,
-        total=total,
-        close=body.close,
-        read=read,
-    )
 
 
 def _checked_part(headers: dict[str, str], spec: Spec) -> tuple[Part, int]:

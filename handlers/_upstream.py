@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import anyio
+
 from ._errors import BrokenTransfer
 from ._ranges import Part
 
@@ -51,6 +53,22 @@ def ends_visibly(headers: Mapping[str, str]) -> bool:
         "content-length" in headers
         or headers.get("transfer-encoding", "").strip().lower() == "chunked"
     )
+
+
+def bounded(
+    read: Callable[[], Awaitable[bytes]], silence: float
+) -> Callable[[], Awaitable[bytes]]:
+    """Return `read` with a deadline of its own; it raises TimeoutError.
+
+    aiohttp's parser waits for ever at a malformed chunk, whatever its timeouts are: bytes arrive
+    and none of them is of the body.
+    """
+
+    async def read_in_time() -> bytes:
+        with anyio.fail_after(silence):
+            return await read()
+
+    return read_in_time
 
 
 Resume = Callable[[int, BrokenTransfer], Awaitable[Upstream]]

@@ -87,7 +87,10 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with open_clients(settings) as clients:
         probe = StoredObject(
-            clients.s3, settings.s3_image_bucket, settings.s3_image_key.format(task_id=0)
+            clients.s3,
+            settings.s3_image_bucket,
+            settings.s3_image_key.format(task_id=0),
+            settings.upstream_read_timeout,
         )
         opened = {
             "s3": clients.s3,

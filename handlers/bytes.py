@@ -32,7 +32,7 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     task_id = task_id_of(request)
     size = size_of(request, most=settings.bytes_max_size)
     url = settings.bytes_url.format(task_id=task_id, size=size)
-    remote = RemoteBody(request.app.state.http, url, size)
+    remote = RemoteBody(request.app.state.http, url, size, settings.upstream_read_timeout)
     asked = asked_of(request.method, request.headers)
     with first_byte_deadline(settings.first_byte_timeout):
         upstream = await _open(remote, request.method, asked, owner_of(request))

@@ -24,6 +24,7 @@ async def image(request: Request) -> StreamingResponse:
         request.app.state.s3,
         settings.s3_image_bucket,
         settings.s3_image_key.format(task_id=task_id_of(request)),
+        settings.upstream_read_timeout,
     )
     asked = asked_of(request.method, request.headers)
     with first_byte_deadline(settings.first_byte_timeout):

@@ -12,6 +12,7 @@ from .support.behaviours import (
     falls_silent,
     longer_in_one_chunk,
     longer_than_asked,
+    malformed_chunk,
     resets,
 )
 from .support.client import fetch
@@ -83,6 +84,7 @@ def test_head_asks_for_the_head_alone(upstream: Misbehaving, troubled: RunningSe
         ends_short_of_its_length,
         resets,
         falls_silent,
+        malformed_chunk,
     ],
 )
 def test_body_that_goes_wrong_breaks_visibly(

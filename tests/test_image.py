@@ -13,6 +13,7 @@ from .support.behaviours import (
     chunks_without_an_end,
     ends_short_of_its_length,
     falls_silent,
+    malformed_chunk,
     resets,
 )
 from .support.client import fetch
@@ -129,7 +130,8 @@ def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
 @pytest.mark.parametrize(
-    "behaviour", [chunks_without_an_end, ends_short_of_its_length, resets, falls_silent]
+    "behaviour",
+    [chunks_without_an_end, ends_short_of_its_length, resets, falls_silent, malformed_chunk],
 )
 def test_object_that_goes_wrong_breaks_visibly(
     upstream: Misbehaving, behaviour: Behaviour, http: str

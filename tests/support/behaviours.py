@@ -37,3 +37,11 @@ async def falls_silent(exchange: Exchange) -> None:
     await exchange.head(200, "content-length: 1024")
     await exchange.body(BODY[:1000])
     await exchange.hang()
+
+
+async def malformed_chunk(exchange: Exchange) -> None:
+    await exchange.head(200, "transfer-encoding: chunked")
+    await exchange.raw(b"5\r\n" + BODY[:5] + b"\r\n")
+    await exchange.pause(0.05)
+    await exchange.raw(b"ZZ\r\nxx")
+    await exchange.hang()
