@@ -253,3 +253,17 @@ def test_client_that_leaves_while_its_body_is_healing(
     asked = len(upstream.exchanges)
     troubled.get("/healthz")
     assert len(upstream.exchanges) == asked
+
+
+@pytest.mark.parametrize("source", ["s3", "http"])
+def test_healing_holds_one_connection(upstream: Misbehaving, source: str) -> None:
+    """What broke is closed before its successor is opened: a pool of N serves N downloads."""
+    upstream.behaviour = Breaking("stall", "stall", "stall")
+    settings = settings_for(upstream.url, upstream_read_timeout=1.0)
+    with serving(settings) as service:
+        client = connect(service.port)
+        ask(client, PATHS[source])
+        for attempt in (2, 3):
+            wait_until(lambda attempt=attempt: len(upstream.exchanges) == attempt)
+            assert service.acquired_connections() == 1
+        client.close()
