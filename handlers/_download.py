@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ._errors import Broken, BrokenTransfer, DownloadError, NoSlot, NotStarted, UpstreamTimeout
-from ._healing import Healer, Healing
+from ._healing import Healing
 from ._request_id import request_id_of
 from ._slots import Slots
 
@@ -61,7 +61,7 @@ def healing_of(request: Request) -> Healing:
     """Return what makes the healers of this request's bodies, with its budget and its count."""
     download: _Download = request.scope[_KEY]
     most = request.app.state.settings.max_resumes
-    return lambda open_at: Healer(open_at, most, download.count_resume)
+    return Healing(download.owner, most, download.count_resume)
 
 
 def note_error(request: Request, error: DownloadError) -> None:

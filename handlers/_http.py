@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -46,7 +46,7 @@ class RemoteBody:
 
     async def open(
         self,
-        owner: AsyncExitStack,
+        owner: AsyncExitStack | ExitStack,
         *,
         method: str,
         conditions: Mapping[str, str],

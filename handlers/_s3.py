@@ -6,7 +6,7 @@ Together with `_clients` the only module that knows botocore, and it knows nothi
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +79,9 @@ _UNREAD = {
     b"x-amz-server-side-encryption-bucket-key-enabled",
 }
 
-_owner: ContextVar[AsyncExitStack | None] = ContextVar("downspout_s3_owner", default=None)
+_owner: ContextVar[AsyncExitStack | ExitStack | None] = ContextVar(
+    "downspout_s3_owner", default=None
+)
 
 
 class OwnedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
@@ -142,7 +144,11 @@ class StoredObject:
     """Seconds that a body may keep its reader waiting."""
 
     async def open(
-        self, owner: AsyncExitStack, *, spec: Spec | None = None, if_match: str | None = None
+        self,
+        owner: AsyncExitStack | ExitStack,
+        *,
+        spec: Spec | None = None,
+        if_match: str | None = None,
     ) -> Upstream:
         """Open the object, or the range `spec` of it, for reading; `owner` closes it.
 
@@ -246,7 +252,7 @@ def _length(headers: dict[str, str]) -> int | None:
 
 
 @contextmanager
-def _owned_by(owner: AsyncExitStack) -> Generator[None]:
+def _owned_by(owner: AsyncExitStack | ExitStack) -> Generator[None]:
     token = _owner.set(owner)
     try:
         yield

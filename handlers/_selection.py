@@ -8,8 +8,8 @@ odd ones are decided here, after a HEAD; only they cost a second request.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from ._asked import Asked
@@ -110,7 +110,7 @@ class _Version:
     """The version of an object that `metadata` is of, to be read and no other."""
 
     stored: StoredObject
-    owner: AsyncExitStack
+    owner: AsyncExitStack | ExitStack
     metadata: Upstream
     healing: Healing
     demanded: bool
@@ -140,8 +140,15 @@ class _Version:
             return exact_body(upstream)
         first = upstream.part.first if upstream.part else 0
         last = first + upstream.length - 1
-        healer = self.healing(lambda position: self.open_part(Part(first + position, last)))
-        return exact_body(upstream, healer.resume)
+
+        async def open_at(position: int, owner: ExitStack) -> Upstream:
+            return await replace(self, owner=owner).open_part(Part(first + position, last))
+
+        return exact_body(upstream, self.healing.healer(open_at).resume)
+
+    async def open_later_part(self, part: Part) -> Upstream:
+        """Open a part when those before it have been sent: it is waited for like a broken one."""
+        return await self.healing.open(lambda _, owner: replace(self, owner=owner).open_part(part))
 
     def _is_of_another(self, upstream: Upstream) -> bool:
         ours, theirs = validators_of(self.metadata.headers), validators_of(upstream.headers)
@@ -172,7 +179,7 @@ async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
         stored=first.headers,
         length=multipart.length,
         content_type=multipart.media_type,
-        body=multipart.body(first, version.open_part, version.body),
+        body=multipart.body(first, version.open_later_part, version.body),
     )
 
 

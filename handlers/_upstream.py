@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 import anyio
 
 from ._errors import BrokenTransfer
 from ._ranges import Part
+
+# Routers cut a client that has got nothing for a while (Heroku after 55 s): so long may a body
+# keep silent while it is being healed.
+MAX_SILENCE = 45.0
 
 # aiohttp pauses an upstream at twice this; its default of 256 KiB costs a slow client's download
 # nearly twice the memory and makes a fast one no faster.
@@ -71,7 +77,14 @@ def bounded(
     return read_in_time
 
 
-Resume = Callable[[int, BrokenTransfer], Awaitable[Upstream]]
+class Resume(Protocol):
+    """Opens the rest of a broken body from a position on, or raises BrokenTransfer."""
+
+    async def __call__(
+        self, position: int, broken: BrokenTransfer, *, silent_since: float
+    ) -> Upstream:
+        """Return the rest, opened."""
+        ...
 
 
 async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncIterator[bytes]:
@@ -82,14 +95,17 @@ async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncI
     content-length takes what it has for whole. Raises BrokenTransfer.
     """
     expected, received = upstream.length, 0
+    silent_since, healing = time.monotonic(), False
     while (read := upstream.read) is not None:
         try:
-            chunk = await _next_chunk(read, received, expected)
+            left = silent_since + MAX_SILENCE - time.monotonic() if healing else None
+            chunk = await _next_chunk(read, received, expected, left)
         except BrokenTransfer as broken:
             if resume is None or received == expected:
                 raise
             upstream.close()
-            upstream = await resume(received, broken)
+            upstream = await resume(received, broken, silent_since=silent_since)
+            healing = True
             continue
         if not chunk:
             return
@@ -99,12 +115,21 @@ async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncI
         if expected is not None and received > expected:
             raise BrokenTransfer("truncated", f"upstream sent more than {expected} bytes")
         yield chunk
+        # A client that is slow to take it is no silence of the upstream's.
+        silent_since, healing = time.monotonic(), False
 
 
 async def _next_chunk(
-    read: Callable[[], Awaitable[bytes]], received: int, expected: int | None
+    read: Callable[[], Awaitable[bytes]],
+    received: int,
+    expected: int | None,
+    left: float | None,
 ) -> bytes:
-    chunk = await read()
+    try:
+        with anyio.fail_after(left):
+            chunk = await read()
+    except TimeoutError as error:
+        raise BrokenTransfer("upstream_timeout", "no byte after it was re-opened") from error
     if not chunk and expected is not None and received < expected:
         raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
     return chunk

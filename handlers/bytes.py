@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from http import HTTPStatus
 
 from starlette.middleware import Middleware
@@ -74,25 +74,29 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
     """Return how to continue this body, where the upstream knows versions and ranges."""
     stated = validators_of(upstream.headers)
     version = stated.strong_etag or stated.last_modified
+    now = http_date(upstream.headers.get("date", ""))
     if version is None or not _knows_ranges(upstream):
+        return None
+    if not if_range_holds(version, stated, now=now):
         return None
     first = upstream.part.first if upstream.part else 0
     last = first + (upstream.length or 0) - 1
 
-    async def open_at(position: int) -> Upstream:
+    async def open_at(position: int, owner: ExitStack) -> Upstream:
         part = Part(first + position, last)
         rest = await remote.open(
-            owner_of(request),
+            owner,
             method="GET",
             conditions={"if-range": version},
             spec=Spec(part.first, part.last),
         )
-        if rest.part != part or not _is_part_of(version, rest):
-            rest.close()
+        found = validators_of(rest.headers)
+        same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)
+        if rest.part != part or not same:
             raise PreconditionFailed("the upstream has no more of this version")
         return rest
 
-    return healing_of(request)(open_at).resume
+    return healing_of(request).healer(open_at).resume
 
 
 def _knows_ranges(upstream: Upstream) -> bool:

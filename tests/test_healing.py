@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from handlers import _healing
+from handlers import _healing, _upstream
 
 from .support.client import Received, abort, ask, connect, fetch
 from .support.components import settings_for
@@ -69,6 +69,9 @@ class Breaking:
             if exchange.method != "HEAD":
                 await exchange.body(data)
             exchange.keep = True
+            return
+        if fault == "silent":
+            await exchange.hang()
             return
         await exchange.body(data[: min(len(data) - 1, 700_000)])
         if fault == "reset":
@@ -139,7 +142,7 @@ def test_part_goes_on(upstream: Misbehaving, source: str, headers: str) -> None:
 
 def test_several_parts_go_on(upstream: Misbehaving) -> None:
     """Each part of a multipart body heals."""
-    upstream.behaviour = Breaking("none", "cut", "none", "cut", "reset")
+    upstream.behaviour = Breaking("none", "cut", "none", "500", "500", "500", "cut", "reset")
     with serving(settings_for(upstream.url)) as service:
         headers = {"range": "bytes=0-999999,1500000-2999999"}
         received = fetch(service.port, PATHS["s3"], headers=headers)
@@ -176,10 +179,19 @@ def test_budget_without_progress(upstream: Misbehaving, source: str) -> None:
     assert len(upstream.exchanges) == 1 + 2 * (3 if source == "s3" else 1)
 
 
-def test_budget_of_silence(upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many attempts are left, a client is not kept waiting beyond the silence allowed."""
-    monkeypatch.setattr(_healing, "MAX_SILENCE", 0.5)
-    received = download(upstream, Breaking("cut", *["503"] * 999), "http", max_resumes=1000)
+@pytest.mark.parametrize("fault", ["503", "silent"])
+def test_budget_of_silence(
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """However many attempts are left, a client is not kept waiting beyond the silence allowed.
+
+    It would give up itself after 30 s, before a read does.
+    """
+    for module in (_healing, _upstream):
+        monkeypatch.setattr(module, "MAX_SILENCE", 0.5)
+    faults = ["cut", *["503"] * 999] if fault == "503" else ["cut", *["silent"] * 99]
+    behaviour = Breaking(*faults)
+    received = download(upstream, behaviour, "http", max_resumes=1000, upstream_read_timeout=60)
     assert not received.whole
 
 
@@ -267,3 +279,65 @@ def test_healing_holds_one_connection(upstream: Misbehaving, source: str) -> Non
             wait_until(lambda attempt=attempt: len(upstream.exchanges) == attempt)
             assert service.acquired_connections() == 1
         client.close()
+
+
+class Replaced(Breaking):
+    """An HTTP service whose object is another after the first answer, as `after` tells of it."""
+
+    def __init__(self, first: list[str], after: list[str]) -> None:
+        super().__init__("cut")
+        self.first, self.after = first, after
+
+    async def answer(self, exchange: Exchange, fault: str) -> None:
+        if fault == "cut":
+            lines = [f"content-length: {SIZE}", "accept-ranges: bytes", *self.first]
+            await exchange.head(200, *lines)
+            await self.send(exchange, BODY, fault)
+            return
+        first = int(exchange.headers["range"].removeprefix("bytes=").split("-")[0])
+        stated = f"content-range: bytes {first}-{SIZE - 1}/{SIZE}"
+        await exchange.head(206, f"content-length: {SIZE - first}", stated, *self.after)
+        await self.send(exchange, BODY[::-1][first:], "none")
+
+
+@pytest.mark.parametrize(
+    ("first", "after"),
+    [
+        (['etag: W/"v1"', f"last-modified: {DATE}"], ['etag: W/"v2"', f"last-modified: {DATE}"]),
+        (['etag: W/"v1"', f"last-modified: {DATE}"], ['etag: W/"v2"']),
+        (['etag: W/"v1"', f"last-modified: {DATE}"], ['etag: "v2"']),
+        ([f"last-modified: {DATE}", f"date: {DATE}"], [f"last-modified: {DATE}"]),
+        (['etag: "v1"', f"last-modified: {DATE}"], [f"last-modified: {DATE}"]),
+    ],
+)
+def test_version_that_is_not_proven_is_never_spliced(
+    upstream: Misbehaving, first: list[str], after: list[str]
+) -> None:
+    """A rest that may be of another version is not put behind what the client has."""
+    received = download(upstream, Replaced(first, after), "http")
+    assert not received.whole
+    assert BODY.startswith(received.body)
+
+
+@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("fault", ["mislabel", "large error"])
+def test_refused_attempts_hold_no_connection(
+    upstream: Misbehaving, source: str, fault: str
+) -> None:
+    """However many re-opens are refused, the one that is good finds a connection."""
+
+    class Refused(Breaking):
+        async def __call__(self, exchange: Exchange) -> None:
+            if 1 < len(upstream.exchanges) < 8 and fault == "large error":
+                await exchange.head(500, "content-length: 100000000000")
+                await exchange.body(bytes(200_000))
+                await exchange.hang()
+            elif 1 < len(upstream.exchanges) < 8:
+                stated = f"content-range: bytes 1-2/{SIZE}"
+                await exchange.head(206, 'etag: "v1"', stated, "content-length: 2000000")
+                await exchange.hang()
+            else:
+                await super().__call__(exchange)
+
+    received = download(upstream, Refused("cut"), source, max_downloads=1)
+    assert received.body == BODY
