@@ -79,9 +79,7 @@ def setting(
     secret: bool = False,
 ) -> Any:
     """Return the dataclass field of a setting that the environment has under `names`."""
-    metadata = {
-        "variable": Variable(tuple(names.split()), kind, example, meaning, default_text),
-    }
+    metadata = {"variable": Variable(tuple(names.split()), kind, example, meaning, default_text)}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -201,26 +199,21 @@ def _parse_tls_verify(text: str) -> bool | str:
     return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
 
 
-def _check_names(value: Any) -> None:
-    token = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
-    if not isinstance(value, tuple) or not all(
-        isinstance(name, str) and token.fullmatch(name) for name in value
-    ):
-        raise ValueError("must be names of headers in lower case, without x-amz-meta-")
+def _list_of(pattern: str, what: str) -> Kind:
+    def check(value: Any) -> None:
+        texts = value if isinstance(value, tuple) else (None,)
+        if not all(isinstance(one, str) and re.fullmatch(pattern, one) for one in texts):
+            raise ValueError(f"must be {what}")
+
+    return Kind(check, lambda text: tuple(one.strip() for one in text.split(",") if one.strip()))
 
 
-def _check_origins(value: Any) -> None:
-    origin = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+|\*")
-    if not isinstance(value, tuple) or not all(
-        isinstance(one, str) and origin.fullmatch(one) for one in value
-    ):
-        raise ValueError("must be origins (scheme, host and port, no path), or *")
-
-
-def _parse_list(text: str) -> tuple[str, ...]:
-    return tuple(one.strip() for one in text.split(",") if one.strip())
-
-
+_metadata_names = _list_of(
+    r"[a-z0-9!#$%&'*+.^_`|~-]+", "names of headers in lower case, without x-amz-meta-"
+)
+_origins = _list_of(
+    r"https?://[A-Za-z0-9.:\[\]-]+|\*", "origins (scheme, host and port, no path), or *"
+)
 _secret = _text(r"\S+", "a text without blanks")
 _address = _text(r"[A-Za-z0-9.:_-]+", "an address or a host name")
 _proxies = _text(r"\*|[0-9A-Fa-f.:/, ]+", "* or addresses with commas between")
@@ -319,7 +312,7 @@ class Settings:
     s3_metadata_headers: tuple[str, ...] = setting(
         (),
         "S3_METADATA_HEADERS",
-        Kind(_check_names, _parse_list),
+        _metadata_names,
         "owner,camera",
         "Names, with commas between, of user metadata to send as `x-amz-meta-NAME`.",
         default_text="none",
@@ -342,7 +335,7 @@ class Settings:
     cors_origins: tuple[str, ...] = setting(
         (),
         "CORS_ORIGINS",
-        Kind(_check_origins, _parse_list),
+        _origins,
         "https://app.example,https://www.example",
         "Origins, with commas between, whose pages may read downloads; `*` for all.",
         default_text="none",

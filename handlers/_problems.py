@@ -51,10 +51,7 @@ class ProblemResponse(Response):
             "request_id": request_id,
             "retryable": retryable,
         }
-        fixed = {
-            "cache-control": "no-store",
-            "x-content-type-options": "nosniff",
-        }
+        fixed = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         body = json.dumps(problem, indent=2) + "\n"
         super().__init__(body, status_code=status, headers={**(headers or {}), **fixed})
 

@@ -120,10 +120,7 @@ async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncI
 
 
 async def _next_chunk(
-    read: Callable[[], Awaitable[bytes]],
-    received: int,
-    expected: int | None,
-    left: float | None,
+    read: Callable[[], Awaitable[bytes]], received: int, expected: int | None, left: float | None
 ) -> bytes:
     try:
         with anyio.fail_after(left):

@@ -44,13 +44,7 @@ def create_app(settings: Settings) -> Starlette:
     host of a mounted application has to enter: `app.router.lifespan_context(app)`.
     """
     app = _Application(
-        routes=[
-            *image.routes,
-            *bytes_.routes,
-            *health.routes,
-            *openapi.routes,
-            *landing.routes,
-        ],
+        routes=[*image.routes, *bytes_.routes, *health.routes, *openapi.routes, *landing.routes],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )

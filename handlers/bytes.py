@@ -85,10 +85,7 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
     async def open_at(position: int, owner: ExitStack) -> Upstream:
         part = Part(first + position, last)
         rest = await remote.open(
-            owner,
-            method="GET",
-            conditions={"if-range": version},
-            spec=Spec(part.first, part.last),
+            owner, method="GET", conditions={"if-range": version}, spec=Spec(part.first, part.last)
         )
         found = validators_of(rest.headers)
         same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)

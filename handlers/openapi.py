@@ -19,30 +19,33 @@ Json = dict[str, Any]
 
 _STRING: Json = {"type": "string"}
 _REF_ID = {"$ref": "#/components/headers/X-Request-ID"}
-_ETAG = {"description": "Entity tag of this version.", "schema": _STRING}
-_DATE = {"description": "When this version was stored.", "schema": _STRING}
+
+
+def _text(description: str) -> Json:
+    return {"description": description, "schema": _STRING}
+
+
+_ETAG = _text("Entity tag of this version.")
+_DATE = _text("When this version was stored.")
 _LENGTH = {"description": "Bytes of the body.", "schema": {"type": "integer", "minimum": 0}}
-_CONTENT_RANGE = {"description": "Which bytes of how many these are.", "schema": _STRING}
+_CONTENT_RANGE = _text("Which bytes of how many these are.")
 _RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
-_NOSNIFF = {"description": "`nosniff`.", "schema": _STRING}
-_CACHE_CONTROL = {"description": "As stored, or as set.", "schema": _STRING}
+_NOSNIFF = _text("`nosniff`.")
+_CACHE_CONTROL = _text("As stored, or as set.")
 _ALWAYS = {"X-Request-ID": _REF_ID}
 _VALIDATORS = _ALWAYS | {
     "ETag": _ETAG,
     "Last-Modified": _DATE,
     "Cache-Control": _CACHE_CONTROL,
-    "Expires": {"description": "As stored.", "schema": _STRING},
+    "Expires": _text("As stored."),
 }
 _BODY_HEADERS = _VALIDATORS | {
     "Content-Length": _LENGTH,
-    "Accept-Ranges": {"description": "`bytes`: a part can be asked for.", "schema": _STRING},
-    "Content-Disposition": {"description": "Where it is to be saved.", "schema": _STRING},
-    "Content-Encoding": {"description": "As stored.", "schema": _STRING},
-    "Content-Language": {"description": "As stored.", "schema": _STRING},
-    "Content-Security-Policy": {
-        "description": "A sandbox, for what a browser could run.",
-        "schema": _STRING,
-    },
+    "Accept-Ranges": _text("`bytes`: a part can be asked for."),
+    "Content-Disposition": _text("Where it is to be saved."),
+    "Content-Encoding": _text("As stored."),
+    "Content-Language": _text("As stored."),
+    "Content-Security-Policy": _text("A sandbox, for what a browser could run."),
     "X-Content-Type-Options": _NOSNIFF,
 }
 _REQUEST_HEADERS = {
@@ -155,7 +158,7 @@ def _plain(name: str, summary: str, *media_types: str, ready: bool = False) -> J
         | {
             "Content-Length": _LENGTH,
             "Cache-Control": _CACHE_CONTROL,
-            "Vary": {"description": "`accept`, of the landing page.", "schema": _STRING},
+            "Vary": _text("`accept`, of the landing page."),
             "X-Content-Type-Options": _NOSNIFF,
         },
         "content": {media_type: {} for media_type in media_types},
@@ -204,7 +207,7 @@ def _problem(description: str, headers: Json) -> Json:
         "headers": _ALWAYS
         | {
             "Content-Length": _LENGTH,
-            "Cache-Control": {"description": "`no-store`.", "schema": _STRING},
+            "Cache-Control": _text("`no-store`."),
             "X-Content-Type-Options": _NOSNIFF,
             **headers,
         },

@@ -77,7 +77,4 @@ def test_readiness_is_remembered_for_a_moment(upstream: Misbehaving) -> None:
     with serving(settings_for(upstream.url)) as service:
         for _ in range(20):
             assert service.get("/readyz").status_code == 200
-    assert upstream.requests == [
-        "HEAD /photos/test/0/image.jpg",
-        "GET /photos/test/0/image.jpg",
-    ]
+    assert upstream.requests == ["HEAD /photos/test/0/image.jpg", "GET /photos/test/0/image.jpg"]

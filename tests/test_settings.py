@@ -70,8 +70,7 @@ def test_access_point_instead_of_a_bucket() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["S3_BUCKET", "AWS_S3_BUCKET_NAME", "BUCKET_NAME", "BUCKETEER_BUCKET_NAME"],
+    "name", ["S3_BUCKET", "AWS_S3_BUCKET_NAME", "BUCKET_NAME", "BUCKETEER_BUCKET_NAME"]
 )
 def test_bucket_under_the_names_that_platforms_give_it(name: str) -> None:
     """A bucket is found under each of its names, and the settings say which it was."""

@@ -81,9 +81,5 @@ def store_settings(url: str) -> dict[str, Any]:
 def settings_for(url: str, **changes: Any) -> Settings:
     """Return settings for a store at `url` that also serves the bytes route's upstream."""
     return Settings(
-        **{
-            **store_settings(url),
-            "bytes_url": url + "/bytes/{task_id}/{size}",
-            **changes,
-        }
+        **{**store_settings(url), "bytes_url": url + "/bytes/{task_id}/{size}", **changes}
     )
