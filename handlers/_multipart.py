@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from ._errors import BrokenTransfer, DownloadError
 from ._ranges import Part
 from ._upstream import Upstream
 
@@ -38,10 +37,13 @@ class Multipart:
         open_part: Callable[[Part], Awaitable[Upstream]],
         body_of: Callable[[Upstream], AsyncIterator[bytes]],
     ) -> AsyncIterator[bytes]:
-        """Yield the framed parts; `first` is open, the others are opened in their turn."""
+        """Yield the framed parts; `first` is open, the others are opened in their turn.
+
+        `open_part` raises BrokenTransfer and nothing else.
+        """
         for part in self.parts:
             yield self._head(part)
-            upstream = first if part is self.parts[0] else await _opened(open_part, part)
+            upstream = first if part is self.parts[0] else await open_part(part)
             async for chunk in body_of(upstream):
                 yield chunk
         yield self._end()
@@ -57,10 +59,3 @@ class Multipart:
 
     def _end(self) -> bytes:
         return f"\r\n--{self.boundary}--\r\n".encode("latin-1")
-
-
-async def _opened(open_part: Callable[[Part], Awaitable[Upstream]], part: Part) -> Upstream:
-    try:
-        return await open_part(part)
-    except DownloadError as error:
-        raise BrokenTransfer("truncated", f"part {part.first}-{part.last}: {error}") from error

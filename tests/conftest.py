@@ -54,7 +54,7 @@ def _misbehaving() -> Generator[Misbehaving]:
 @pytest.fixture(scope="session")
 def troubled(_misbehaving: Misbehaving) -> Generator[RunningService]:
     """The service before a server that misbehaves as the test says (`upstream`)."""
-    with serving(settings_for(_misbehaving.url)) as running:
+    with serving(settings_for(_misbehaving.url, max_resumes=2)) as running:
         yield running
 
 
