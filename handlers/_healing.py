@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -50,8 +50,7 @@ class Healing:
 
     async def open(self, open_at: OpenAt) -> Upstream:
         """Open a body with the patience of a healing, where an answer has begun without it."""
-        healer = Healer(open_at, self.most, lambda: None)
-        self.owner.callback(healer.close)
+        healer = replace(self, on_resume=lambda: None).healer(open_at)
         unopened = BrokenTransfer("truncated", "a part could not be opened")
         return await healer.resume(0, unopened, silent_since=time.monotonic())
 

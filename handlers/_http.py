@@ -16,7 +16,6 @@ import aiohttp
 from ._conditions import Verdict, validators_of, verdict_on
 from ._errors import (
     BadUpstream,
-    BrokenTransfer,
     DownloadError,
     NotFound,
     PreconditionFailed,
@@ -25,7 +24,7 @@ from ._errors import (
     UpstreamTimeout,
 )
 from ._ranges import Part, Spec, parse_content_range
-from ._upstream import Upstream, bounded, ends_visibly
+from ._upstream import Upstream, body_reader, ends_visibly
 
 # The conditions of which a 412 can tell.
 _MAY_FAIL = {"if-match", "if-unmodified-since"}
@@ -91,16 +90,12 @@ class RemoteBody:
     def _opened(
         self, response: aiohttp.ClientResponse, method: str, length: int, part: Part | None = None
     ) -> Upstream:
-        read_in_time = bounded(response.content.readany, self.silence)
-
-        async def read() -> bytes:
-            try:
-                return await read_in_time()
-            except TimeoutError as error:
-                raise BrokenTransfer("upstream_timeout", "the upstream fell silent") from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise BrokenTransfer("truncated", f"upstream: {type(error).__name__}") from error
-
+        read = body_reader(
+            response.content.readany,
+            silence=self.silence,
+            failures=(aiohttp.ClientError, OSError),
+            source="upstream",
+        )
         return Upstream(
             status=response.status,
             headers=_headers_of(response),

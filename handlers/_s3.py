@@ -20,7 +20,6 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from ._conditions import entity_tag, http_date
 from ._errors import (
     BadUpstream,
-    BrokenTransfer,
     DownloadError,
     Hidden,
     NotFound,
@@ -30,7 +29,7 @@ from ._errors import (
     UpstreamTimeout,
 )
 from ._ranges import Part, Spec, parse_content_range
-from ._upstream import READ_BUFFER, Upstream, bounded, ends_visibly
+from ._upstream import READ_BUFFER, Upstream, body_reader, ends_visibly
 
 if TYPE_CHECKING:
     from aiobotocore.response import AioStreamingBody
@@ -63,6 +62,10 @@ _ERROR_OF_STATUS: dict[int, type[DownloadError]] = {
     HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusy,
     HTTPStatus.SERVICE_UNAVAILABLE: UpstreamBusy,
 }
+
+# A body breaks in four ways, of three libraries: aiohttp's ClientPayloadError (not wrapped by
+# aiobotocore), ResponseStreamingError, IncompleteReadError, OSError.
+_BODY_FAILURES = (BotoCoreError, aiohttp.ClientError, OSError)
 
 # Numbers, dates and booleans among the headers of an object that nothing here reads.
 _UNREAD = {
@@ -195,18 +198,6 @@ class StoredObject:
         part: Part | None = None,
         total: int | None = None,
     ) -> Upstream:
-        read_in_time = bounded(partial(body.read, CHUNK_SIZE), self.silence)
-
-        async def read() -> bytes:
-            try:
-                return await read_in_time()
-            except TimeoutError as error:
-                raise BrokenTransfer("upstream_timeout", "the store fell silent") from error
-            # A body breaks in four ways, of three libraries: aiohttp's ClientPayloadError (not
-            # wrapped by aiobotocore), ResponseStreamingError, IncompleteReadError, OSError.
-            except (BotoCoreError, aiohttp.ClientError, OSError) as error:
-                raise BrokenTransfer("truncated", f"store: {type(error).__name__}") from error
-
         if not ends_visibly(headers):
             raise BadUpstream("the store's answer has neither a length nor chunks")
         return Upstream(
@@ -216,7 +207,12 @@ class StoredObject:
             part=part,
             total=total,
             close=body.close,
-            read=read,
+            read=body_reader(
+                partial(body.read, CHUNK_SIZE),
+                silence=self.silence,
+                failures=_BODY_FAILURES,
+                source="store",
+            ),
         )
 
     async def is_answered_for(self) -> None:

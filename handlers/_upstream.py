@@ -61,20 +61,29 @@ def ends_visibly(headers: Mapping[str, str]) -> bool:
     )
 
 
-def bounded(
-    read: Callable[[], Awaitable[bytes]], silence: float
+def body_reader(
+    read: Callable[[], Awaitable[bytes]],
+    *,
+    silence: float,
+    failures: tuple[type[Exception], ...],
+    source: str,
 ) -> Callable[[], Awaitable[bytes]]:
-    """Return `read` with a deadline of its own; it raises TimeoutError.
+    """Return `read` as an `Upstream` has it: whatever fails in it is a BrokenTransfer.
 
-    aiohttp's parser waits for ever at a malformed chunk, whatever its timeouts are: bytes arrive
-    and none of them is of the body.
+    It has a deadline of its own, of `silence` seconds: aiohttp's parser waits for ever at a
+    malformed chunk, whatever its timeouts are, since bytes arrive and none is of the body.
     """
 
-    async def read_in_time() -> bytes:
-        with anyio.fail_after(silence):
-            return await read()
+    async def read_or_break() -> bytes:
+        try:
+            with anyio.fail_after(silence):
+                return await read()
+        except TimeoutError as error:
+            raise BrokenTransfer("upstream_timeout", f"the {source} fell silent") from error
+        except failures as error:
+            raise BrokenTransfer("truncated", f"{source}: {type(error).__name__}") from error
 
-    return read_in_time
+    return read_or_break
 
 
 class Resume(Protocol):
@@ -122,11 +131,14 @@ async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncI
 async def _next_chunk(
     read: Callable[[], Awaitable[bytes]], received: int, expected: int | None, left: float | None
 ) -> bytes:
-    try:
-        with anyio.fail_after(left):
-            chunk = await read()
-    except TimeoutError as error:
-        raise BrokenTransfer("upstream_timeout", "no byte after it was re-opened") from error
+    if left is None:
+        chunk = await read()
+    else:
+        try:
+            with anyio.fail_after(left):
+                chunk = await read()
+        except TimeoutError as error:
+            raise BrokenTransfer("upstream_timeout", "no byte after it was re-opened") from error
     if not chunk and expected is not None and received < expected:
         raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
     return chunk
