@@ -20,15 +20,20 @@ import logging
 import math
 import multiprocessing
 import os
+import resource
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from handlers import BrokenTransfer, CannotStart, chain_problem, create_app, curl_lines
+from handlers import BrokenTransfer, CannotStart, chain_problem, create_app, curl_lines, drain
 from settings import Settings, SettingsError
 
 # Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
@@ -36,28 +41,44 @@ from settings import Settings, SettingsError
 KEEP_ALIVE_SECONDS = 95
 BACKLOG = 2048
 
+# For what lies in the server's buffers when the downloads are over.
+FLUSH_SECONDS = 2
+
+# A download has two connections; beside them there are files, listeners, probes.
+DESCRIPTORS_PER_DOWNLOAD = 2
+SPARE_DESCRIPTORS = 100
+
 EXIT_OK = 0
 EXIT_CANNOT_LISTEN = 1
 EXIT_SETTINGS = 2
 # uvicorn's own code for "would fail again": its supervisor restarts a worker after any other.
 EXIT_STARTUP = 3
 
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {
-        "stdout": {
-            "class": "logging.StreamHandler",
-            "stream": "ext://sys.stdout",
-            "formatter": "line",
-        }
-    },
-    "loggers": {
-        name: {"handlers": ["stdout"], "level": "INFO", "propagate": False}
-        for name in ("uvicorn", "downspout")
+FORMATTERS: dict[str, dict[str, Any]] = {
+    "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+    "json": {
+        "()": "pythonjsonlogger.json.JsonFormatter",
+        "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
     },
 }
+
+
+def logging_config(log_format: str) -> dict[str, Any]:
+    """Return how uvicorn is to set up logging: lines of `log_format` on standard output."""
+    handler = {
+        "class": "logging.StreamHandler",
+        "stream": "ext://sys.stdout",
+        "formatter": log_format,
+    }
+    logger = {"handlers": ["stdout"], "level": "INFO", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {log_format: FORMATTERS[log_format]},
+        "handlers": {"stdout": handler},
+        "loggers": {"uvicorn": logger, "downspout": logger},
+    }
 
 
 def tell_once(record: logging.LogRecord) -> bool:
@@ -97,7 +118,40 @@ def __getattr__(name: str) -> Starlette:
     if name != "app":
         raise AttributeError(name)
     logging.getLogger("uvicorn.error").addFilter(tell_once)
-    return create_app(load_settings())
+    app = create_app(load_settings())
+    if threading.current_thread() is threading.main_thread():
+        Ending(app)
+    return app
+
+
+class Ending:
+    """Drains the application before the server's own handlers of SIGTERM and SIGINT act.
+
+    They would stop listening at once: while it drains, readiness says so, and who comes is told
+    to come again.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+        self._draining: asyncio.Task[None] | None = None
+        self._servers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if callable(handler) and handler is not signal.default_int_handler:
+                self._servers[number] = handler
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Drain at the first signal; end now at Ctrl-C's second. Platforms send SIGTERM twice."""
+        if self._draining is None:
+            logging.getLogger("downspout").info("draining")
+            self._draining = asyncio.get_running_loop().create_task(self._drain(number))
+        elif number == signal.SIGINT:
+            self._servers[number](number, frame)
+
+    async def _drain(self, number: int) -> None:
+        await drain(self._app)
+        self._servers[number](number, None)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -126,8 +180,20 @@ def announce(settings: Settings, listener: socket.socket) -> None:
     logger.info("listening on %s, bucket from %s", base_url, bucket_variable)
     if settings.s3_tls_verify is False:
         logger.warning("AWS_TLS_VERIFY is false: whoever is on the way can pose as the store")
+    needed = DESCRIPTORS_PER_DOWNLOAD * settings.max_downloads + SPARE_DESCRIPTORS
+    if (most := raise_descriptor_limit()) < needed:
+        logger.warning(
+            "%d downloads need %d descriptors, of %d", settings.max_downloads, needed, most
+        )
     if settings.host in ("127.0.0.1", "::1", "localhost"):
         print("Try:", *curl_lines(base_url), sep="\n  ", flush=True)
+
+
+def raise_descriptor_limit() -> int:
+    """Let the process open as many files and sockets as it may; returns how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most if most != resource.RLIM_INFINITY else sys.maxsize
 
 
 def serve(settings: Settings) -> int:
@@ -144,25 +210,33 @@ def serve(settings: Settings) -> int:
         ws="none",
         lifespan="on",
         workers=settings.web_concurrency,
-        log_config=LOGGING,
+        log_config=logging_config(settings.log_format),
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace),
+        timeout_graceful_shutdown=FLUSH_SECONDS,
         forwarded_allow_ips=settings.forwarded_allow_ips,
     )
     announce(settings, listener)
     if config.workers > 1:
-        supervisor = Multiprocess(config, sockets=[listener])
-        supervisor.run()
-        failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)
-        return EXIT_SETTINGS if failed else EXIT_OK
+        return supervise(config, listener)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except SystemExit as ended:
         return EXIT_SETTINGS if ended.code == EXIT_STARTUP else EXIT_OK
     return EXIT_OK
+
+
+def supervise(config: uvicorn.Config, listener: socket.socket) -> int:
+    """Serve by several worker processes, which add up their metrics; returns the exit code."""
+    with TemporaryDirectory(prefix="downspout-metrics-") as shared:
+        # For the workers: Prometheus' client looks for it there, when it is imported.
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", shared)
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+    failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)
+    return EXIT_SETTINGS if failed else EXIT_OK
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MIB = 1024 * 1024
+
+# What an idle process holds, and a download whose client is slow, at the most (both measured).
+IDLE_BYTES = 96 * MIB
+DOWNLOAD_BYTES = 1 * MIB
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MAX_KEY_BYTES = 1024  # of S3 itself
 
 # What botocore takes; anything else would be its exception, at start or at the first request.
@@ -195,8 +200,18 @@ def _check_tls_verify(value: Any) -> None:
         raise ValueError("must be true, false, or the path of a readable CA bundle") from None
 
 
-def _parse_tls_verify(text: str) -> bool | str:
+def _check_bool(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - as every other problem
+
+
+def _parse_bool(text: str) -> bool | str:
     return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+
+
+def _check_directory(value: Any) -> None:
+    if not isinstance(value, str) or not Path(value).is_dir():
+        raise ValueError("must be an existing directory")
 
 
 def _list_of(pattern: str, what: str) -> Kind:
@@ -271,7 +286,7 @@ class Settings:
     s3_tls_verify: bool | str = setting(
         True,
         "AWS_TLS_VERIFY",
-        Kind(_check_tls_verify, _parse_tls_verify),
+        Kind(_check_tls_verify, _parse_bool),
         "/etc/ssl/store-ca.pem",
         "`true`, `false` (warned about at start), or the path of a CA bundle.",
     )
@@ -399,12 +414,28 @@ class Settings:
         "30",
         "Seconds without a byte taken, after which a client's connection is dropped.",
     )
+    client_min_rate: int = setting(
+        1024,  # a modem of 1996 had three times that
+        "CLIENT_MIN_RATE",
+        _whole_number(0, 10**9),
+        "1024",
+        "Bytes a second that a client has to take, over what lies in buffers; 0 for any.",
+    )
+    verify_checksums: bool = setting(
+        False,
+        "VERIFY_CHECKSUMS",
+        Kind(_check_bool, _parse_bool),
+        "true",
+        "Whether whole images are checked against the checksum that S3 has of them.",
+        default_text="`false`",
+    )
     max_downloads: int = setting(
-        256,  # a stalled download holds 0.9 MiB at most: less than half of a 512 MiB dyno
+        None,
         "MAX_DOWNLOADS",
         _whole_number(1, 100_000),
         "256",
         "Downloads at once in a process; both connection pools are sized by it.",
+        default_text="what 60 % of the memory has room for, from 16 to 1000",
     )
     queue_timeout: float = setting(
         5.0,
@@ -420,11 +451,25 @@ class Settings:
         "25",
         "Seconds that running downloads get after SIGTERM.",
     )
+    log_format: str = setting(
+        "text", "LOG_FORMAT", _text("text|json", "text or json"), "json", "`text` or `json` lines."
+    )
+    metrics_directory: str | None = setting(
+        None,
+        "PROMETHEUS_MULTIPROC_DIR",
+        Kind(_check_directory),
+        "/tmp",  # noqa: S108
+        "Directory through which processes add up their metrics.",
+        default_text="made by `python service.py` where it has several",
+    )
     sources: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({}), repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
+        if self.max_downloads is None:
+            most = _downloads_in_memory(self.web_concurrency)
+            object.__setattr__(self, "max_downloads", most)  # frozen, but being made
         values = {one.name: getattr(self, one.name) for one in variables()}
         problems = [
             f"{one.name}: {problem}"
@@ -492,3 +537,21 @@ def _problems_between(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "aws_secret_access_key", "is not set while the access key id is"
     if values.get("aws_session_token") and not key_id:
         yield "aws_session_token", "is set without an access key id"
+
+
+def _downloads_in_memory(processes: object) -> int:
+    """Return how many downloads 60 % of this machine's or container's memory has room for."""
+    if not isinstance(processes, int) or processes < 1:
+        return 1  # That is a problem of its own.
+    room = _memory() // processes - IDLE_BYTES
+    return int(min(max(room * 0.6 / DOWNLOAD_BYTES, 16), 1000))
+
+
+def _memory() -> int:
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in MEMORY_LIMITS:
+        try:
+            sizes.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # No such limit, or "max".
+            continue
+    return min(sizes)

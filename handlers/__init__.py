@@ -4,19 +4,25 @@ The map, top to bottom; each line may import from those below it and from nothin
 
     app                        create_app: lifespan, routes, error handlers, middleware
     image, bytes, health,      one file for each area of the URL space: parse, open, answer
-    openapi, landing
+    metrics, openapi,
+    landing
     _problems                  errors as RFC 9457 problems
-    _download                  one request on a download route: what it owns, how it ended
+    _download                  one request on a download route: what it owns, when it is over
     _selection                 which bytes of an S3 object answer a request
     _asked, _path              what a request asks for: ranges and conditions; numbers in paths
     _headers                   which stored headers go out, and how
     _clients                   the two clients, opened once for a lifespan
     _s3, _http                 the two sources; alone in knowing botocore's and aiohttp's errors
     _readiness                 whether the store answers, asked at most once in a moment
-    _slots, _request_id        the bound on downloads at once; the id of a request
+    _metrics                   the figures of an application, for Prometheus
+    _record                    what is told of a download at its end
+    _admission, _request_id    the bound on downloads at once, and draining; the id of a request
+    _pace                      whether a client takes its bytes
     _healing                   continuing a body whose upstream broke
     _multipart                 several parts of an object in one body
+    _patience                  trying again what failed before an answer has begun
     _upstream                  an opened upstream answer, and its body to the byte
+    _checksums                 checksums that S3 has of whole objects
     _ranges, _conditions       RFC 9110's ranges and conditional requests: pure functions
     _errors                    everything that can go wrong, drawn as a tree
 
@@ -27,7 +33,7 @@ under the name `downspout`.
 
 from ._clients import chain_problem
 from ._errors import BrokenTransfer, CannotStart
-from .app import create_app
+from .app import create_app, drain
 from .landing import curl_lines
 
-__all__ = ["BrokenTransfer", "CannotStart", "chain_problem", "create_app", "curl_lines"]
+__all__ = ["BrokenTransfer", "CannotStart", "chain_problem", "create_app", "curl_lines", "drain"]

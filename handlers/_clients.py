@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from ._errors import CannotStart
-from ._s3 import OwnedSession
+from ._s3 import OwnedSession, ask_for_checksum
 from ._upstream import READ_BUFFER
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 # Connections beyond those of downloads, so that a readiness probe never waits behind them.
 SPARE_CONNECTIONS = 2
-
-# Three requests: as botocore's standard mode does by itself, said here since the first byte's
-# budget depends on it. Its legacy mode takes 8.6 s to give up on a store that says SlowDown.
-S3_ATTEMPTS = 3
 
 # Idle connections are dropped before the store does it (Ceph after 65 s, S3 after about 20 s),
 # so that a request rarely meets one that is just being closed.
@@ -77,10 +73,13 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
 async def _entered_s3_client(settings: Settings, stack: AsyncExitStack) -> S3Client:
     """Make the S3 client; raises CannotStart for whatever botocore dislikes in its files."""
     try:
-        return await stack.enter_async_context(_s3_client(settings))
+        client = await stack.enter_async_context(_s3_client(settings))
     except Exception as error:
         text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
         raise CannotStart(text) from error
+    for operation in ("GetObject", "HeadObject"):
+        client.meta.events.register(f"before-call.s3.{operation}", ask_for_checksum)
+    return client
 
 
 def _s3_client(settings: Settings) -> S3Client:
@@ -94,7 +93,8 @@ def _s3_client(settings: Settings) -> S3Client:
         connect_timeout=settings.upstream_connect_timeout,
         read_timeout=settings.upstream_read_timeout,
         max_pool_connections=settings.max_downloads + SPARE_CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
+        # What is tried again, and how often, is one rule for both upstreams: `_patience`.
+        retries={"mode": "standard", "total_max_attempts": 1},
         connector_args={"keepalive_timeout": IDLE_SECONDS},
         http_session_cls=OwnedSession,
         # Reads botocore's data files in a thread, not on the event loop (aiobotocore#1023).

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Literal
-from urllib.parse import quote
+from http import HTTPStatus
 
 import anyio
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ._errors import Broken, BrokenTransfer, DownloadError, NoSlot, NotStarted, UpstreamTimeout
+from ._admission import SMALL, Admission, Crowded
+from ._errors import BrokenTransfer, DownloadError, Draining, NoSlot, NotStarted, UpstreamTimeout
 from ._healing import Healing
+from ._metrics import Metrics
+from ._pace import Pace
+from ._patience import Patience
+from ._record import Outcome, Record
 from ._request_id import request_id_of
-from ._slots import Slots
-
-logger = logging.getLogger("downspout")
-
-Outcome = Broken | Literal["complete", "healed", "client_gone", "shed", "drained", "failed"]
-
-_WHOLE = ("complete", "healed")
 
 _KEY = "downspout.download"
-
-MAX_LOGGED = 500  # characters of a path or of a reason: no line of the log is longer than a screen
 
 
 class DownloadScope:
@@ -38,88 +32,140 @@ class DownloadScope:
     response's `__call__`, whatever happened in it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, source: str) -> None:
         self.app = app
+        self.source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one download; raises what must break the connection."""
-        download = _Download(scope, receive, send)
+        download = _Download(scope, receive, send, self.source)
         try:
-            async with download.owner:
-                await download.run(self.app)
+            await download.run(self.app)
         finally:
-            download.log()
+            download.end()
 
 
 def owner_of(request: Request) -> AsyncExitStack:
     """Return the exit stack that closes, after the last byte, what this request opens."""
-    download: _Download = request.scope[_KEY]
-    return download.owner
+    return _download_of(request).owner
 
 
 def healing_of(request: Request) -> Healing:
     """Return what makes the healers of this request's bodies, with its budget and its count."""
-    download: _Download = request.scope[_KEY]
+    download = _download_of(request)
     most = request.app.state.settings.max_resumes
-    return Healing(download.owner, most, download.count_resume)
+    return Healing(download.owner, most, download.count_resume, download.count_failure)
+
+
+def patience_of(request: Request) -> Patience:
+    """Return how an upstream is asked for the first answer to this request."""
+    return Patience(on_failure=_download_of(request).count_failure)
 
 
 def note_error(request: Request, error: DownloadError) -> None:
     """Let the line in the log say why this download was answered with a problem."""
-    download: _Download | None = request.scope.get(_KEY)
-    if download is not None:
-        download.error = error
+    if _KEY in request.scope:
+        _download_of(request).record.error = error
 
 
 @contextmanager
-def first_byte_deadline(seconds: float) -> Generator[None]:
-    """Bound the opening of an upstream; raises UpstreamTimeout."""
+def first_byte_deadline(request: Request) -> Generator[None]:
+    """Bound the opening of an upstream by what is left for it; raises UpstreamTimeout."""
+    budget = request.app.state.settings.first_byte_timeout
+    left = _download_of(request).record.begun + budget - time.monotonic()
     try:
-        with anyio.fail_after(seconds):
+        with anyio.fail_after(max(left, 0)):
             yield
     except TimeoutError as error:
-        raise UpstreamTimeout(f"no answer within {seconds:g} s") from error
+        raise UpstreamTimeout(f"no answer within {budget:g} s") from error
+
+
+def _download_of(request: Request) -> _Download:
+    download: _Download = request.scope[_KEY]
+    return download
 
 
 class _Download:
     """The messages of one download in both directions, watched and counted."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, source: str) -> None:
         self.owner = AsyncExitStack()
-        self.error: Exception | None = None
-        self.resumes = 0
-        self._status = 0
+        self.record = Record(
+            method=scope["method"],
+            path=scope["path"],
+            route=scope["route"].path,
+            source=source,
+            request_id=request_id_of(scope),
+        )
+        state = scope["app"].state
+        self._admission: Admission | None = getattr(state, "admission", None)
+        self._metrics: Metrics = state.metrics
+        self._pace = Pace(
+            stall=state.settings.client_stall_timeout, min_rate=state.settings.client_min_rate
+        )
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._begun = time.monotonic()
-        self._sent = 0
-        self._expected = "?"
-        # What it stays when the server cancels the request at the end of its grace.
-        self._outcome: Outcome = "drained"
+        self._counted = 0
+        self._has_long_place = False
+        self._stopped: Outcome | None = None
         self._over = anyio.Event()
+        self._running = anyio.CancelScope()
+
+    # What handlers tell...
 
     def count_resume(self) -> None:
         """Count that a body of this download was re-opened."""
-        self.resumes += 1
+        self.record.resumes += 1
+        self._metrics.resumes.labels(self.record.route).inc()
+
+    def count_failure(self, error: Exception) -> None:
+        """Count what went wrong with the upstream, mended or not."""
+        kind = error.outcome if isinstance(error, BrokenTransfer) else type(error).__name__
+        self._metrics.upstream_errors.labels(self.record.source, kind).inc()
+
+    # Its life...
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the application until its end or until the client has gone."""
-        # 2.4 promises that send raises once the client has gone, which ours does; Starlette
-        # then starts no listener and task group of its own for every response.
-        asgi = {**self._scope["asgi"], "spec_version": "2.4"}
-        scope = {**self._scope, "asgi": asgi, _KEY: self}
+        """Run the application until its end or until the download is stopped."""
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch, tasks.cancel_scope)
+            self._running = tasks.cancel_scope
+            tasks.start_soon(self._watch)
             try:
-                await self._take_slot()
-                await app(scope, self.receive, self.send)
+                await self._run_admitted(app)
             # Raised again outside of the task group, which would wrap it.
             except Exception as error:  # noqa: BLE001
                 failure = error
             tasks.cancel_scope.cancel()
         self._conclude(failure)
+
+    async def _run_admitted(self, app: ASGIApp) -> None:
+        admission = self._admission
+        if admission is None:
+            raise NotStarted("enter the lifespan: " + NotStarted.detail)
+        try:
+            await self._run_once(app, admission)
+        except Crowded:
+            # Its place is free again and its upstream closed while it waits; nothing was sent.
+            await admission.enter_long()
+            self._has_long_place = True
+            await self._run_once(app, admission)
+
+    async def _run_once(self, app: ASGIApp, admission: Admission) -> None:
+        # 2.4 promises that send raises once the client has gone, which ours does; Starlette
+        # then starts no listener and task group of its own for every response.
+        asgi = {**self._scope["asgi"], "spec_version": "2.4"}
+        scope = {**self._scope, "asgi": asgi, _KEY: self}
+        await admission.enter(self)
+        try:
+            async with AsyncExitStack() as self.owner:
+                await app(scope, self.receive, self.send)
+        finally:
+            admission.leave(self)
+            if self._has_long_place:
+                admission.leave_long()
+                self._has_long_place = False
 
     async def receive(self) -> Message:
         """Answer as a request without a body whose client has not gone."""
@@ -132,72 +178,93 @@ class _Download:
         # uvloop with a fast upstream, 500 MB more were pulled for nobody.
         if self._over.is_set():
             raise ConnectionResetError("client gone")
-        await self._send(message)
+        record = self.record
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._expected = _content_length(message)
-        elif message["type"] == "http.response.body":
-            self._sent += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                self._outcome = "healed" if self.resumes else "complete"
+            record.expected = _content_length(message)
+            if not self._has_long_place and self._is_long(message["status"]):
+                self._take_long_place()
+            await self._send(message)
+            record.status = message["status"]
+            record.first_byte = time.monotonic() - record.begun
+            return
+        size = len(message.get("body", b""))
+        self._pace.hand_over(size, time.monotonic())
+        await self._send(message)
+        self._pace.taken(time.monotonic())
+        record.sent += size
+        if not message.get("more_body", False):
+            record.outcome = "healed" if record.resumes else "complete"
 
-    async def _take_slot(self) -> None:
-        slots: Slots | None = getattr(self._scope["app"].state, "slots", None)
-        if slots is None:
-            raise NotStarted("enter the lifespan: " + NotStarted.detail)
-        await slots.acquire()
-        self.owner.callback(slots.release)
+    def _is_long(self, status: int) -> bool:
+        expected = self.record.expected
+        if self.record.method == "HEAD":
+            return False
+        return status == HTTPStatus.OK if expected is None else expected > SMALL
 
-    async def _watch(self, running: anyio.CancelScope) -> None:
+    def _take_long_place(self) -> None:
+        if self._admission is not None:
+            self._admission.enter_long_at_once()
+            self._has_long_place = True
+
+    # ...and its end.
+
+    async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._outcome not in _WHOLE:
-            self._outcome = "client_gone"
+        self._stop("client_gone")
+
+    def tick(self, now: float) -> None:
+        """Count what has been sent, and give a client up that takes too little."""
+        self._count_sent()
+        if self._pace.is_too_slow(now):
+            self._stop("client_stalled")
+
+    def break_off(self) -> None:
+        """End it visibly: the process ends."""
+        self._stop("drained")
+
+    def _stop(self, why: Outcome) -> None:
+        if self._stopped is None and not self.record.is_whole:
+            self._stopped = self.record.outcome = why
             self._over.set()
-            running.cancel()
+            self._running.cancel()
 
     def _conclude(self, failure: Exception | None) -> None:
-        if self._outcome == "client_gone" or failure is None:
+        record = self.record
+        if self._stopped == "client_gone":
             return
-        self.error = failure
+        if self._stopped == "client_stalled":
+            failure = BrokenTransfer("client_stalled", "the client took too little")
+        elif self._stopped == "drained":
+            failure = (
+                BrokenTransfer("drained", "the process ends") if record.status else Draining()
+            )
+        if failure is None:
+            return
+        record.error = failure
         if isinstance(failure, BrokenTransfer):
-            self._outcome = failure.outcome
+            record.outcome = failure.outcome
         elif isinstance(failure, DownloadError):  # Turned away before its handler ran.
-            self._status = failure.status
-            self._outcome = "shed" if isinstance(failure, NoSlot) else "failed"
+            record.status = failure.status
+            record.outcome = "shed" if isinstance(failure, NoSlot | Draining) else "failed"
         else:
-            self._outcome = "failed"
+            record.outcome = "failed"
         raise failure
 
-    def log(self) -> None:
-        """Write the one line that says how the download ended; never the query string."""
-        fine = self._outcome in _WHOLE or self._outcome == "client_gone"
-        level = logging.INFO if fine else logging.WARNING
-        level = max(level, getattr(self.error, "log_level", level))
-        logger.log(
-            level,
-            "%s %s %s %s%s %d/%s bytes in %.3f s resumes=%d request_id=%s",
-            self._scope["method"],
-            quote(self._scope["path"])[:MAX_LOGGED],
-            self._status or "-",
-            self._outcome,
-            f" ({_one_line(str(self.error))})" if self.error else "",
-            self._sent,
-            self._expected,
-            time.monotonic() - self._begun,
-            self.resumes,
-            request_id_of(self._scope),
-        )
+    def end(self) -> None:
+        """Tell how it ended."""
+        self._count_sent()
+        self._metrics.count(self.record)
+        self.record.log()
+
+    def _count_sent(self) -> None:
+        sent, self._counted = self.record.sent - self._counted, self.record.sent
+        if sent:
+            self._metrics.sent.labels(self.record.route).inc(sent)
 
 
-def _one_line(text: str) -> str:
-    """Return a text that can't be taken for another line of the log, nor fill it."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:MAX_LOGGED]
-
-
-def _content_length(start: Message) -> str:
+def _content_length(start: Message) -> int | None:
     for name, value in start.get("headers", ()):
         if name.lower() == b"content-length":
-            return str(value, "latin-1")
-    return "?"
+            return int(value)
+    return None

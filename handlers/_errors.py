@@ -11,10 +11,12 @@
     │   ├── HeaderTooLarge       431
     │   │                        (the upstream is at fault)
     │   ├── BadUpstream          502
+    │   │   └── UpstreamFailed   502, too
     │   ├── UpstreamBusy         503
     │   ├── UpstreamTimeout      504
     │   │                        (we are)
     │   ├── NoSlot               503
+    │   ├── Draining             503
     │   └── NotStarted           503
     ├── BrokenTransfer           after it: nothing can be answered, the connection is cut
     └── CannotStart              there is nothing to fetch with: the configuration is wrong
@@ -37,6 +39,8 @@ class DownloadError(Exception):
     title: ClassVar[str]
     detail: ClassVar[str]
     retryable: ClassVar[bool] = False
+    passing: ClassVar[bool] = False
+    """Whether the same request may well succeed in a moment, so that we try it again ourselves."""
     log_level: ClassVar[int] = logging.WARNING
 
     def __init__(self, log_text: str = "", *, retry_after: int | None = None) -> None:
@@ -126,6 +130,12 @@ class BadUpstream(DownloadError):
     detail = "The service behind this one gave no usable answer."
 
 
+class UpstreamFailed(BadUpstream):
+    """The upstream failed in a way that often passes: a lost connection, an error of its own."""
+
+    passing = True
+
+
 class UpstreamBusy(DownloadError):
     """The upstream asked us to come later, and still did after the retries."""
 
@@ -134,9 +144,12 @@ class UpstreamBusy(DownloadError):
     title = "Upstream busy"
     detail = "The service behind this one is overloaded."
     retryable = True
+    passing = True
 
-    def __init__(self, log_text: str = "", *, retry_after: int = 1) -> None:
-        super().__init__(log_text, retry_after=retry_after)
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again: as the upstream told, or soon."""
+        return {"retry-after": "1"} | super().headers
 
 
 class UpstreamTimeout(DownloadError):
@@ -147,6 +160,7 @@ class UpstreamTimeout(DownloadError):
     title = "Upstream timeout"
     detail = "The service behind this one did not answer in time."
     retryable = True
+    passing = True
 
 
 class NoSlot(DownloadError):
@@ -157,6 +171,19 @@ class NoSlot(DownloadError):
     title = "Too many downloads"
     detail = "As many downloads as this service allows are running."
     retryable = True
+
+
+class Draining(DownloadError):
+    """The process is about to end, and begins no more downloads."""
+
+    status = 503
+    kind = "draining"
+    title = "Draining"
+    detail = "This instance is about to end; another one will answer."
+    retryable = True
+
+    def __init__(self, log_text: str = "draining") -> None:
+        super().__init__(log_text, retry_after=1)
 
 
 class NotStarted(DownloadError):
@@ -172,11 +199,13 @@ class NotStarted(DownloadError):
     log_level = logging.ERROR
 
 
-Broken = Literal["truncated", "upstream_timeout", "changed"]
+Broken = Literal[
+    "truncated", "upstream_timeout", "changed", "corrupt", "client_stalled", "drained"
+]
 
 
 class BrokenTransfer(Exception):
-    """A body that can't be completed; the client must see its transfer break.
+    """A transfer that can't be completed, which its client must see.
 
     `outcome` is the word for it in the log. Raised out of the body's iterator, never handled:
     the server closes the connection short of the content-length, or without the last chunk.

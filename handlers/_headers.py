@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
+from ._checksums import repr_digest
 from ._conditions import validators_of
 
 # What RFC 9110 says of the bytes themselves. Nothing of the store's own (x-amz-*, server), of
@@ -70,6 +71,8 @@ def download_headers(
         headers["accept-ranges"] = "bytes"
     if content_range is not None:
         headers["content-range"] = content_range
+    elif digest := repr_digest(stored):
+        headers["repr-digest"] = digest
     headers |= type_headers(stored, default_type)
     if download_name is not None:
         headers["content-disposition"] = attachment(download_name)

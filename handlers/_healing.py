@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
@@ -17,12 +16,8 @@ from ._errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
 )
+from ._patience import pause_after
 from ._upstream import MAX_SILENCE, Upstream
-
-# Doubled with each attempt in vain, and jittered: many downloads break at once.
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
-
 
 OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
 """Opens the rest of a body from a position on, owned by the stack given.
@@ -41,10 +36,12 @@ class Healing:
     """Attempts in a row without a byte in between."""
 
     on_resume: Callable[[], None]
+    on_failure: Callable[[Exception], None]
+    """Called with whatever breaks a body or an attempt to continue it."""
 
     def healer(self, open_at: OpenAt) -> Healer:
         """Return what continues one body; the request's owner closes what it opens."""
-        healer = Healer(open_at, self.most, self.on_resume)
+        healer = Healer(open_at, self.most, self.on_resume, self.on_failure)
         self.owner.callback(healer.close)
         return healer
 
@@ -52,7 +49,7 @@ class Healing:
         """Open a body with the patience of a healing, where an answer has begun without it."""
         healer = replace(self, on_resume=lambda: None).healer(open_at)
         unopened = BrokenTransfer("truncated", "a part could not be opened")
-        return await healer.resume(0, unopened, silent_since=time.monotonic())
+        return await healer.open(0, unopened, silent_since=time.monotonic())
 
 
 @dataclass(slots=True)
@@ -62,6 +59,7 @@ class Healer:
     open_at: OpenAt
     most: int
     on_resume: Callable[[], None]
+    on_failure: Callable[[Exception], None]
     _opened: ExitStack = field(default_factory=ExitStack, init=False)
     _position: int = field(default=-1, init=False)
     _tries: int = field(default=0, init=False)
@@ -73,21 +71,30 @@ class Healer:
 
         Raises `broken` when the budget is spent, BrokenTransfer when the version is gone.
         """
+        self.on_failure(broken)
+        return await self.open(position, broken, silent_since=silent_since)
+
+    async def open(
+        self, position: int, broken: BrokenTransfer, *, silent_since: float
+    ) -> Upstream:
+        """Do what `resume` does, where there was no body yet that could have broken."""
         self.close()
         if position > self._position:
             self._position, self._tries = position, 0
         while self._tries < self.most:
-            left = silent_since + MAX_SILENCE - time.monotonic() - self._pause()
+            pause = pause_after(self._tries)
+            left = silent_since + MAX_SILENCE - time.monotonic() - pause
             if left <= 0:
                 break
-            await anyio.sleep(self._pause() * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            await anyio.sleep(pause)
             self._tries += 1
             try:
                 with anyio.fail_after(left):
                     upstream = await self.open_at(position, self._opened)
             except (PreconditionFailed, NotFound, RangeNotSatisfiable) as gone:
                 raise BrokenTransfer("changed", f"at byte {position}: {gone}") from broken
-            except (DownloadError, TimeoutError):
+            except (DownloadError, TimeoutError) as error:
+                self.on_failure(error)
                 self.close()
                 continue
             self.on_resume()
@@ -97,6 +104,3 @@ class Healer:
     def close(self) -> None:
         """Close what was opened last; may be called twice."""
         self._opened.close()
-
-    def _pause(self) -> float:
-        return min(FIRST_PAUSE * 2 ** (self._tries - 1), LONGEST_PAUSE) if self._tries else 0.0

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
@@ -21,8 +22,10 @@ from ._errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
     UpstreamBusy,
+    UpstreamFailed,
     UpstreamTimeout,
 )
+from ._patience import ONCE, Patience
 from ._ranges import Part, Spec, parse_content_range
 from ._upstream import Upstream, body_reader, ends_visibly
 
@@ -43,6 +46,8 @@ class RemoteBody:
     silence: float
     """Seconds that a body may keep its reader waiting."""
 
+    patience: Patience = ONCE
+
     async def open(
         self,
         owner: AsyncExitStack | ExitStack,
@@ -56,6 +61,17 @@ class RemoteBody:
         The answer's status is 200, 206 or 304; a whole may come instead of a range. Raises
         DownloadError.
         """
+        attempt = partial(self._open, owner, method=method, conditions=conditions, spec=spec)
+        return await self.patience.open(attempt)
+
+    async def _open(
+        self,
+        owner: AsyncExitStack | ExitStack,
+        *,
+        method: str,
+        conditions: Mapping[str, str],
+        spec: Spec | None,
+    ) -> Upstream:
         headers = {**conditions, "range": f"bytes={spec}"} if spec else dict(conditions)
         response = await self._request(method, headers)
         owner.callback(response.close)
@@ -74,6 +90,7 @@ class RemoteBody:
         beyond = spec is not None and spec.within(self.length) is None
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and beyond:
             raise RangeNotSatisfiable(f"upstream answered {status}", length=self.length)
+        response.close()  # Its body is of no use, and another attempt wants the place.
         raise _error_of_answer(response)
 
     async def _request(self, method: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
@@ -83,7 +100,9 @@ class RemoteBody:
             )
         except TimeoutError as error:
             raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
-        # Not ClientError alone: aiohttp lets ValueError and OSError through for odd answers.
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise UpstreamFailed(f"upstream: {type(error).__name__}: {error}") from error
+        # Not ClientError alone: aiohttp lets ValueError and others through for odd answers.
         except Exception as error:
             raise BadUpstream(f"upstream: {type(error).__name__}: {error}") from error
 
@@ -148,10 +167,11 @@ def _error_of_answer(response: aiohttp.ClientResponse) -> DownloadError:
         return UpstreamBusy(text, retry_after=_retry_after(response))
     if response.status == HTTPStatus.GATEWAY_TIMEOUT:
         return UpstreamTimeout(text)
-    return BadUpstream(text)
+    failed = response.status in (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY)
+    return UpstreamFailed(text) if failed else BadUpstream(text)
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> int:
-    """Return the upstream's Retry-After where it is a sane number of seconds, else 1."""
+def _retry_after(response: aiohttp.ClientResponse) -> int | None:
+    """Return the upstream's Retry-After where it is a sane number of seconds."""
     text = response.headers.get("Retry-After", "")
-    return min(int(text), 3600) if re.fullmatch(r"[0-9]{1,8}", text) else 1
+    return min(int(text), 3600) if re.fullmatch(r"[0-9]{1,8}", text) else None

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
-from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - its name there
+    ConnectTimeoutError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
 
 from ._conditions import entity_tag, http_date
 from ._errors import (
@@ -26,8 +33,10 @@ from ._errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
     UpstreamBusy,
+    UpstreamFailed,
     UpstreamTimeout,
 )
+from ._patience import ONCE, Patience
 from ._ranges import Part, Spec, parse_content_range
 from ._upstream import READ_BUFFER, Upstream, body_reader, ends_visibly
 
@@ -61,6 +70,9 @@ _ERROR_OF_STATUS: dict[int, type[DownloadError]] = {
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: RangeNotSatisfiable,
     HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusy,
     HTTPStatus.SERVICE_UNAVAILABLE: UpstreamBusy,
+    HTTPStatus.INTERNAL_SERVER_ERROR: UpstreamFailed,
+    HTTPStatus.BAD_GATEWAY: UpstreamFailed,
+    HTTPStatus.GATEWAY_TIMEOUT: UpstreamTimeout,
 }
 
 # A body breaks in four ways, of three libraries: aiohttp's ClientPayloadError (not wrapped by
@@ -131,6 +143,17 @@ def _is_readable(header: tuple[bytes, bytes]) -> bool:
     return name != b"last-modified" or http_date(value.decode()) is not None
 
 
+def ask_for_checksum(params: dict[str, Any], **_: object) -> None:
+    """Have a request ask for the checksum of the whole: a handler of botocore's `before-call`.
+
+    Its own parameter for that would have botocore verify, which knows nothing of healing and
+    fails with parts.
+    """
+    headers = params["headers"]
+    if "Range" not in headers:
+        headers["x-amz-checksum-mode"] = "ENABLED"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object of a bucket, there or not."""
@@ -140,6 +163,8 @@ class StoredObject:
     key: str
     silence: float
     """Seconds that a body may keep its reader waiting."""
+
+    patience: Patience = ONCE
 
     async def open(
         self,
@@ -153,6 +178,11 @@ class StoredObject:
         A store may give the whole all the same. Raises DownloadError; PreconditionFailed where
         the object's entity tag is not `if_match`, RangeNotSatisfiable where there is no such part.
         """
+        return await self.patience.open(partial(self._open, owner, spec, if_match))
+
+    async def _open(
+        self, owner: AsyncExitStack | ExitStack, spec: Spec | None, if_match: str | None
+    ) -> Upstream:
         wanted: dict[str, Any] = {"Range": f"bytes={spec}"} if spec else {}
         if if_match:
             wanted["IfMatch"] = if_match
@@ -176,6 +206,9 @@ class StoredObject:
 
     async def head(self) -> Upstream:
         """Return what `open` would, without a byte of the body. Raises DownloadError."""
+        return await self.patience.open(self._head)
+
+    async def _head(self) -> Upstream:
         try:
             with _translated_errors():
                 answer = await self.client.head_object(Bucket=self.bucket, Key=self.key)
@@ -184,7 +217,7 @@ class StoredObject:
             # a missing object. GET tells, and its errors are the ones to give.
             async with AsyncExitStack() as owner:
                 with suppress(RangeNotSatisfiable):  # There by now, and empty.
-                    await self.open(owner, spec=Spec(0, 0))
+                    await self._open(owner, Spec(0, 0), None)
             raise
         status, headers = _status_and_headers(answer)
         if status != HTTPStatus.OK:
@@ -260,6 +293,8 @@ def _translated_errors() -> Generator[None]:
         raise _error_of_answer(error) from error
     except (ConnectTimeoutError, ReadTimeoutError, TimeoutError) as error:
         raise UpstreamTimeout(f"store: {error}") from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
     # Not BotoCoreError alone: an answer that can't be parsed raises ValueError and others.
     except Exception as error:
         raise BadUpstream(f"store: {type(error).__name__}: {error}") from error

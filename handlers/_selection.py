@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 
 from ._asked import Asked
+from ._checksums import verifier_of
 from ._conditions import (
     Validators,
     Verdict,
@@ -26,6 +28,7 @@ from ._errors import BadUpstream, PreconditionFailed, RangeNotSatisfiable, Upstr
 from ._headers import type_headers
 from ._healing import Healing
 from ._multipart import Multipart
+from ._patience import ONCE
 from ._ranges import Part, Spec, parts_of
 from ._s3 import StoredObject
 from ._upstream import Upstream, exact_body
@@ -61,16 +64,22 @@ async def select_head(stored: StoredObject, asked: Asked) -> Selection:
 
 
 async def select_get(
-    stored: StoredObject, asked: Asked, owner: AsyncExitStack, healing: Healing
+    stored: StoredObject,
+    asked: Asked,
+    owner: AsyncExitStack,
+    healing: Healing,
+    *,
+    verified: bool = False,
 ) -> Selection:
     """Return the answer to GET, opened; `owner` closes it. Raises DownloadError."""
+    a_version = partial(_Version, stored, owner, healing=healing, verified=verified)
     if _is_plain(asked):
         spec = asked.specs[0] if asked.specs else None
         tag = asked.lone_if_match or single_strong_tag(asked.if_range)
         try:
             upstream = await stored.open(owner, spec=spec, if_match=tag)
             metadata = Upstream(headers=upstream.headers, length=upstream.total or upstream.length)
-            version = _Version(stored, owner, metadata, healing, demanded=True)
+            version = a_version(metadata=metadata, demanded=True)
             return _whole_or_part(upstream, version)
         except (PreconditionFailed, RangeNotSatisfiable):
             pass  # What that means for the request, only the metadata says alike.
@@ -84,7 +93,7 @@ async def select_get(
             raise RangeNotSatisfiable("", length=metadata.length)
         current = validators_of(metadata.headers)
         # A store that refuses the tag that it states itself compares tags in a way of its own.
-        version = _Version(stored, owner, metadata, healing, demanded=current != refused)
+        version = a_version(metadata=metadata, demanded=current != refused)
         try:
             return await _open_parts(version, parts) if parts else await _open_whole(version)
         except (PreconditionFailed, RangeNotSatisfiable):
@@ -116,6 +125,9 @@ class _Version:
     demanded: bool
     """Whether the store is asked by If-Match to give no other version, too."""
 
+    verified: bool
+    """Whether whole bodies are compared with the checksum that the store has of them."""
+
     async def open(self, part: Part | None = None) -> Upstream:
         """Open the whole or a part; raises PreconditionFailed where it is another version now."""
         tag = validators_of(self.metadata.headers).strong_etag if self.demanded else None
@@ -136,19 +148,25 @@ class _Version:
 
     def body(self, upstream: Upstream) -> AsyncIterator[bytes]:
         """Yield the body of an opened upstream, healed as long as this version is to be had."""
+        is_verified = self.verified and upstream.part is None
+        verifier = verifier_of(upstream.headers) if is_verified else None
         if validators_of(self.metadata.headers).strong_etag is None or upstream.length is None:
-            return exact_body(upstream)
+            return exact_body(upstream, verifier=verifier)
         first = upstream.part.first if upstream.part else 0
         last = first + upstream.length - 1
 
         async def open_at(position: int, owner: ExitStack) -> Upstream:
-            return await replace(self, owner=owner).open_part(Part(first + position, last))
+            return await self._once(owner).open_part(Part(first + position, last))
 
-        return exact_body(upstream, self.healing.healer(open_at).resume)
+        return exact_body(upstream, self.healing.healer(open_at).resume, verifier)
 
     async def open_later_part(self, part: Part) -> Upstream:
         """Open a part when those before it have been sent: it is waited for like a broken one."""
-        return await self.healing.open(lambda _, owner: replace(self, owner=owner).open_part(part))
+        return await self.healing.open(lambda _, owner: self._once(owner).open_part(part))
+
+    def _once(self, owner: ExitStack) -> _Version:
+        """Return this, owned anew, and tried once at a time: healing has a patience of its own."""
+        return replace(self, owner=owner, stored=replace(self.stored, patience=ONCE))
 
     def _is_of_another(self, upstream: Upstream) -> bool:
         ours, theirs = validators_of(self.metadata.headers), validators_of(upstream.headers)

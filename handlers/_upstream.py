@@ -10,6 +10,7 @@ from typing import Protocol
 
 import anyio
 
+from ._checksums import Verifier
 from ._errors import BrokenTransfer
 from ._ranges import Part
 
@@ -96,12 +97,15 @@ class Resume(Protocol):
         ...
 
 
-async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncIterator[bytes]:
+async def exact_body(
+    upstream: Upstream, resume: Resume | None = None, verifier: Verifier | None = None
+) -> AsyncIterator[bytes]:
     """Yield the whole body: exactly `upstream.length` bytes, where that is known.
 
     Where it breaks, it goes on with what `resume` opens at the next byte. The bytes that complete
-    the length are held back until the upstream has ended there, since a client that has its
-    content-length takes what it has for whole. Raises BrokenTransfer.
+    the length are held back until the upstream has ended there and `verifier` has found them all
+    right, since a client that has its content-length takes what it has for whole. Raises
+    BrokenTransfer.
     """
     expected, received = upstream.length, 0
     silent_since, healing = time.monotonic(), False
@@ -116,6 +120,10 @@ async def exact_body(upstream: Upstream, resume: Resume | None = None) -> AsyncI
             upstream = await resume(received, broken, silent_since=silent_since)
             healing = True
             continue
+        if verifier:
+            verifier.update(chunk)
+            if (not chunk or received + len(chunk) == expected) and not verifier.matches():
+                raise BrokenTransfer("corrupt", f"not the bytes of the stored {verifier.name}")
         if not chunk:
             return
         received += len(chunk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -11,18 +13,22 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from . import bytes as bytes_
-from . import health, image, landing, openapi
+from . import health, image, landing, metrics, openapi
+from ._admission import Admission
+from ._checksums import verifies_all
 from ._clients import open_clients
 from ._conditions import CONDITIONS
+from ._metrics import Metrics
+from ._patience import Patience
 from ._problems import EXCEPTION_HANDLERS
 from ._readiness import Readiness
 from ._request_id import RequestId
 from ._s3 import StoredObject
-from ._slots import Slots
 
 if TYPE_CHECKING:
     from settings import Settings
 
+logger = logging.getLogger("downspout")
 
 # What a page's script may send and see beyond what browsers allow by themselves.
 CORS_REQUEST_HEADERS = ("range", "if-range", *CONDITIONS, "x-request-id")
@@ -44,14 +50,34 @@ def create_app(settings: Settings) -> Starlette:
     host of a mounted application has to enter: `app.router.lifespan_context(app)`.
     """
     app = _Application(
-        routes=[*image.routes, *bytes_.routes, *health.routes, *openapi.routes, *landing.routes],
+        routes=[
+            *image.routes,
+            *bytes_.routes,
+            *health.routes,
+            *metrics.routes,
+            *openapi.routes,
+            *landing.routes,
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
     # A redirect would be to the Host that the request names, whoever's that is.
     app.router.redirect_slashes = False
     app.state.settings = settings
+    app.state.metrics = Metrics(settings.metrics_directory)
     return app
+
+
+async def drain(app: Starlette, grace: float | None = None) -> None:
+    """Begin no more downloads; return when the running ones are over.
+
+    Those that still run after `grace` seconds (`Settings.shutdown_grace`) are broken off, visibly.
+    Readiness and new downloads are answered with 503 from now on. For who ends the process, to be
+    called before the lifespan is left; outside of the lifespan there is nothing to drain.
+    """
+    admission: Admission | None = getattr(app.state, "admission", None)
+    if admission is not None:
+        await admission.drain(app.state.settings.shutdown_grace if grace is None else grace)
 
 
 class _Application(Starlette):
@@ -79,23 +105,36 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         return
     settings: Settings = app.state.settings
+    if settings.verify_checksums and not verifies_all():
+        logger.warning(
+            "VERIFY_CHECKSUMS: the package awscrt is not installed; "
+            "objects with CRC32C or CRC64NVME alone go out unverified"
+        )
     async with open_clients(settings) as clients:
         probe = StoredObject(
             clients.s3,
             settings.s3_image_bucket,
             settings.s3_image_key.format(task_id=0),
             settings.upstream_read_timeout,
+            Patience(),
+        )
+        admission = Admission(
+            settings.max_downloads,
+            wait=min(settings.queue_timeout, settings.first_byte_timeout),
+            on_change=app.state.metrics.show,
         )
         opened = {
             "s3": clients.s3,
             "http": clients.http,
-            "slots": Slots(settings.max_downloads, wait=settings.queue_timeout),
+            "admission": admission,
             "readiness": Readiness(probe.is_answered_for),
         }
         for name, value in opened.items():
             setattr(app.state, name, value)
+        looking_after = asyncio.create_task(admission.look_after())
         try:
             yield
         finally:
+            looking_after.cancel()
             for name in opened:
                 delattr(app.state, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from http import HTTPStatus
 
 from starlette.middleware import Middleware
@@ -17,11 +18,12 @@ from ._conditions import (
     single_strong_tag,
     validators_of,
 )
-from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of
+from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of, patience_of
 from ._errors import PreconditionFailed
 from ._headers import download_headers, not_modified_headers
 from ._http import RemoteBody
 from ._path import ExactRoute, size_of, task_id_of
+from ._patience import ONCE
 from ._ranges import Part, Spec, parts_of
 from ._upstream import Resume, Upstream, exact_body
 
@@ -32,9 +34,10 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     task_id = task_id_of(request)
     size = size_of(request, most=settings.bytes_max_size)
     url = settings.bytes_url.format(task_id=task_id, size=size)
-    remote = RemoteBody(request.app.state.http, url, size, settings.upstream_read_timeout)
+    silence, patience = settings.upstream_read_timeout, patience_of(request)
+    remote = RemoteBody(request.app.state.http, url, size, silence, patience)
     asked = asked_of(request.method, request.headers)
-    with first_byte_deadline(settings.first_byte_timeout):
+    with first_byte_deadline(request):
         upstream = await _open(remote, request.method, asked, owner_of(request))
     resume = _resume(remote, upstream, request) if upstream.read else None
     return StreamingResponse(
@@ -81,10 +84,11 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
         return None
     first = upstream.part.first if upstream.part else 0
     last = first + (upstream.length or 0) - 1
+    once = replace(remote, patience=ONCE)  # Healing has a patience of its own.
 
     async def open_at(position: int, owner: ExitStack) -> Upstream:
         part = Part(first + position, last)
-        rest = await remote.open(
+        rest = await once.open(
             owner, method="GET", conditions={"if-range": version}, spec=Spec(part.first, part.last)
         )
         found = validators_of(rest.headers)
@@ -134,6 +138,6 @@ routes = [
         stream_bytes,
         methods=["GET", "HEAD"],
         name="bytes",
-        middleware=[Middleware(DownloadScope)],
+        middleware=[Middleware(DownloadScope, source="http")],
     )
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ._errors import NotStarted
+from ._admission import Admission
+from ._errors import DownloadError, Draining, NotStarted
 from ._path import ExactRoute
 from ._problems import NOT_READY, ProblemResponse
 from ._readiness import Readiness
@@ -19,9 +20,8 @@ async def healthz(_: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 when the store answers, else 503."""
-    readiness: Readiness | None = getattr(request.app.state, "readiness", None)
-    failure = NotStarted("") if readiness is None else await readiness.failure()
+    """Answer 200 when downloads would be served, else 503."""
+    failure = await _failure_of(request)
     if failure is None:
         return PlainTextResponse("ready\n", headers=_NO_STORE)
     return ProblemResponse(
@@ -33,6 +33,16 @@ async def readyz(request: Request) -> Response:
         retryable=True,
         headers={"retry-after": "2"},
     )
+
+
+async def _failure_of(request: Request) -> DownloadError | None:
+    admission: Admission | None = getattr(request.app.state, "admission", None)
+    if admission is None:
+        return NotStarted("")
+    if admission.is_draining:
+        return Draining()
+    readiness: Readiness = request.app.state.readiness
+    return await readiness.failure()
 
 
 routes = [

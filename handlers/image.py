@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ._asked import asked_of
-from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of
+from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of, patience_of
 from ._errors import BadUpstream
 from ._headers import download_headers, not_modified_headers
 from ._path import ExactRoute, task_id_of
@@ -25,13 +25,20 @@ async def image(request: Request) -> StreamingResponse:
         settings.s3_image_bucket,
         settings.s3_image_key.format(task_id=task_id_of(request)),
         settings.upstream_read_timeout,
+        patience_of(request),
     )
     asked = asked_of(request.method, request.headers)
-    with first_byte_deadline(settings.first_byte_timeout):
+    with first_byte_deadline(request):
         if request.method == "HEAD":
             selection = await select_head(stored, asked)
         else:
-            selection = await select_get(stored, asked, owner_of(request), healing_of(request))
+            selection = await select_get(
+                stored,
+                asked,
+                owner_of(request),
+                healing_of(request),
+                verified=settings.verify_checksums,
+            )
     if selection.length is None and request.scope["http_version"] == "1.0":
         # Which knows no chunks (RFC 9112, 7.1): it could not tell the whole from a part.
         raise BadUpstream("an object of unknown length, for an HTTP/1.0 client")
@@ -66,6 +73,6 @@ routes = [
         "/tasks/{task_id}/image",
         image,
         methods=["GET", "HEAD"],
-        middleware=[Middleware(DownloadScope)],
+        middleware=[Middleware(DownloadScope, source="s3")],
     )
 ]

@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 
 from handlers import create_app
-from handlers._slots import Slots
+from handlers._admission import Admission
 from settings import Settings
 
 
@@ -49,7 +49,7 @@ def app_with(session: MockSession) -> Starlette:
     settings = Settings(s3_image_bucket="photos", bytes_url="http://upstream.test/{size}")
     app = create_app(settings)
     app.state.http = session
-    app.state.slots = Slots(1, wait=0)
+    app.state.admission = Admission(1, wait=0)
     return app
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import anyio
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from handlers._admission import Admission
 from handlers._download import DownloadScope
-from handlers._slots import Slots
+from handlers._metrics import Metrics
+from settings import Settings
 
 
 def scope_of(app: Starlette) -> Scope:
@@ -22,6 +25,7 @@ def scope_of(app: Starlette) -> Scope:
         "headers": [],
         "app": app,
         "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "route": Route("/", lambda _: None),
         "downspout.request_id": "x",
     }
 
@@ -29,7 +33,9 @@ def scope_of(app: Starlette) -> Scope:
 @pytest.fixture
 def app() -> Starlette:
     app = Starlette()
-    app.state.slots = Slots(1, wait=0)
+    app.state.admission = Admission(1, wait=0)
+    app.state.metrics = Metrics()
+    app.state.settings = Settings(s3_image_bucket="photos")
     return app
 
 
@@ -51,7 +57,7 @@ async def test_receive_tells_when_the_client_has_gone(app: Starlette) -> None:
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    await DownloadScope(listening)(scope_of(app), receive, ignore)
+    await DownloadScope(listening, source="s3")(scope_of(app), receive, ignore)
     assert told == ["http.disconnect"]
 
 
@@ -71,7 +77,7 @@ async def test_send_raises_once_the_client_has_gone(app: Starlette) -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await DownloadScope(sending)(scope_of(app), receive, ignore)
+    await DownloadScope(sending, source="s3")(scope_of(app), receive, ignore)
     assert raised == [ConnectionResetError]
 
 
@@ -90,7 +96,7 @@ async def test_what_is_owned_is_closed_after_the_response(app: Starlette) -> Non
         await anyio.sleep_forever()
         raise AssertionError
 
-    await DownloadScope(owning)(scope_of(app), receive, ignore)
+    await DownloadScope(owning, source="s3")(scope_of(app), receive, ignore)
     assert seen == ["sent", "closed"]
 
 
@@ -116,5 +122,5 @@ async def test_body_of_a_request_is_passed_over(app: Starlette) -> None:
     async def keep(message: Message) -> None:
         sent.append(message)
 
-    await DownloadScope(answering)(scope_of(app), receive, keep)
+    await DownloadScope(answering, source="s3")(scope_of(app), receive, keep)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]

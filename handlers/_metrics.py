@@ -1,0 +1,115 @@
+"""The figures of an application, for Prometheus; alone in knowing its client."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from ._record import Record
+
+# From a store in the same rack to the longest that the default budget allows.
+FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """The metrics of one application.
+
+    `shared` is the directory through which several worker processes add theirs up (the
+    client's multiprocess mode): an answer then tells of all of them.
+    """
+
+    def __init__(self, shared: str | None = None) -> None:
+        self._shared = Path(shared) if shared else None
+        self._registry = registry = CollectorRegistry()
+        self.downloads = Counter(
+            "downspout_downloads",
+            "Downloads that have ended, by how.",
+            ["route", "outcome"],
+            registry=registry,
+        )
+        self.sent = Counter(
+            "downspout_sent_bytes", "Bytes of bodies sent.", ["route"], registry=registry
+        )
+        self.first_byte = Histogram(
+            "downspout_first_byte_seconds",
+            "Seconds from a request to the beginning of its answer.",
+            ["route"],
+            buckets=FIRST_BYTE_SECONDS,
+            registry=registry,
+        )
+        self.resumes = Counter(
+            "downspout_resumes",
+            "Bodies continued after the upstream broke.",
+            ["route"],
+            registry=registry,
+        )
+        self.upstream_errors = Counter(
+            "downspout_upstream_errors",
+            "Failed requests and broken bodies of upstreams, whether or not they were mended.",
+            ["source", "kind"],
+            registry=registry,
+        )
+        self.running = Gauge(
+            "downspout_downloads_running",
+            "Downloads that have a place.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.waiting = Gauge(
+            "downspout_downloads_waiting",
+            "Downloads that wait for a place.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+    def show(self, running: int, waiting: int) -> None:
+        """Show how many downloads have a place, and how many wait for one."""
+        self.running.set(running)
+        self.waiting.set(waiting)
+
+    def count(self, record: Record) -> None:
+        """Count a download that has ended; its bytes are counted as they go."""
+        self.downloads.labels(record.route, record.outcome).inc()
+        if record.first_byte is not None:
+            self.first_byte.labels(record.route).observe(record.first_byte)
+
+    def text(self) -> bytes:
+        """Return all of it as Prometheus reads it."""
+        if self._shared is None:
+            return generate_latest(self._registry)
+        _bury_the_dead(self._shared)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+
+def _bury_the_dead(shared: Path) -> None:
+    """Take the gauges of workers that have ended out of the sums."""
+    for file in shared.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            with suppress(FileNotFoundError):  # Another worker was faster.
+                mark_process_dead(int(pid), path=str(shared))  # type: ignore[no-untyped-call]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

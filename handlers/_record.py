@@ -1,0 +1,98 @@
+"""What is told of a download at its end: one line in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+from ._errors import Broken
+
+logger = logging.getLogger("downspout")
+
+Outcome = Broken | Literal["complete", "healed", "client_gone", "shed", "failed"]
+
+WHOLE = ("complete", "healed")
+
+MAX_LOGGED = 500  # characters of a path or of a reason: no line of the log is longer than a screen
+
+
+@dataclass(kw_only=True, slots=True)
+class Record:
+    """One download, as it is going and as it ended."""
+
+    method: str
+    path: str
+    route: str
+    source: str
+    request_id: str
+    # What it stays when the server cancels the request at the end of a grace of its own.
+    outcome: Outcome = "drained"
+    status: int = 0
+    sent: int = 0
+    expected: int | None = None
+    """Bytes of the body as its Content-Length has it; None where that is not told."""
+
+    first_byte: float | None = None
+    """Seconds until the answer began."""
+
+    resumes: int = 0
+    error: Exception | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the answer has been handed over."""
+        return self.outcome in WHOLE
+
+    def log(self) -> None:
+        """Write the one line that says how the download ended; never the query string."""
+        is_fine = self.is_whole or self.outcome == "client_gone"
+        level = logging.INFO if is_fine else logging.WARNING
+        level = max(level, getattr(self.error, "log_level", level))
+        if not logger.isEnabledFor(level):
+            return
+        fields = self._fields()
+        reason = fields["reason"]
+        logger.log(
+            level,
+            "%s %s %s %s%s %d/%s bytes in %.3f s first_byte=%s resumes=%d request_id=%s",
+            self.method,
+            fields["path"],
+            self.status or "-",
+            self.outcome,
+            f" ({reason})" if reason else "",
+            self.sent,
+            "?" if self.expected is None else self.expected,
+            fields["duration"],
+            "-" if self.first_byte is None else f"{self.first_byte:.3f}",
+            self.resumes,
+            self.request_id,
+            # For formatters that write fields, as JSON does.
+            extra=fields,
+        )
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "path": quote(self.path)[:MAX_LOGGED],
+            "route": self.route,
+            "source": self.source,
+            "status": self.status or None,
+            "outcome": self.outcome,
+            "reason": _one_line(str(self.error)) if self.error else None,
+            "bytes_sent": self.sent,
+            "bytes_expected": self.expected,
+            "first_byte": None if self.first_byte is None else round(self.first_byte, 6),
+            "duration": round(time.monotonic() - self.begun, 6),
+            "resumes": self.resumes,
+            "request_id": self.request_id,
+        }
+
+
+def _one_line(text: str) -> str:
+    """Return a text that can't be taken for another line of the log, nor fill it."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:MAX_LOGGED]

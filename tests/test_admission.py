@@ -1,0 +1,124 @@
+"""Which downloads may live at once, and until when."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from handlers._admission import Admission, Crowded
+from handlers._errors import DownloadError, Draining, NoSlot
+
+
+class Download:
+    """A download that ends when it is broken off."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.broken_off = False
+
+    def tick(self, now: float) -> None:
+        del now
+
+    def break_off(self) -> None:
+        self.broken_off = True
+        self.admission.leave(self)
+
+
+def admission_of(total: int, *, wait: float = 0) -> tuple[Admission, list[tuple[int, int]]]:
+    told: list[tuple[int, int]] = []
+    return Admission(total, wait=wait, on_change=lambda *now: told.append(now)), told
+
+
+async def test_places_are_bounded_and_given_back() -> None:
+    """Beyond the last place a download is turned away until one is free."""
+    admission, told = admission_of(2)
+    first, second, third = (Download(admission) for _ in range(3))
+    await admission.enter(first)
+    await admission.enter(second)
+    with pytest.raises(NoSlot):
+        await admission.enter(third)
+    admission.leave(first)
+    await admission.enter(third)
+    assert told[-1] == (2, 0)
+
+
+async def test_waiting_is_in_turn_and_told() -> None:
+    """Who waits first gets the first place; how many wait is known."""
+    admission, told = admission_of(1, wait=5)
+    running = Download(admission)
+    await admission.enter(running)
+    entered: list[int] = []
+
+    async def enter(number: int) -> None:
+        download = Download(admission)
+        await admission.enter(download)
+        entered.append(number)
+        admission.leave(download)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(enter, number)
+            await anyio.wait_all_tasks_blocked()
+        assert told[-1] == (1, 3)
+        admission.leave(running)
+    assert entered == [0, 1, 2]
+    assert told[-1] == (0, 0)
+
+
+async def test_share_is_kept_for_small_downloads() -> None:
+    """Long downloads get seven places of eight, and small ones all of them."""
+    admission, _ = admission_of(16)
+    for _ in range(14):
+        await admission.enter(Download(admission))
+        admission.enter_long_at_once()
+    await admission.enter(Download(admission))
+    with pytest.raises(Crowded):
+        admission.enter_long_at_once()
+    with pytest.raises(NoSlot):
+        await admission.enter_long()
+    admission.leave_long()
+    await admission.enter_long()
+
+
+async def test_draining_turns_away_who_comes_and_who_waits() -> None:
+    """From the drain on there are no new downloads; those that wait are told at once."""
+    admission, _ = admission_of(1, wait=60)
+    running = Download(admission)
+    await admission.enter(running)
+    failures: list[DownloadError] = []
+
+    async def enter() -> None:
+        try:
+            await admission.enter(Download(admission))
+        except DownloadError as error:
+            failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(admission.drain, 60)
+        await anyio.wait_all_tasks_blocked()
+        await enter()
+        admission.leave(running)
+    assert [type(error) for error in failures] == [Draining, Draining]
+    assert not running.broken_off
+
+
+async def test_what_runs_at_the_end_of_the_grace_is_broken_off() -> None:
+    """A drain ends with its grace, and with every download over."""
+    admission, told = admission_of(8)
+    downloads = [Download(admission) for _ in range(3)]
+    for download in downloads:
+        await admission.enter(download)
+    with anyio.fail_after(1):
+        await admission.drain(0.05)
+    assert all(download.broken_off for download in downloads)
+    assert told[-1] == (0, 0)
+
+
+async def test_drain_of_nothing_is_over_at_once() -> None:
+    """Where nothing runs there is nothing to wait for."""
+    admission, _ = admission_of(1)
+    with anyio.fail_after(1):
+        await admission.drain(60)
+    assert admission.is_draining

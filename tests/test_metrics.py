@@ -1,0 +1,147 @@
+"""The figures for Prometheus."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from handlers._metrics import Metrics
+
+from .support.client import fetch
+from .support.components import Store, settings_for
+from .support.misbehaving import Exchange, Misbehaving
+from .support.serving import RunningService, ServiceProcess, serving, wait_until
+
+IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
+
+
+def figures(text: str) -> dict[str, float]:
+    """Return the samples of an answer by their names and labels; fails where it is none."""
+    return {
+        " ".join(
+            [sample.name, *(value for _, value in sorted(sample.labels.items()))]
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def figures_of(service: RunningService) -> dict[str, float]:
+    answer = service.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return figures(answer.text)
+
+
+def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> None:
+    """Ends, bytes and first bytes are told for each route."""
+
+    async def five(exchange: Exchange) -> None:
+        await exchange.answer(200, b"12345")
+
+    upstream.behaviour = five
+    with serving(settings_for(upstream.url)) as service:
+        for path in ("/tasks/1/image", "/tasks/1/image", "/tasks/1/bytes/5"):
+            fetch(service.port, path)
+        found = figures_of(service)
+    assert found[f"downspout_downloads_total complete {IMAGE}"] == 2
+    assert found[f"downspout_downloads_total complete {BYTES}"] == 1
+    assert found[f"downspout_sent_bytes_total {IMAGE}"] == 10
+    assert found[f"downspout_first_byte_seconds_count {BYTES}"] == 1
+    assert found["downspout_downloads_running"] == 0
+
+
+def test_what_the_upstream_did_is_counted_by_kind(upstream: Misbehaving) -> None:
+    """Failures are told whether or not they were mended, and so are the mendings."""
+
+    async def stumbling(exchange: Exchange) -> None:
+        lines = ['etag: "v"', "accept-ranges: bytes"]
+        if len(upstream.exchanges) == 1:
+            await exchange.error(503, "SlowDown")
+        elif "range" in exchange.headers:
+            await exchange.head(206, "content-length: 2", "content-range: bytes 3-4/5", *lines)
+            await exchange.body(b"45")
+        else:
+            await exchange.head(200, "content-length: 5", *lines)
+            await exchange.body(b"123")
+
+    upstream.behaviour = stumbling
+    with serving(settings_for(upstream.url)) as service:
+        assert fetch(service.port, "/tasks/1/image").body == b"12345"
+        found = figures_of(service)
+    assert found["downspout_upstream_errors_total UpstreamBusy s3"] == 1
+    assert found["downspout_upstream_errors_total truncated s3"] == 1
+    assert found[f"downspout_resumes_total {IMAGE}"] == 1
+    assert found[f"downspout_downloads_total healed {IMAGE}"] == 1
+
+
+def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbehaving) -> None:
+    """A long download is seen while it runs, not when it is over."""
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 100000")
+        await exchange.body(bytes(50_000))
+        await exchange.hang()
+
+    upstream.behaviour = half
+    with serving(settings_for(upstream.url)) as service:
+        with httpx.stream("GET", service.url + "/tasks/1/image", trust_env=False):
+            wait_until(lambda: figures_of(service).get(f"downspout_sent_bytes_total {IMAGE}"))
+            found = figures_of(service)
+        assert found[f"downspout_sent_bytes_total {IMAGE}"] == 50_000
+        assert found["downspout_downloads_running"] == 1
+        wait_until(lambda: figures_of(service)["downspout_downloads_running"] == 0)
+
+
+def test_applications_of_one_process_have_figures_of_their_own(upstream: Misbehaving) -> None:
+    """Two instances in one host do not count each other's downloads."""
+    with serving(settings_for(upstream.url)) as one, serving(settings_for(upstream.url)) as other:
+        fetch(one.port, "/tasks/1/image")
+        assert figures_of(one)[f"downspout_downloads_total complete {IMAGE}"] == 1
+        assert f"downspout_downloads_total complete {IMAGE}" not in figures_of(other)
+
+
+def test_several_workers_add_up(store: Store) -> None:
+    """Whichever worker answers, the figures are of all of them."""
+    store.put("test/1/image.jpg", b"12345")
+    with ServiceProcess({**store.environ, "WEB_CONCURRENCY": "2"}) as process:
+        url = process.url()
+        wait_until(lambda: sum("Application startup complete" in x for x in process.lines) == 2)
+        for _ in range(20):
+            assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == b"12345"
+        for _ in range(10):
+            found = figures(httpx.get(f"{url}/metrics", trust_env=False).text)
+            assert found[f"downspout_downloads_total complete {IMAGE}"] == 20
+            assert found["downspout_downloads_running"] == 0
+        process.process.send_signal(signal.SIGTERM)
+        assert process.end() == 0
+
+
+def test_worker_that_died_runs_no_more_downloads(tmp_path: Path) -> None:
+    """The gauges of a process that is no more are not added."""
+    script = (
+        "from handlers._metrics import Metrics; import os, sys; "
+        "m = Metrics(sys.argv[1]); m.show(3, 1); m.resumes.labels('r').inc(); "
+        "print(m.text().decode(), flush=True); os._exit(0)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
+    for times in (1, 2):
+        text = subprocess.run(command, env=environ, check=True, capture_output=True).stdout
+        found = figures(text.decode())
+        assert found["downspout_downloads_running"] == 3
+        assert found["downspout_resumes_total r"] == times
+
+
+@pytest.mark.parametrize("name", [m.name for m in Metrics()._registry.collect()])
+def test_every_metric_says_what_it_is(name: str) -> None:
+    """Each has a help text and a name in Prometheus' own style."""
+    [family] = [m for m in Metrics()._registry.collect() if m.name == name]
+    assert family.documentation.endswith(".")
+    assert re.fullmatch(r"downspout_[a-z]+(_[a-z]+)*", name)

@@ -1,0 +1,69 @@
+"""Trying again before an answer has begun."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from handlers import _patience
+from handlers._errors import BadUpstream, DownloadError, UpstreamBusy, UpstreamFailed
+from handlers._patience import ATTEMPTS, LONGEST_PAUSE, ONCE, Patience, pause_after
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_patience, "FIRST_PAUSE", 0.001)
+
+
+class Failing:
+    """Fails with each of `errors` in turn, then succeeds."""
+
+    def __init__(self, *errors: DownloadError) -> None:
+        self.errors = list(errors)
+        self.attempts = 0
+
+    async def __call__(self) -> str:
+        self.attempts += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "opened"
+
+
+async def test_failure_that_passes_is_tried_again() -> None:
+    """A stumble costs a pause; each is counted."""
+    seen: list[DownloadError] = []
+    failing = Failing(UpstreamFailed("500"), UpstreamBusy("503"))
+    assert await Patience(on_failure=seen.append).open(failing) == "opened"
+    assert [str(error) for error in seen] == ["500", "503"]
+
+
+async def test_failure_that_stays_is_not_tried_again() -> None:
+    """What will not pass is answered at once."""
+    failing = Failing(BadUpstream("our key is wrong"))
+    with pytest.raises(BadUpstream):
+        await Patience().open(failing)
+    assert failing.attempts == 1
+
+
+@pytest.mark.parametrize(("patience", "attempts"), [(Patience(), ATTEMPTS), (ONCE, 1)])
+async def test_attempts_are_bounded(patience: Patience, attempts: int) -> None:
+    """After so many attempts the last error is the answer."""
+    failing = Failing(*(UpstreamFailed(str(n)) for n in range(99)))
+    with pytest.raises(UpstreamFailed, match=str(attempts - 1)):
+        await patience.open(failing)
+    assert failing.attempts == attempts
+
+
+async def test_no_pause_outlasts_the_deadline() -> None:
+    """A busy upstream is told as busy, not as too slow, when there is no time left to wait."""
+    failing = Failing(UpstreamBusy("busy", retry_after=60))
+    with anyio.fail_after(30), pytest.raises(UpstreamBusy) as caught:
+        await Patience().open(failing)
+    assert caught.value.headers == {"retry-after": "60"}
+
+
+def test_pauses_grow_to_a_bound_and_vary() -> None:
+    """Many requests that fail at once do not come again at once."""
+    assert pause_after(0) == 0
+    assert 0 < pause_after(1) < pause_after(4) < pause_after(50) <= LONGEST_PAUSE
+    assert len({pause_after(3) for _ in range(10)}) == 10
