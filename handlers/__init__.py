@@ -20,6 +20,7 @@ The map, top to bottom; each line may import from those below it and from nothin
     _pace                      whether a client takes its bytes
     _healing                   continuing a body whose upstream broke
     _multipart                 several parts of an object in one body
+    _idle                      idle connections of a pool, when one was dead
     _patience                  trying again what failed before an answer has begun
     _upstream                  an opened upstream answer, and its body to the byte
     _checksums                 checksums that S3 has of whole objects

@@ -25,6 +25,7 @@ from ._errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from ._idle import close_idle
 from ._patience import ONCE, Patience
 from ._ranges import Part, Spec, parse_content_range
 from ._upstream import Upstream, body_reader, ends_visibly
@@ -101,6 +102,7 @@ class RemoteBody:
         except TimeoutError as error:
             raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
         except (aiohttp.ClientConnectionError, OSError) as error:
+            close_idle(self.session)
             raise UpstreamFailed(f"upstream: {type(error).__name__}: {error}") from error
         # Not ClientError alone: aiohttp lets ValueError and others through for odd answers.
         except Exception as error:

@@ -36,6 +36,7 @@ from ._errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from ._idle import close_idle
 from ._patience import ONCE, Patience
 from ._ranges import Part, Spec, parse_content_range
 from ._upstream import READ_BUFFER, Upstream, body_reader, ends_visibly
@@ -112,9 +113,13 @@ class _OwnedRequests:
         self._session = session
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
-        response = await self._session.request(
-            method, allow_redirects=False, read_bufsize=READ_BUFFER, **options
-        )
+        try:
+            response = await self._session.request(
+                method, allow_redirects=False, read_bufsize=READ_BUFFER, **options
+            )
+        except aiohttp.ClientConnectionError:
+            close_idle(self._session)
+            raise
         if owner := _owner.get():
             owner.callback(response.close)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:

@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers._admission import Admission
-from handlers._download import DownloadScope
+from handlers._download import DownloadScope, first_byte_deadline
+from handlers._errors import UpstreamTimeout
 from handlers._metrics import Metrics
 from settings import Settings
 
@@ -124,3 +126,19 @@ async def test_body_of_a_request_is_passed_over(app: Starlette) -> None:
 
     await DownloadScope(answering, source="s3")(scope_of(app), receive, keep)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+
+async def test_budget_of_the_first_byte_is_one(app: Starlette) -> None:
+    """What was waited for a place is not left for the upstream."""
+    budget = app.state.settings.first_byte_timeout
+    opened: list[str] = []
+
+    async def opening(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["downspout.download"].record.begun -= budget - 0.05
+        with first_byte_deadline(Request(scope)):
+            opened.append("in time")
+            await anyio.sleep_forever()
+
+    with pytest.raises(UpstreamTimeout), anyio.fail_after(budget / 2):
+        await DownloadScope(opening, source="s3")(scope_of(app), anyio.sleep_forever, ignore)
+    assert opened == ["in time"]

@@ -83,11 +83,14 @@ def test_package_can_be_renamed(path: Path) -> None:
 def test_libraries_are_known_where_they_belong(name: str) -> None:
     """Botocore and aiohttp are the sources' and the clients'; the sources know no Starlette."""
     imported = absolute_imports_of(MODULES[name])
-    if name not in ("_s3", "_http", "_clients"):
+    if name not in ("_s3", "_http", "_clients", "_idle"):
         assert not imported & {"aiobotocore", "aiohttp", "botocore"}
-    if name == "_http":
+    if name in ("_http", "_idle"):
         assert not imported & {"aiobotocore", "botocore"}
-    if name in ("_s3", "_http", "_clients", "_upstream", "_errors", "_headers", "_slots"):
+    if name != "_metrics":
+        assert "prometheus_client" not in imported
+    free = ("_s3", "_http", "_clients", "_upstream", "_errors", "_headers", "_admission", "_pace")
+    if name in free:
         assert not imported & {"starlette", "uvicorn"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import signal
 import socket
@@ -22,6 +23,8 @@ from .support.misbehaving import Exchange, Misbehaving
 from .support.serving import ServiceProcess, wait_until
 
 PICTURE = hashlib.shake_256(b"service").digest(200_000)
+
+NOT_READY = "urn:downspout:problem:not-ready"
 
 UVICORN = ("-m", "uvicorn", "service:app", "--port", "0")
 
@@ -70,34 +73,133 @@ def test_uvicorn_serves_the_module(store: Store) -> None:
     """``uvicorn service:app`` serves the same."""
     store.put("test/1/image.jpg", PICTURE)
     with ServiceProcess(store.environ, *UVICORN) as process:
-        wait_until(lambda: process.saw("Uvicorn running on "))
-        line = next(line for line in process.lines if "Uvicorn running on " in line)
-        url = line.split("running on ")[1].split(" ")[0]
+        url = url_of_uvicorn(process)
         assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_lets_running_downloads_finish(upstream: Misbehaving, workers: str) -> None:
     """A download that runs when SIGTERM comes arrives whole, and then the process ends with 0."""
-    go_on = threading.Event()
-
-    async def in_two_halves(exchange: Exchange) -> None:
-        await exchange.head(200, f"content-length: {len(PICTURE)}")
-        await exchange.body(PICTURE[:100_000])
-        while not go_on.is_set():
-            await exchange.pause(0.01)
-        await exchange.body(PICTURE[100_000:])
-
-    upstream.behaviour = in_two_halves
+    upstream.behaviour = half = HalfThenRest()
     with ServiceProcess(environ_for(upstream, WEB_CONCURRENCY=workers)) as process:
         with asked(port_of(process.url()), "/tasks/1/image") as client:
             assert client.recv(1)
             process.process.send_signal(signal.SIGTERM)
             wait_until(lambda: process.saw("draining"))
-            go_on.set()
+            half.go_on.set()
             received = b"H" + rest_of(client)
         assert received.endswith(PICTURE)
         assert process.end() == 0
+
+
+class HalfThenRest:
+    """A store that gives the second half of the picture when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {len(PICTURE)}")
+        await exchange.body(PICTURE[:100_000])
+        while not self.go_on.is_set():
+            await exchange.pause(0.01)
+        await exchange.body(PICTURE[100_000:])
+
+
+@pytest.mark.parametrize("command", [(), UVICORN])
+def test_draining_process_says_so(upstream: Misbehaving, command: tuple[str, ...]) -> None:
+    """While downloads finish, readiness and new downloads are a 503, and health is well."""
+    upstream.behaviour = half = HalfThenRest()
+    with ServiceProcess(environ_for(upstream), *command) as process:
+        url = url_of_uvicorn(process) if command else process.url()
+        with asked(port_of(url), "/tasks/1/image") as client:
+            assert client.recv(1)
+            for _ in range(2):  # Some platforms send it to the workers, too.
+                process.process.send_signal(signal.SIGTERM)
+            ready = wait_until(lambda: refused_readiness(url))
+            assert ready.json()["type"] == NOT_READY
+            assert "about to end" in ready.json()["detail"]
+            refused = httpx.get(f"{url}/tasks/1/image", trust_env=False)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert refused.json()["type"] == "urn:downspout:problem:draining"
+            assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+            half.go_on.set()
+            assert rest_of(client).endswith(PICTURE)
+        assert process.end() == (0 if not command else -signal.SIGTERM)
+        assert process.saw("GET /tasks/1/image 503 shed (draining)")
+        assert not process.saw("Traceback")
+
+
+def refused_readiness(url: str) -> httpx.Response | None:
+    answer = httpx.get(f"{url}/readyz", trust_env=False)
+    return answer if answer.status_code == 503 else None
+
+
+def test_second_interrupt_does_not_wait(upstream: Misbehaving) -> None:
+    """Ctrl-C twice ends the process though a download runs."""
+    upstream.behaviour = HalfThenRest()
+    with ServiceProcess(environ_for(upstream)) as process:
+        with asked(port_of(process.url()), "/tasks/1/image") as client:
+            assert client.recv(1)
+            process.process.send_signal(signal.SIGINT)
+            wait_until(lambda: process.saw("draining"))
+            process.process.send_signal(signal.SIGINT)
+            assert not read_answer(client).whole
+        assert process.end() == 0
+    upstream.behaviour.go_on.set()
+
+
+def test_request_that_waits_when_the_grace_ends_is_told(upstream: Misbehaving) -> None:
+    """A download that has not begun when the process ends is a 503, not a cut connection."""
+    upstream.behaviour = Exchange.hang
+    with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE="0.5")) as process:
+        with asked(port_of(process.url()), "/tasks/1/image") as client:
+            wait_until(lambda: upstream.exchanges)
+            process.process.send_signal(signal.SIGTERM)
+            assert read_answer(client).status == 503
+        assert process.end() == 0
+
+
+def test_log_in_json(upstream: Misbehaving) -> None:
+    """With LOG_FORMAT=json every line is an object, with a field for each figure of a download."""
+
+    async def stored(exchange: Exchange) -> None:
+        await exchange.answer(200, PICTURE)
+
+    upstream.behaviour = stored
+    # Another address than that of a laptop, which is told commands to try.
+    with ServiceProcess(environ_for(upstream, LOG_FORMAT="json", HOST="127.0.0.2")) as process:
+        url = process.url()
+        httpx.get(f"{url}/tasks/1/image?secret=1", headers={"x-request-id": "7"}, trust_env=False)
+        wait_until(lambda: process.saw("bytes_sent"))
+        process.process.terminate()
+        process.end()
+        lines = [json.loads(line) for line in process.lines]
+    [told] = [line for line in lines if "outcome" in line]
+    assert told.pop("duration") > told.pop("first_byte") > 0
+    assert told.pop("time")
+    assert told.pop("message")
+    assert told == {
+        "level": "INFO",
+        "logger": "downspout",
+        "method": "GET",
+        "path": "/tasks/1/image",
+        "route": "/tasks/{task_id}/image",
+        "source": "s3",
+        "status": 200,
+        "outcome": "complete",
+        "reason": None,
+        "bytes_sent": len(PICTURE),
+        "bytes_expected": len(PICTURE),
+        "resumes": 0,
+        "request_id": "7",
+    }
+
+
+def url_of_uvicorn(process: ServiceProcess) -> str:
+    wait_until(lambda: process.saw("Uvicorn running on "))
+    line = next(line for line in process.lines if "Uvicorn running on " in line)
+    return line.split("running on ")[1].split(" ")[0]
 
 
 def rest_of(client: socket.socket) -> bytes:
