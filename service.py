@@ -16,12 +16,14 @@ if __name__ == "__main__":
         signal.signal(number, lambda *_: sys.exit(0))
 
 import asyncio
+import fcntl
 import logging
-import math
 import multiprocessing
 import os
 import resource
 import socket
+import struct
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,15 +33,28 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
-from handlers import BrokenTransfer, CannotStart, chain_problem, create_app, curl_lines, drain
+from handlers import (
+    CONNECTION,
+    BrokenTransfer,
+    CannotStart,
+    chain_problem,
+    create_app,
+    curl_lines,
+    drain,
+)
 from settings import Settings, SettingsError
 
 # Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
 # it is never we who close one that a request is already on its way over.
 KEEP_ALIVE_SECONDS = 95
 BACKLOG = 2048
+UNSENT_BYTES = 128 * 1024
+
+# Only there does the kernel tell what a socket's peer has not acknowledged.
+VISIBLE = sys.platform == "linux"
 
 # For what lies in the server's buffers when the downloads are over.
 FLUSH_SECONDS = 2
@@ -163,12 +178,52 @@ def listen(settings: Settings) -> socket.socket:
         backlog=BACKLOG,
         dualstack_ipv6=settings.host == "::",
     )
-    # A client that takes nothing holds its socket for ever: uvicorn has no timeout for
-    # writing, and closing a transport waits until its buffer is flushed.
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        milliseconds = math.ceil(settings.client_stall_timeout * 1000)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    # Whatever a kernel buffers beyond what is on its way was fetched for a client that may be
+    # gone, or slow: by default some megabytes for each.
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     return listener
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's own, whose requests can see their connection and end it.
+
+    uvicorn has no timeout for writing, and closing a transport waits until its buffer is flushed:
+    a client that takes nothing would hold its socket for ever. The kernel's own TCP_USER_TIMEOUT
+    is no way out: it drops living clients that are slow.
+    """
+
+    def on_message_begin(self) -> None:
+        """Begin a request, with its connection among the extensions of its scope."""
+        super().on_message_begin()
+        if VISIBLE:
+            self.scope["extensions"] = {CONNECTION: Connection(self.transport)}  # type: ignore[dict-item]
+
+
+class Connection:
+    """What a download may know of its connection, and do to it."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def buffered(self) -> int:
+        """Return how many bytes the client has not acknowledged: the server's and the kernel's."""
+        if self._transport.is_closing():  # Its descriptor may be another's by now.
+            return 0
+        connection = self._transport.get_extra_info("socket")
+        queued = bytearray(4)
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
+        return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+    def abort(self) -> None:
+        """Close the connection with RST, and forget what is buffered."""
+        if self._transport.is_closing():
+            return
+        connection = self._transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
 
 def announce(settings: Settings, listener: socket.socket) -> None:
@@ -206,7 +261,7 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         "service:app",
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         workers=settings.web_concurrency,

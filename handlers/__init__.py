@@ -33,8 +33,17 @@ under the name `downspout`.
 """
 
 from ._clients import chain_problem
+from ._download import CONNECTION
 from ._errors import BrokenTransfer, CannotStart
 from .app import create_app, drain
 from .landing import curl_lines
 
-__all__ = ["BrokenTransfer", "CannotStart", "chain_problem", "create_app", "curl_lines", "drain"]
+__all__ = [
+    "CONNECTION",
+    "BrokenTransfer",
+    "CannotStart",
+    "chain_problem",
+    "create_app",
+    "curl_lines",
+    "drain",
+]

@@ -9,6 +9,7 @@ from typing import Protocol
 import anyio
 
 from ._errors import Draining, NoSlot
+from ._pace import TICK_SECONDS
 
 RETRY_AFTER_SECONDS = 5
 
@@ -16,8 +17,6 @@ RETRY_AFTER_SECONDS = 5
 # a crowd of slow readers would have all of them.
 SHARE_FOR_SMALL = 8
 SMALL = 1024 * 1024
-
-TICK_SECONDS = 1.0
 
 # For downloads that were broken off to write their line and close what they hold.
 END_SECONDS = 2.0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
+from typing import Protocol
 
 import anyio
 from starlette.requests import Request
@@ -15,12 +16,25 @@ from ._admission import SMALL, Admission, Crowded
 from ._errors import BrokenTransfer, DownloadError, Draining, NoSlot, NotStarted, UpstreamTimeout
 from ._healing import Healing
 from ._metrics import Metrics
-from ._pace import Pace
+from ._pace import CLEAR, DIM, Pace
 from ._patience import Patience
 from ._record import Outcome, Record
 from ._request_id import request_id_of
 
 _KEY = "downspout.download"
+
+
+class Connection(Protocol):
+    """What a server may show of a request's connection, as the ASGI extension of that name."""
+
+    def buffered(self) -> int:
+        """Return how many bytes its client has not acknowledged."""
+
+    def abort(self) -> None:
+        """Close it at once, and forget them."""
+
+
+CONNECTION = "downspout.connection"
 
 
 class DownloadScope:
@@ -100,9 +114,13 @@ class _Download:
         state = scope["app"].state
         self._admission: Admission | None = getattr(state, "admission", None)
         self._metrics: Metrics = state.metrics
+        self._connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
         self._pace = Pace(
-            stall=state.settings.client_stall_timeout, min_rate=state.settings.client_min_rate
+            stall=state.settings.client_stall_timeout,
+            min_rate=state.settings.client_min_rate,
+            sight=CLEAR if self._connection else DIM,
         )
+        self._is_sending = False
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -188,9 +206,9 @@ class _Download:
             record.first_byte = time.monotonic() - record.begun
             return
         size = len(message.get("body", b""))
-        self._pace.hand_over(size, time.monotonic())
+        self._is_sending = True
         await self._send(message)
-        self._pace.taken(time.monotonic())
+        self._is_sending = False
         record.sent += size
         if not message.get("more_body", False):
             record.outcome = "healed" if record.resumes else "complete"
@@ -216,8 +234,16 @@ class _Download:
     def tick(self, now: float) -> None:
         """Count what has been sent, and give a client up that takes too little."""
         self._count_sent()
-        if self._pace.is_too_slow(now):
+        if not self._is_sending:
+            self._pace.rest()
+        elif self._pace.is_too_slow(self._taken(), now):
             self._stop("client_stalled")
+            if self._connection:
+                self._connection.abort()
+
+    def _taken(self) -> int:
+        """Return how much the client has taken, as well as that can be seen."""
+        return self.record.sent - (self._connection.buffered() if self._connection else 0)
 
     def break_off(self) -> None:
         """End it visibly: the process ends."""

@@ -1,53 +1,84 @@
-"""Whether a client takes its bytes: dead ones and dripping ones told from slow ones."""
+"""Whether a client takes its bytes: stalled and dripping ones told from slow ones."""
 
 from __future__ import annotations
 
-# As much as kernels buffer for a connection (tcp_wmem's default maximum on Linux), and the server
-# in front of them.
-MAX_BUFFERED = 4 * 1024 * 1024 + 256 * 1024
+from dataclasses import dataclass
 
-# A shorter wait is the event loop's, not the client's.
-WAIT_SECONDS = 0.01
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How well it can be seen what a client takes, which it does in steps.
+
+    A client's own buffer tells of room when a part of it is free again; where the sender's buffers
+    hide what was taken, the same holds for them, in larger parts.
+    """
+
+    buffer: int
+    """Bytes of the largest buffer there may be."""
+
+    part: float
+    """How much of a buffer makes a step, at the most."""
+
+
+# Linux has a receiver tell of room when a sixteenth of its buffer is free (__tcp_select_window);
+# by default the buffer grows to 6 MiB (tcp_rmem), and others tell sooner.
+CLEAR = Sight(8 * 1024 * 1024, 1 / 16)
+
+# The sender's buffer grows to 4 MiB (tcp_wmem), and the server has one of its own.
+DIM = Sight(4 * 1024 * 1024 + 256 * 1024, 1)
+
+
+# How often it is asked, and so how late a step may be seen.
+TICK_SECONDS = 1.0
 
 
 class Pace:
-    """How long the messages of one download wait for its client.
+    """What a client takes while messages wait for it.
 
-    A message waits until there is room in buffers, whose size nobody tells. But what was handed
-    over between two waits is what found room there, so for the next room a client has to take
-    about that much: it may take as long as a client of `min_rate` bytes a second would, and at
-    least `stall` seconds. A client that is faster than that is never taken for a stalled one, and
-    one that drips is not kept for long.
+    It may take nothing for `stall` seconds, or for as long as a client of `min_rate` bytes a
+    second needs for one step where that is longer; and over two such times it has to take that
+    rate, but for a step. So one that is faster is never given up, however large its steps are.
     """
 
-    __slots__ = ("_burst", "_last_burst", "_min_rate", "_stall", "_waiting_since")
+    __slots__ = ("_begun", "_from", "_min_rate", "_moved", "_sight", "_stall", "_step", "_taken")
 
-    def __init__(self, *, stall: float, min_rate: int) -> None:
+    def __init__(self, *, stall: float, min_rate: int, sight: Sight) -> None:
         self._stall = stall
         self._min_rate = min_rate
-        self._burst = 0
-        self._last_burst = 0
-        self._waiting_since: float | None = None
+        self._sight = sight
+        self._step = 0.0
+        self._taken = 0
+        self._begun: float | None = None
+        self._from = 0
+        self._moved = 0.0
 
-    def hand_over(self, size: int, now: float) -> None:
-        """Note that a message with `size` bytes of body is handed to the server."""
-        self._burst += size
-        self._waiting_since = now
+    def rest(self) -> None:
+        """Note that nothing waits for the client."""
+        self._begun = None
 
-    def taken(self, now: float) -> None:
-        """Note that the server took it."""
-        if self._waiting_since is not None and now - self._waiting_since > WAIT_SECONDS:
-            self._last_burst, self._burst = self._burst, 0
-        self._waiting_since = None
+    def is_too_slow(self, taken: int, now: float) -> bool:
+        """Return whether too little was taken; `taken` is of the whole download so far.
 
-    def is_too_slow(self, now: float) -> bool:
-        """Return whether the present message has waited too long."""
-        if self._waiting_since is None:
-            return False
-        waited = now - self._waiting_since
-        return waited > self._stall and waited > self._longest_wait()
+        To be asked every `TICK_SECONDS` while a message waits.
+        """
+        taken = max(taken, self._taken)
+        step, self._taken = taken - self._taken, taken
+        if self._begun is None:
+            # How large its buffer has become in the meantime, only what was taken at once tells.
+            step = int(min(step, self._sight.buffer) * self._sight.part)
+            self._begun, self._moved, self._from = now, now, taken
+        elif step:
+            self._moved = now
+        self._step = min(max(self._step, step), self._sight.buffer * self._sight.part)
+        patience = self._patience()
+        if now - self._moved > patience:
+            return True
+        if now - self._begun > 2 * patience:
+            if taken - self._from + self._step < self._min_rate * (now - self._begun):
+                return True
+            self._begun, self._from = now, taken
+        return False
 
-    def _longest_wait(self) -> float:
-        if not self._min_rate:
-            return 0.0
-        return min(max(self._burst, self._last_burst), MAX_BUFFERED) / self._min_rate
+    def _patience(self) -> float:
+        a_step = self._step / self._min_rate if self._min_rate else 0.0
+        return max(self._stall, a_step) + TICK_SECONDS

@@ -38,6 +38,7 @@ CORS_RESPONSE_HEADERS = (
     "content-length",
     "content-range",
     "etag",
+    "repr-digest",
     "retry-after",
     "x-request-id",
 )

@@ -45,6 +45,7 @@ _BODY_HEADERS = _VALIDATORS | {
     "Content-Disposition": _text("Where it is to be saved."),
     "Content-Encoding": _text("As stored."),
     "Content-Language": _text("As stored."),
+    "Repr-Digest": _text("Checksum of the whole, where the store has one (RFC 9530)."),
     "Content-Security-Policy": _text("A sandbox, for what a browser could run."),
     "X-Content-Type-Options": _NOSNIFF,
 }
@@ -66,7 +67,7 @@ _OF_REQUEST = (
     _errors.RangeNotSatisfiable,
     _errors.HeaderTooLarge,
 )
-_OF_SERVICE = (_errors.UpstreamBusy, _errors.NoSlot, _errors.NotStarted)
+_OF_SERVICE = (_errors.UpstreamBusy, _errors.NoSlot, _errors.Draining, _errors.NotStarted)
 IMAGE_ERRORS: tuple[type[_errors.DownloadError], ...] = (*_OF_REQUEST, *_OF_STORE, *_OF_SERVICE)
 BYTES_ERRORS: tuple[type[_errors.DownloadError], ...] = (_errors.SizeTooLarge, *IMAGE_ERRORS)
 
@@ -100,6 +101,7 @@ def document(root_path: str, *, largest_size: int) -> Json:
             ),
             "/healthz": _plain("health", "Whether the process lives.", "text/plain"),
             "/readyz": _plain("readiness", "Whether the store answers.", "text/plain", ready=True),
+            "/metrics": _plain("metrics", "Figures for Prometheus.", "text/plain"),
             "/openapi.json": _plain("document", "This document.", "application/json"),
             "/": _plain("landing", "Commands to copy.", "text/plain", "text/html"),
         },

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from handlers import create_app
 from settings import Settings
 
-from .support.client import abort, ask, connect, fetch
+from .support.client import abort, ask, connect, fetch, read_slowly
 from .support.components import settings_for
 from .support.misbehaving import CHUNK, Exchange, Misbehaving, misbehaving
 from .support.serving import (
@@ -349,17 +349,9 @@ def test_slow_client_is_served_to_the_end(upstream: Misbehaving, loop: Loop) -> 
     with serving(settings, loop=loop) as service:
         client = connect(service.port, receive_buffer=65536)
         ask(client, "/tasks/1/image")
-        received = 0
-        while data := client.recv(rate // 20):
-            received += len(data)
-            client_sleep(len(data) / rate)
+        received = read_slowly(client, rate // 20, rate=rate)
         client.close()
     assert received > size
-
-
-def client_sleep(seconds: float) -> None:
-    """Be as slow as the client that a test describes."""
-    asyncio.run(asyncio.sleep(seconds))
 
 
 def test_default_pools_are_larger_than_the_libraries() -> None:

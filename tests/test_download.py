@@ -45,6 +45,12 @@ async def ignore(message: Message) -> None:
     del message
 
 
+async def nothing() -> Message:
+    """Receive from a client that stays."""
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
 async def test_receive_tells_when_the_client_has_gone(app: Starlette) -> None:
     """An application that listens is told of the leaving once, and then ended."""
     told: list[str] = []
@@ -94,11 +100,7 @@ async def test_what_is_owned_is_closed_after_the_response(app: Starlette) -> Non
         await send({"type": "http.response.body", "body": b""})
         seen.append("sent")
 
-    async def receive() -> Message:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    await DownloadScope(owning, source="s3")(scope_of(app), receive, ignore)
+    await DownloadScope(owning, source="s3")(scope_of(app), nothing, ignore)
     assert seen == ["sent", "closed"]
 
 
@@ -140,5 +142,5 @@ async def test_budget_of_the_first_byte_is_one(app: Starlette) -> None:
             await anyio.sleep_forever()
 
     with pytest.raises(UpstreamTimeout), anyio.fail_after(budget / 2):
-        await DownloadScope(opening, source="s3")(scope_of(app), anyio.sleep_forever, ignore)
+        await DownloadScope(opening, source="s3")(scope_of(app), nothing, ignore)
     assert opened == ["in time"]

@@ -1,90 +1,85 @@
-"""Dead and dripping clients told from slow ones, in made-up time."""
+"""Stalled and dripping clients told from slow ones, in made-up time."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._pace import MAX_BUFFERED, Pace
+from handlers._pace import CLEAR, DIM, Pace, Sight
 
 KIB = 1024
 
 
-def took(pace: Pace, size: int, *, at: float, seconds: float) -> None:
-    pace.hand_over(size, at)
-    pace.taken(at + seconds)
+def given_up_after(pace: Pace, taken: list[int]) -> int | None:
+    """Return the second in which a client is given up that has taken so much by each second."""
+    for second, so_far in enumerate(taken):
+        if pace.is_too_slow(so_far, second):
+            return second
+    return None
 
 
-def test_message_that_is_taken_at_once_is_never_too_slow() -> None:
-    """A client that keeps up is left alone, however long its download takes."""
-    pace = Pace(stall=30, min_rate=1024)
+def pace_of(*, stall: float = 30, min_rate: int = 1024, sight: Sight = CLEAR) -> Pace:
+    return Pace(stall=stall, min_rate=min_rate, sight=sight)
+
+
+def test_client_that_takes_nothing_is_given_up_after_the_stall() -> None:
+    """What its kernel took at first, in a buffer of the usual size, changes nothing."""
+    assert given_up_after(pace_of(), [64 * KIB] * 100) == 32
+
+
+def test_client_that_stalls_later_is_given_up_after_its_step() -> None:
+    """It may have taken a step of 50 KiB, which a slow one needs 50 s for."""
+    moving = [n * 50 * KIB for n in range(50)]
+    assert given_up_after(pace_of(), moving + moving[-1:] * 100) == 49 + 52
+
+
+def test_dripping_client_is_given_up() -> None:
+    """Some bytes every second are not enough when they are too few."""
+    assert given_up_after(pace_of(), [n * 100 for n in range(100)]) == 63
+
+
+def test_client_at_the_rate_is_served_to_the_end() -> None:
+    """Who takes the minimum rate is never given up."""
+    assert given_up_after(pace_of(), [n * 1024 for n in range(10_000)]) is None
+
+
+def test_waiting_is_what_counts() -> None:
+    """An upstream that is silent, or slow, is no slow client."""
+    pace = pace_of()
     for second in range(1000):
-        took(pace, 100 * KIB, at=second, seconds=0)
-        assert not pace.is_too_slow(second + 0.9)
+        assert not pace.is_too_slow(second, second)
+        if second % 20 == 0:
+            pace.rest()
 
 
-def test_client_that_takes_nothing_is_too_slow_after_the_stall() -> None:
-    """What lies in small buffers makes no difference to a stalled client."""
-    pace = Pace(stall=30, min_rate=1024)
-    pace.hand_over(10 * KIB, 0)
-    assert not pace.is_too_slow(29)
-    assert pace.is_too_slow(31)
-
-
-def test_silent_upstream_is_no_slow_client() -> None:
-    """While nothing is handed over, nothing is waited for."""
-    pace = Pace(stall=30, min_rate=1024)
-    took(pace, KIB, at=0, seconds=29)
-    assert not pace.is_too_slow(10_000)
-
-
-def test_dripping_client_is_too_slow_when_the_buffers_should_have_gone() -> None:
-    """Less than the minimum rate is not waited for beyond what the buffers held."""
-    pace = Pace(stall=30, min_rate=1024)
-    pace.hand_over(100 * KIB, 0)
-    assert not pace.is_too_slow(99)
-    assert pace.is_too_slow(101)
-
-
-def test_download_that_was_fast_is_not_waited_for_without_end() -> None:
-    """However much went out without a wait, no more than buffers can hold is waited for."""
-    pace = Pace(stall=30, min_rate=1024)
-    pace.hand_over(10**12, 0)
-    assert pace.is_too_slow(MAX_BUFFERED / 1024 + 1)
+@pytest.mark.parametrize(("sight", "most"), [(CLEAR, 514), (DIM, 4354)])
+def test_client_that_was_fast_is_not_waited_for_without_end(sight: Sight, most: int) -> None:
+    """However much was taken at once, a buffer has a size."""
+    assert given_up_after(pace_of(sight=sight), [10**12] * 10_000) == most
 
 
 def test_no_minimum_rate_leaves_the_stall() -> None:
-    """A rate of 0 is none."""
-    pace = Pace(stall=30, min_rate=0)
-    pace.hand_over(100 * KIB, 0)
-    assert pace.is_too_slow(31)
+    """A rate of 0 is none: any byte counts as taking."""
+    pace = pace_of(min_rate=0)
+    assert given_up_after(pace, [n // 25 for n in range(1000)]) is None
+    assert given_up_after(pace_of(min_rate=0), [5] * 1000) == 32
 
 
 @given(
-    buffered=st.integers(min_value=1, max_value=3 << 20),
-    room=st.floats(min_value=0.01, max_value=1),
-    chunk=st.integers(min_value=1, max_value=256 * KIB),
-    rate=st.integers(min_value=1100, max_value=10**7),
+    sight=st.sampled_from([CLEAR, DIM]),
+    buffer=st.integers(min_value=1, max_value=4 << 20),
+    rate=st.integers(min_value=1024, max_value=10**7),
+    stall=st.integers(min_value=1, max_value=100),
 )
-def test_client_above_the_rate_is_never_too_slow(
-    buffered: int, room: float, chunk: int, rate: int
+def test_client_above_the_rate_is_never_given_up(
+    sight: Sight, buffer: int, rate: int, stall: int
 ) -> None:
-    """Whatever the buffers' size, and however late they tell of room, a slow client is served.
-
-    The model: what is handed over is taken at once while there is room; else not before so
-    much of the buffers is free again as they make room for at a time.
-    """
-    pace = Pace(stall=1, min_rate=1024)
-    now, filled = 0.0, 0
-    for _ in range(60):
-        if filled + chunk > buffered:
-            freed = max(room * buffered, filled + chunk - buffered)
-            seconds = freed / rate
-            pace.hand_over(chunk, now)
-            assert not pace.is_too_slow(now + seconds * 0.99)
-            now += seconds
-            filled -= int(freed)
-            pace.taken(now)
-        else:
-            took(pace, chunk, at=now, seconds=0)
-        filled += chunk
+    """Whatever the size of its buffer, and so of its steps, a slow client is served."""
+    step = max(int(buffer * sight.part), 1)
+    seconds = range(int(20 * (step / rate + stall)) + 2)
+    taken = [buffer + step * int(second * rate / step) for second in seconds]
+    assert all(b >= a for a, b in pairwise(taken))
+    assert given_up_after(pace_of(stall=stall, sight=sight), taken) is None

@@ -17,7 +17,7 @@ import service as service_module
 from handlers import BrokenTransfer
 from settings import Settings
 
-from .support.client import ask, asked, connect, fetch, read_answer
+from .support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from .support.components import Store
 from .support.misbehaving import Exchange, Misbehaving
 from .support.serving import ServiceProcess, wait_until
@@ -340,31 +340,65 @@ def broken() -> BrokenTransfer:
     return BrokenTransfer("truncated", "for a test")
 
 
+async def endless(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 10000000000")
+    await exchange.flood()
+
+
 def test_stalled_client_loses_its_connection(upstream: Misbehaving) -> None:
-    """A client that takes nothing is dropped by the kernel after CLIENT_STALL_TIMEOUT."""
-
-    async def endless(exchange: Exchange) -> None:
-        await exchange.head(200, "content-length: 10000000000")
-        await exchange.flood()
-
+    """A client that takes nothing is given up after CLIENT_STALL_TIMEOUT, its socket included."""
     upstream.behaviour = endless
     with ServiceProcess(environ_for(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         client = connect(port_of(process.url()), receive_buffer=4096)
         ask(client, "/tasks/1/image")
-        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_gone"))
+        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_stalled (the client took"))
         wait_until(lambda: upstream.open_connections == 0)
+        with pytest.raises(ConnectionResetError):
+            read_slowly(client, 1 << 20, rate=10**9)
         client.close()
+        assert not process.saw("Traceback")
+
+
+def test_dripping_client_loses_its_connection(upstream: Misbehaving) -> None:
+    """A client below CLIENT_MIN_RATE is given up, though it always takes something."""
+    upstream.behaviour = endless
+    environ = environ_for(upstream, CLIENT_STALL_TIMEOUT="1", CLIENT_MIN_RATE="1000000")
+    with ServiceProcess(environ) as process:
+        client = connect(port_of(process.url()), receive_buffer=4096)
+        ask(client, "/tasks/1/image")
+        with pytest.raises(ConnectionResetError):
+            read_slowly(client, 2000, rate=20_000)
+        client.close()
+        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_stalled"))
+
+
+@pytest.mark.parametrize("receive_buffer", [4096, 262_144])
+def test_slow_client_gets_all_of_it(upstream: Misbehaving, receive_buffer: int) -> None:
+    """A client above the rate is served to the end, however its own buffer makes it look."""
+    size = 600_000
+
+    async def stored(exchange: Exchange) -> None:
+        await exchange.answer(200, bytes(size))
+
+    upstream.behaviour = stored
+    with ServiceProcess(environ_for(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
+        client = connect(port_of(process.url()), receive_buffer=receive_buffer)
+        ask(client, "/tasks/1/image")
+        received = read_slowly(client, 10_000, rate=100_000)
+        client.close()
+    assert received > size
 
 
 def listener_of(**changes: object) -> socket.socket:
     return service_module.listen(Settings(s3_image_bucket="photos", port=0, **changes))  # type: ignore[arg-type]
 
 
-def test_listening_socket_is_ready_for_restarts_and_stalls() -> None:
-    """The socket can be bound again at once, and drops connections that stall."""
-    with listener_of(client_stall_timeout=7) as listener:
+def test_listening_socket_is_ready_for_restarts_and_slow_clients() -> None:
+    """The socket can be bound again at once, and its connections buffer little in vain."""
+    with listener_of() as listener:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
-        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+        unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        assert unsent == service_module.UNSENT_BYTES
 
 
 def test_every_address_of_both_families() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
@@ -86,3 +87,12 @@ def read_answer(connection: socket.socket, *, method: str = "GET") -> Received:
     else:
         whole = body.endswith(b"0\r\n\r\n")
     return Received(int(status_line.split(" ")[1]), headers, body, whole)
+
+
+def read_slowly(connection: socket.socket, size: int, *, rate: float) -> int:
+    """Take `size` bytes at a time, `rate` a second; returns how many there were in all."""
+    received = 0
+    while data := connection.recv(size):
+        received += len(data)
+        time.sleep(len(data) / rate)
+    return received
