@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts.settings_table import readme_with, settings_table
 
+from .faults.faults import FAULTS, SOURCES
 from .support.components import Store
 from .support.serving import ROOT, RunningService
 
@@ -19,6 +20,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_table_of_settings_is_that_of_the_code() -> None:
     """The README's table is the one that settings.py makes (scripts/settings_table.py)."""
     assert readme_with(settings_table()) == README
+
+
+def test_table_of_faults_is_that_of_the_suite() -> None:
+    """The README's table has every fault of the suite, with the outcome that is tested for."""
+    block = README.partition("<!-- faults: begin -->\n")[2].partition("<!-- faults: end -->")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:4]] for row in block.splitlines()[2:]]
+    told = [[f.name, *(f.outcome_of(source) or "" for source in SOURCES)] for f in FAULTS]
+    assert rows == told
 
 
 def test_its_curl_lines_work(store: Store, service: RunningService, tmp_path: Path) -> None:

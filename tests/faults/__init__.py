@@ -1,0 +1,1 @@
+"""Faults on purpose, and what the service and a naive one make of each."""

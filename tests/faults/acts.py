@@ -1,0 +1,256 @@
+"""What an upstream does to one request."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from base64 import b64encode
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from tests.support.misbehaving import SECRET, Exchange
+
+from .upstream import Act, Upstream
+
+SIZE = 1_234_567
+PIECE = 64 * 1024
+DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of the object."""
+
+    etag: str
+    body: bytes
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256, as S3 writes it."""
+        return b64encode(hashlib.sha256(self.body).digest()).decode()
+
+
+def _gzipped(plain: bytes) -> bytes:
+    """Return the gzip of as much of `plain` as makes a file of its length."""
+    added = len(gzip.compress(plain, 0, mtime=0)) - len(plain)
+    return gzip.compress(plain[:-added], 0, mtime=0)
+
+
+FIRST = Version('"v1"', hashlib.shake_256(b"the first version").digest(SIZE))
+SECOND = Version('"v2"', hashlib.shake_256(b"the second version").digest(SIZE))
+# More than kernels hold in their buffers on the way.
+LARGE = Version('"large"', hashlib.shake_256(b"the large one").digest(8_000_000))
+GZIPPED = Version('"v3"', _gzipped(FIRST.body))
+# What a broken disk or memory makes of the first.
+FLIPPED = Version('"v1"', FIRST.body[:300_000] + b"flipped" + FIRST.body[300_007:])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answers as a good store does, but for what is said here."""
+
+    version: Version = FIRST
+    lines: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    """Headers of a good answer that this one lacks."""
+
+    ignores: tuple[str, ...] = ()
+    """Headers of the request that are not looked at."""
+
+    framing: str = "length"
+    """`length`, `chunked`, or `none`: then only the end of the connection tells the body's."""
+
+    misstated: int = 0
+    """So many bytes more than there are in the content-length."""
+
+    mislabelled: int = 0
+    """So many bytes later than it is in the content-range."""
+
+    upto: int | None = None
+    """Bytes of the body that are sent; of a negative number, all but so many."""
+
+    end: str = "whole"
+    """`whole`, `silent`, `FIN` or `RST`."""
+
+    piece: int = PIECE
+    pause: float = 0.0
+    """Seconds between two pieces."""
+
+    async def __call__(self, upstream: Upstream, exchange: Exchange) -> None:
+        """Answer."""
+        asked = {k: v for k, v in exchange.headers.items() if k not in self.ignores}
+        if asked.get("if-match", self.version.etag) != self.version.etag:
+            await error(412, "PreconditionFailed")(upstream, exchange)
+            return
+        part = self._part(asked)
+        body = self.version.body[part[0] : part[1] + 1] if part else self.version.body
+        await exchange.head(206 if part else 200, *self.head(len(body), part))
+        await self._send(exchange, body[: self.upto])
+        if self.end == "whole" and self.framing == "chunked":
+            await exchange.raw(b"0\r\n\r\n")
+        elif self.end == "FIN" or self.framing == "none":
+            with suppress(OSError):
+                exchange.writer.write_eof()
+        elif self.end == "RST":
+            exchange.reset()
+
+    def _part(self, asked: dict[str, str]) -> tuple[int, int] | None:
+        """Return the first and the last byte asked for, where it is not the whole."""
+        if "range" not in asked or asked.get("if-range", DATE) not in (self.version.etag, DATE):
+            return None
+        first, last = asked["range"].removeprefix("bytes=").split("-")
+        end = len(self.version.body) - 1
+        return int(first), min(int(last or end), end)
+
+    def head(self, length: int, part: tuple[int, int] | None = None) -> list[str]:
+        """Return the header lines of an answer with so many bytes."""
+        good = {
+            "content-length": str(length + self.misstated),
+            "content-type": "image/jpeg",
+            "etag": self.version.etag,
+            "last-modified": DATE,
+            "accept-ranges": "bytes",
+        }
+        if part:
+            shifted, last = part[0] + self.mislabelled, part[1]
+            good["content-range"] = f"bytes {shifted}-{last}/{len(self.version.body)}"
+        if self.framing != "length":
+            del good["content-length"]
+        lines = [f"{name}: {value}" for name, value in good.items() if name not in self.without]
+        lines += ["transfer-encoding: chunked"] if self.framing == "chunked" else []
+        return [*lines, *self.lines, "connection: close"]
+
+    async def _send(self, exchange: Exchange, body: bytes) -> None:
+        for start in range(0, len(body), self.piece):
+            piece = body[start : start + self.piece]
+            if self.framing == "chunked":
+                await exchange.raw(b"%x\r\n%b\r\n" % (len(piece), piece))
+            else:
+                await exchange.body(piece)
+            if self.pause:
+                await exchange.pause(self.pause)
+
+
+GOOD = Reply()
+CUT = Reply(upto=500_000, end="FIN")
+
+
+def error(status: int, code: str, *lines: str) -> Act:
+    """Answer with an S3 error."""
+
+    async def act(_: Upstream, exchange: Exchange) -> None:
+        xml = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
+        stated = ("connection: close", "content-type: application/xml")
+        await exchange.head(status, f"content-length: {len(xml)}", *stated, *lines)
+        await exchange.body(xml)
+
+    return act
+
+
+async def html_error(_: Upstream, exchange: Exchange) -> None:
+    """Answer as a proxy in front of the store does that can't reach it."""
+    html = f"<html><body><h1>502</h1>{SECRET}</body></html>".encode()
+    stated = ("connection: close", "content-type: text/html")
+    await exchange.head(502, f"content-length: {len(html)}", *stated)
+    await exchange.body(html)
+
+
+async def endless_error(_: Upstream, exchange: Exchange) -> None:
+    """Answer with an error whose body does not end."""
+    await exchange.head(500, "content-length: 1000000000000", "content-type: application/xml")
+    while True:
+        # Slow enough that who reads all of it is not yet out of memory when the suite is over.
+        await exchange.body(bytes(PIECE))
+        await exchange.pause(0.01)
+
+
+async def redirect(upstream: Upstream, exchange: Exchange) -> None:
+    """Send the client to another port."""
+    location = f"location: http://127.0.0.1:{upstream.elsewhere}{exchange.path}"
+    await exchange.head(307, location, "content-length: 0", "connection: close")
+
+
+async def nothing(_: Upstream, exchange: Exchange) -> None:
+    """Do not answer."""
+
+
+async def close(_: Upstream, exchange: Exchange) -> None:
+    """Close the connection without an answer."""
+    exchange.writer.write_eof()
+
+
+def raw(data: bytes) -> Act:
+    """Send just this, and close."""
+
+    async def act(_: Upstream, exchange: Exchange) -> None:
+        await exchange.raw(data)
+        exchange.writer.write_eof()
+
+    return act
+
+
+async def reset_where_used_before(upstream: Upstream, exchange: Exchange) -> None:
+    """Reset a connection that was idle, as a firewall does that has forgotten it."""
+    if exchange.writer in upstream.idle:
+        exchange.reset()
+    else:
+        await GOOD(upstream, exchange)
+
+
+async def malformed_chunk(_: Upstream, exchange: Exchange) -> None:
+    """Break off the chunked framing, and stay."""
+    await exchange.head(200, *Reply(framing="chunked").head(SIZE))
+    await exchange.raw(b"%x\r\n%b\r\n" % (PIECE, FIRST.body[:PIECE]))
+    # In a write of its own, so that what was right until here can be told from what is wrong.
+    await exchange.pause(0.05)
+    await exchange.raw(b"ZZ\r\nxx")
+
+
+async def longer_than_said(upstream: Upstream, exchange: Exchange) -> None:
+    """Send bytes after the end of the body."""
+    await GOOD(upstream, exchange)
+    await exchange.raw(b"bytes of nobody")
+
+
+async def longer_in_chunks(upstream: Upstream, exchange: Exchange) -> None:
+    """Send a chunk after the last byte that was asked for."""
+    await replace(GOOD, framing="chunked", end="silent")(upstream, exchange)
+    await exchange.raw(b"5\r\nbytes\r\n0\r\n\r\n")
+
+
+async def endless(_: Upstream, exchange: Exchange) -> None:
+    """Send a body that is longer than any client here waits for."""
+    await exchange.head(200, f"content-length: {ENDLESS}", 'etag: "v1"', "connection: close")
+    await exchange.flood()
+
+
+ENDLESS = 1_000_000_000
+
+
+def cut_and_refuse(seconds: float | None) -> Act:
+    """Cut a body, and accept no connection for so long, or until the fault is over."""
+
+    async def act(upstream: Upstream, exchange: Exchange) -> None:
+        await upstream.refuse()
+        await CUT(upstream, exchange)
+        if seconds is not None:
+            await exchange.pause(seconds)
+            await upstream.listen()
+
+    return act
+
+
+def housing(*, keep: bool = False) -> Act:
+    """Answer slowly, so that there are many at once, until the house opens."""
+    size = 10_000
+    lines = (f"content-length: {size}", 'etag: "house"', *([] if keep else ["connection: close"]))
+
+    async def act(upstream: Upstream, exchange: Exchange) -> None:
+        await exchange.head(200, *lines)
+        while not upstream.house_opens and exchange.sent < size // 2:
+            await exchange.body(b".")
+            await exchange.pause(0.02)
+        await exchange.body(b"." * (size - exchange.sent))
+        exchange.keep = keep
+
+    return act

@@ -1,0 +1,319 @@
+"""The faults, and what the service owes its clients in each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from . import acts
+from .acts import CUT, FIRST, FLIPPED, GOOD, GZIPPED, LARGE, SECOND, SIZE, Reply, error, raw
+from .upstream import Act, Door
+
+SOURCES = ("s3", "http")
+
+WHOLE, HEALED, BROKEN, DROPPED = "whole", "whole, healed", "broken visibly", "dropped"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fault:
+    """Something that goes wrong on purpose."""
+
+    name: str
+    acts: tuple[Act, ...] = (GOOD,)
+    """What the upstream does to one request after the other; the last for good."""
+
+    expected: str | None = None
+    """The outcome of both sources, or else of each."""
+
+    s3: str | None = None
+    http: str | None = None
+    client: str = "fetches"
+    """What the client does (`judge.CLIENTS`)."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What the client asks with."""
+
+    size: int = SIZE
+    """How many bytes it asks for."""
+
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What headers of the answer have to contain."""
+
+    environ: Mapping[str, str] = field(default_factory=dict)
+    idle: int = 0
+    """Connections that are idle in the pool when the client asks."""
+
+    door: Door | None = None
+    refused: bool = False
+    """Whether nothing listens where the upstream should be."""
+
+    def outcome_of(self, source: str) -> str | None:
+        """Return what is expected of a source; None where the fault is none of its own."""
+        return {"s3": self.s3, "http": self.http}[source] or self.expected
+
+
+def closes(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+def resets(writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+BUSY = error(503, "SlowDown")
+FAILED = error(500, "InternalError")
+PART = {"range": "bytes=1000-1200000"}
+
+BEFORE_HEADERS = [
+    Fault(name="connection refused", refused=True, expected="502"),
+    Fault(name="connection accepted and closed", door=closes, expected="502"),
+    Fault(name="connection accepted and reset", door=resets, expected="502"),
+    Fault(name="never answers", acts=(acts.nothing,), expected="504"),
+    Fault(name="503 SlowDown once", acts=(BUSY, GOOD), expected=WHOLE),
+    Fault(name="503 SlowDown twice", acts=(BUSY, BUSY, GOOD), expected=WHOLE),
+    Fault(name="503 SlowDown for ever", acts=(BUSY,), expected="503"),
+    Fault(
+        name="503 with Retry-After, for ever",
+        acts=(error(503, "Unavailable", "retry-after: 77"),),
+        http="503",
+        told={"retry-after": "77"},
+    ),
+    Fault(name="500 once", acts=(FAILED, GOOD), expected=WHOLE),
+    Fault(name="500 for ever", acts=(FAILED,), expected="502"),
+    Fault(name="connection lost before headers once", acts=(acts.close, GOOD), expected=WHOLE),
+    Fault(
+        name="head of the answer truncated", acts=(raw(b"HTTP/1.1 200 OK\r\nco"),), expected="502"
+    ),
+    Fault(
+        name="garbage instead of HTTP",
+        acts=(raw(b"\x16\x03\x01\x02garbage\r\n\r\n"),),
+        expected="502",
+    ),
+    Fault(
+        name="header of 70 KB", acts=(Reply(lines=("x-long: " + "x" * 70_000,)),), expected="502"
+    ),
+    Fault(name="307 to another port", acts=(acts.redirect,), expected="502"),
+    Fault(name="404", acts=(error(404, "NoSuchKey"),), expected="404"),
+    Fault(name="403 AccessDenied", acts=(error(403, "AccessDenied"),), s3="404", http="502"),
+    Fault(name="403 InvalidAccessKeyId", acts=(error(403, "InvalidAccessKeyId"),), s3="502"),
+    Fault(name="403 RequestTimeTooSkewed", acts=(error(403, "RequestTimeTooSkewed"),), s3="502"),
+    Fault(name="404 NoSuchBucket", acts=(error(404, "NoSuchBucket"),), s3="502"),
+    Fault(name="error whose body does not end", acts=(acts.endless_error,), expected="502"),
+    Fault(name="HTML error page of a proxy", acts=(acts.html_error,), expected="502"),
+    Fault(
+        name="idle connection is dead when used again",
+        idle=1,
+        acts=(acts.reset_where_used_before,),
+        expected=WHOLE,
+    ),
+    Fault(
+        name="ten idle connections dead at once",
+        idle=10,
+        acts=(acts.reset_where_used_before,),
+        expected=WHOLE,
+    ),
+]
+
+ODD_HEADERS = [
+    Fault(
+        name="neither length nor chunks, ended early",
+        acts=(Reply(framing="none", upto=500_000),),
+        expected="502",
+    ),
+    Fault(name="length larger than asked for", acts=(Reply(misstated=1000),), http="502"),
+    Fault(
+        name="length smaller than asked for",
+        acts=(Reply(misstated=-1000, upto=-1000),),
+        http="502",
+    ),
+    Fault(
+        name="object that was stored as gzip",
+        acts=(Reply(GZIPPED, lines=("content-encoding: gzip",)),),
+        s3=WHOLE,
+        told={"content-encoding": "gzip"},
+    ),
+    Fault(
+        name="gzip that nobody asked for",
+        acts=(Reply(GZIPPED, lines=("content-encoding: gzip",)),),
+        http="502",
+    ),
+    Fault(
+        name="Last-Modified that is no date",
+        acts=(Reply(without=("last-modified",), lines=("last-modified: yesterday",)),),
+        expected=WHOLE,
+    ),
+    Fault(
+        name="metadata that is not UTF-8",
+        acts=(Reply(lines=("x-amz-meta-owner: \xff\xfe",)),),
+        expected=WHOLE,
+    ),
+    Fault(
+        name="CR in the content-type",
+        acts=(Reply(without=("content-type",), lines=("content-type: image/png\rx-evil: 1",)),),
+        expected="502",
+    ),
+    Fault(
+        name="NUL in the content-type",
+        acts=(Reply(without=("content-type",), lines=("content-type: image/png\0",)),),
+        expected="502",
+    ),
+    Fault(
+        name="HTML page as the object",
+        acts=(Reply(without=("content-type",), lines=("content-type: text/html",)),),
+        told={"content-disposition": "attachment", "content-security-policy": "sandbox"},
+        expected=WHOLE,
+    ),
+    Fault(
+        name="206 with another Content-Range",
+        headers=PART,
+        acts=(Reply(mislabelled=1),),
+        expected="502",
+    ),
+    Fault(name="200 to a Range", headers=PART, acts=(Reply(ignores=("range",)),), expected=WHOLE),
+]
+
+IN_THE_BODY = [
+    Fault(
+        name="FIN before the first byte", acts=(Reply(upto=0, end="FIN"), GOOD), expected=HEALED
+    ),
+    Fault(name="FIN in the middle", acts=(CUT, GOOD), expected=HEALED),
+    Fault(
+        name="FIN before the last byte", acts=(Reply(upto=-1, end="FIN"), GOOD), expected=HEALED
+    ),
+    Fault(name="RST in the middle", acts=(Reply(upto=500_000, end="RST"), GOOD), expected=HEALED),
+    Fault(
+        name="silent after the headers", acts=(Reply(upto=0, end="silent"), GOOD), expected=HEALED
+    ),
+    Fault(
+        name="silent in the middle",
+        acts=(Reply(upto=500_000, end="silent"), GOOD),
+        expected=HEALED,
+    ),
+    Fault(
+        name="silent in the middle of a part",
+        headers=PART,
+        acts=(Reply(upto=500_000, end="silent"), GOOD),
+        expected=HEALED,
+    ),
+    Fault(
+        name="chunks without the last one",
+        acts=(Reply(framing="chunked", end="FIN"),),
+        expected=BROKEN,
+    ),
+    Fault(
+        name="chunks cut in the middle",
+        acts=(Reply(framing="chunked", upto=500_000, end="FIN"), GOOD),
+        s3=BROKEN,
+        http=HEALED,
+    ),
+    Fault(
+        name="malformed size of a chunk", acts=(acts.malformed_chunk, GOOD), s3=BROKEN, http=HEALED
+    ),
+    Fault(name="bytes after the length said", acts=(acts.longer_than_said,), expected=WHOLE),
+    Fault(name="chunks longer than asked for", acts=(acts.longer_in_chunks,), http=BROKEN),
+    Fault(name="slow trickle", acts=(Reply(pause=0.1),), expected=WHOLE),
+    Fault(name="cut every 100 KB", acts=(Reply(upto=100_000, end="FIN"),), expected=HEALED),
+    Fault(name="cut, then 500 and 503", acts=(CUT, FAILED, BUSY, GOOD), expected=HEALED),
+    Fault(
+        name="cut, then refused for a moment",
+        acts=(acts.cut_and_refuse(0.2), GOOD),
+        expected=HEALED,
+    ),
+    Fault(
+        name="cut, then another Content-Range for ever",
+        acts=(CUT, Reply(mislabelled=1)),
+        expected=BROKEN,
+    ),
+    Fault(
+        name="cut, then the whole for ever", acts=(CUT, Reply(ignores=("range",))), expected=BROKEN
+    ),
+    Fault(name="cut, then gone", acts=(CUT, error(404, "NoSuchKey")), expected=BROKEN),
+    Fault(name="cut, then replaced", acts=(CUT, Reply(SECOND)), expected=BROKEN),
+    Fault(
+        name="cut, then replaced, conditions ignored",
+        acts=(CUT, Reply(SECOND, ignores=("if-match", "if-range"))),
+        expected=BROKEN,
+    ),
+    Fault(
+        name="cut, then no byte more for ever",
+        acts=(CUT, Reply(upto=0, end="FIN")),
+        expected=BROKEN,
+    ),
+    Fault(name="cut, then refused for ever", acts=(acts.cut_and_refuse(None),), expected=BROKEN),
+    Fault(
+        name="cut, and no validator",
+        acts=(Reply(without=("etag", "last-modified"), upto=500_000, end="FIN"), GOOD),
+        expected=BROKEN,
+    ),
+    Fault(
+        name="bytes flipped, with a checksum",
+        acts=(
+            Reply(
+                FLIPPED,
+                lines=(
+                    f"x-amz-checksum-sha256: {FIRST.checksum}",
+                    "x-amz-checksum-type: FULL_OBJECT",
+                ),
+            ),
+        ),
+        environ={"VERIFY_CHECKSUMS": "true"},
+        s3=BROKEN,
+    ),
+]
+
+CLIENTS = [
+    Fault(
+        name="clients gone before the first byte",
+        client="leave at once",
+        acts=(acts.nothing,),
+        expected=DROPPED,
+    ),
+    Fault(
+        name="clients gone in the middle",
+        client="leave in the middle",
+        acts=(acts.endless,),
+        expected=DROPPED,
+    ),
+    Fault(
+        name="clients that take nothing", client="stall", acts=(acts.endless,), expected=DROPPED
+    ),
+    Fault(
+        name="clients that drip",
+        client="drip",
+        acts=(acts.endless,),
+        environ={"CLIENT_MIN_RATE": "1048576"},
+        expected=DROPPED,
+    ),
+    Fault(
+        name="client slow but alive",
+        client="is slow",
+        acts=(Reply(LARGE),),
+        size=len(LARGE.body),
+        expected=WHOLE,
+    ),
+]
+
+PROCESS = [
+    Fault(
+        name="SIGTERM, and time to finish",
+        client="sees SIGTERM",
+        acts=(Reply(pause=0.05),),
+        environ={"SHUTDOWN_GRACE": "10"},
+        expected=WHOLE,
+    ),
+    Fault(
+        name="SIGTERM, and no time to finish",
+        client="sees SIGTERM",
+        acts=(Reply(piece=16 * 1024, pause=0.5),),
+        environ={"SHUTDOWN_GRACE": "1"},
+        expected=BROKEN,
+    ),
+]
+
+FAULTS = [*BEFORE_HEADERS, *ODD_HEADERS, *IN_THE_BODY, *CLIENTS, *PROCESS]
