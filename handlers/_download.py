@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
@@ -138,8 +139,14 @@ class _Download:
         self._metrics.resumes.labels(self.record.route).inc()
 
     def count_failure(self, error: Exception) -> None:
-        """Count what went wrong with the upstream, mended or not."""
-        kind = error.outcome if isinstance(error, BrokenTransfer) else type(error).__name__
+        """Count what went wrong with the upstream, mended or not; a missing object is no error."""
+        kind = "upstream_timeout"  # of an attempt that was given no more time
+        if isinstance(error, BrokenTransfer):
+            kind = error.outcome
+        elif isinstance(error, DownloadError):
+            if error.log_level < logging.WARNING:
+                return
+            kind = error.kind.replace("-", "_")
         self._metrics.upstream_errors.labels(self.record.source, kind).inc()
 
     # Its life...

@@ -144,3 +144,30 @@ async def test_budget_of_the_first_byte_is_one(app: Starlette) -> None:
     with pytest.raises(UpstreamTimeout), anyio.fail_after(budget / 2):
         await DownloadScope(opening, source="s3")(scope_of(app), nothing, ignore)
     assert opened == ["in time"]
+
+
+async def test_silent_upstream_is_not_held_against_the_client(app: Starlette) -> None:
+    """Only while something waits for the client is it too slow."""
+    taken, has_more, taken_again = anyio.Event(), anyio.Event(), anyio.Event()
+    takes = [taken, taken_again]
+    downloads: list[Any] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        downloads.append(scope["downspout.download"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await has_more.wait()
+        await send({"type": "http.response.body", "body": b"y"})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await takes.pop(0).wait()
+
+    async with anyio.create_task_group() as tasks:
+        scope = DownloadScope(answering, source="s3")
+        tasks.start_soon(scope, scope_of(app), nothing, send)
+        for now, event in ((0, taken), (1000, has_more), (2000, taken_again)):
+            await anyio.wait_all_tasks_blocked()
+            downloads[0].tick(now)
+            event.set()
+    assert downloads[0].record.outcome == "complete"

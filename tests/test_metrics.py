@@ -75,10 +75,28 @@ def test_what_the_upstream_did_is_counted_by_kind(upstream: Misbehaving) -> None
     with serving(settings_for(upstream.url)) as service:
         assert fetch(service.port, "/tasks/1/image").body == b"12345"
         found = figures_of(service)
-    assert found["downspout_upstream_errors_total UpstreamBusy s3"] == 1
+    assert found["downspout_upstream_errors_total upstream_busy s3"] == 1
     assert found["downspout_upstream_errors_total truncated s3"] == 1
     assert found[f"downspout_resumes_total {IMAGE}"] == 1
     assert found[f"downspout_downloads_total healed {IMAGE}"] == 1
+
+
+def test_what_is_not_there_is_no_error_of_the_upstream(upstream: Misbehaving) -> None:
+    """A missing object is an answer; one that is denied may be our own rights that broke."""
+
+    async def missing_then_denied(exchange: Exchange) -> None:
+        if len(upstream.exchanges) == 1:
+            await exchange.error(404, "NoSuchKey")
+        else:
+            await exchange.error(403, "AccessDenied")
+
+    upstream.behaviour = missing_then_denied
+    with serving(settings_for(upstream.url)) as service:
+        for _ in range(2):
+            assert fetch(service.port, "/tasks/1/image").status == 404
+        found = figures_of(service)
+    errors = {name: count for name, count in found.items() if "upstream_errors_total" in name}
+    assert errors == {"downspout_upstream_errors_total not_found s3": 1}
 
 
 def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbehaving) -> None:
