@@ -47,16 +47,18 @@ class Admission:
     ) -> None:
         self._places = anyio.Semaphore(total)
         self._long_places = anyio.Semaphore(total - total // SHARE_FOR_SMALL)
-        self._wait = wait
+        self.wait = wait
+        """Seconds that a request waits in all, from its beginning."""
+
         self._on_change = on_change
         self._living: set[Living] = set()
         self._queue: set[anyio.CancelScope] = set()
         self._empty = anyio.Event()
         self.is_draining = False
 
-    async def enter(self, download: Living) -> None:
-        """Take a place. Raises NoSlot when none gets free in time, Draining."""
-        await self._take(self._places)
+    async def enter(self, download: Living, until: float) -> None:
+        """Take a place. Raises NoSlot when none gets free until then, Draining."""
+        await self._take(self._places, until)
         self._living.add(download)
         self._tell()
 
@@ -75,22 +77,22 @@ class Admission:
         except anyio.WouldBlock:
             raise Crowded from None
 
-    async def enter_long(self) -> None:
+    async def enter_long(self, until: float) -> None:
         """Take one of the places for long downloads. Raises NoSlot, Draining."""
-        await self._take(self._long_places)
+        await self._take(self._long_places, until)
 
     def leave_long(self) -> None:
         """Give a place for long downloads back."""
         self._long_places.release()
 
-    async def _take(self, places: anyio.Semaphore) -> None:
+    async def _take(self, places: anyio.Semaphore, until: float) -> None:
         if self.is_draining:
             raise Draining
         try:
             return places.acquire_nowait()
         except anyio.WouldBlock:
             pass
-        with anyio.move_on_after(self._wait) as queued:
+        with anyio.move_on_after(max(until - time.monotonic(), 0)) as queued:
             self._queue.add(queued)
             self._tell()
             try:

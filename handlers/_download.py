@@ -169,28 +169,29 @@ class _Download:
         admission = self._admission
         if admission is None:
             raise NotStarted("enter the lifespan: " + NotStarted.detail)
+        until = self.record.begun + admission.wait
         try:
-            await self._run_once(app, admission)
+            await self._run_once(app, admission, until)
         except Crowded:
             # Its place is free again and its upstream closed while it waits; nothing was sent.
-            await admission.enter_long()
+            await admission.enter_long(until)
             self._has_long_place = True
-            await self._run_once(app, admission)
+            await self._run_once(app, admission, until)
+        finally:
+            if self._has_long_place:
+                admission.leave_long()
 
-    async def _run_once(self, app: ASGIApp, admission: Admission) -> None:
+    async def _run_once(self, app: ASGIApp, admission: Admission, until: float) -> None:
         # 2.4 promises that send raises once the client has gone, which ours does; Starlette
         # then starts no listener and task group of its own for every response.
         asgi = {**self._scope["asgi"], "spec_version": "2.4"}
         scope = {**self._scope, "asgi": asgi, _KEY: self}
-        await admission.enter(self)
+        await admission.enter(self, until)
         try:
             async with AsyncExitStack() as self.owner:
                 await app(scope, self.receive, self.send)
         finally:
             admission.leave(self)
-            if self._has_long_place:
-                admission.leave_long()
-                self._has_long_place = False
 
     async def receive(self) -> Message:
         """Answer as a request without a body whose client has not gone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio
 import pytest
 
@@ -24,34 +26,38 @@ class Download:
         self.admission.leave(self)
 
 
-def admission_of(total: int, *, wait: float = 0) -> tuple[Admission, list[tuple[int, int]]]:
+def soon() -> float:
+    return time.monotonic() + 5
+
+
+def admission_of(total: int) -> tuple[Admission, list[tuple[int, int]]]:
     told: list[tuple[int, int]] = []
-    return Admission(total, wait=wait, on_change=lambda *now: told.append(now)), told
+    return Admission(total, wait=5, on_change=lambda *now: told.append(now)), told
 
 
 async def test_places_are_bounded_and_given_back() -> None:
     """Beyond the last place a download is turned away until one is free."""
     admission, told = admission_of(2)
     first, second, third = (Download(admission) for _ in range(3))
-    await admission.enter(first)
-    await admission.enter(second)
+    await admission.enter(first, soon())
+    await admission.enter(second, soon())
     with pytest.raises(NoSlot):
-        await admission.enter(third)
+        await admission.enter(third, until=0)
     admission.leave(first)
-    await admission.enter(third)
+    await admission.enter(third, soon())
     assert told[-1] == (2, 0)
 
 
 async def test_waiting_is_in_turn_and_told() -> None:
     """Who waits first gets the first place; how many wait is known."""
-    admission, told = admission_of(1, wait=5)
+    admission, told = admission_of(1)
     running = Download(admission)
-    await admission.enter(running)
+    await admission.enter(running, soon())
     entered: list[int] = []
 
     async def enter(number: int) -> None:
         download = Download(admission)
-        await admission.enter(download)
+        await admission.enter(download, soon())
         entered.append(number)
         admission.leave(download)
 
@@ -69,27 +75,27 @@ async def test_share_is_kept_for_small_downloads() -> None:
     """Long downloads get seven places of eight, and small ones all of them."""
     admission, _ = admission_of(16)
     for _ in range(14):
-        await admission.enter(Download(admission))
+        await admission.enter(Download(admission), soon())
         admission.enter_long_at_once()
-    await admission.enter(Download(admission))
+    await admission.enter(Download(admission), soon())
     with pytest.raises(Crowded):
         admission.enter_long_at_once()
     with pytest.raises(NoSlot):
-        await admission.enter_long()
+        await admission.enter_long(until=0)
     admission.leave_long()
-    await admission.enter_long()
+    await admission.enter_long(soon())
 
 
 async def test_draining_turns_away_who_comes_and_who_waits() -> None:
     """From the drain on there are no new downloads; those that wait are told at once."""
-    admission, _ = admission_of(1, wait=60)
+    admission, _ = admission_of(1)
     running = Download(admission)
-    await admission.enter(running)
+    await admission.enter(running, soon())
     failures: list[DownloadError] = []
 
     async def enter() -> None:
         try:
-            await admission.enter(Download(admission))
+            await admission.enter(Download(admission), soon())
         except DownloadError as error:
             failures.append(error)
 
@@ -109,7 +115,7 @@ async def test_what_runs_at_the_end_of_the_grace_is_broken_off() -> None:
     admission, told = admission_of(8)
     downloads = [Download(admission) for _ in range(3)]
     for download in downloads:
-        await admission.enter(download)
+        await admission.enter(download, soon())
     with anyio.fail_after(1):
         await admission.drain(0.05)
     assert all(download.broken_off for download in downloads)

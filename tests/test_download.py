@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import anyio
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers._admission import Admission
 from handlers._download import DownloadScope, first_byte_deadline
-from handlers._errors import UpstreamTimeout
+from handlers._errors import NoSlot, UpstreamTimeout
 from handlers._metrics import Metrics
 from settings import Settings
 
@@ -171,3 +171,32 @@ async def test_silent_upstream_is_not_held_against_the_client(app: Starlette) ->
             downloads[0].tick(now)
             event.set()
     assert downloads[0].record.outcome == "complete"
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_place_for_long_downloads_is_given_back(app: Starlette, leaves: bool) -> None:
+    """Also by one that gets it and then no place beside it, or whose client leaves then."""
+    admission = app.state.admission = Admission(8, wait=0.3)
+    others: list[Any] = [object() for _ in range(8)]
+    for other in others[:7]:
+        await admission.enter(other, 0)
+        admission.enter_long_at_once()
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> Message:
+        await anyio.sleep(0.1 if leaves else 60)
+        return {"type": "http.disconnect"}
+
+    async def download() -> None:
+        with suppress(NoSlot):
+            await DownloadScope(answering, source="s3")(scope_of(app), receive, ignore)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(download)
+        await anyio.wait_all_tasks_blocked()
+        await admission.enter(others[7], 0)
+        admission.leave_long()
+    admission.enter_long_at_once()
+    assert not set(admission._living) - set(others)
