@@ -8,13 +8,18 @@ import logging
 import signal
 import socket
 import threading
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 import service as service_module
 from handlers import BrokenTransfer
+from handlers._admission import Admission
 from settings import Settings
 
 from .support.client import ask, asked, connect, fetch, read_answer, read_slowly
@@ -114,8 +119,7 @@ def test_draining_process_says_so(upstream: Misbehaving, command: tuple[str, ...
         url = url_of_uvicorn(process) if command else process.url()
         with asked(port_of(url), "/tasks/1/image") as client:
             assert client.recv(1)
-            for _ in range(2):  # Some platforms send it to the workers, too.
-                process.process.send_signal(signal.SIGTERM)
+            process.process.send_signal(signal.SIGTERM)
             ready = wait_until(lambda: refused_readiness(url))
             assert ready.json()["type"] == NOT_READY
             assert "about to end" in ready.json()["detail"]
@@ -133,6 +137,39 @@ def test_draining_process_says_so(upstream: Misbehaving, command: tuple[str, ...
 def refused_readiness(url: str) -> httpx.Response | None:
     answer = httpx.get(f"{url}/readyz", trust_env=False)
     return answer if answer.status_code == 503 else None
+
+
+@pytest.fixture
+def servers_signals() -> Generator[list[int]]:
+    """The signals that reach the handlers of a server, with those handlers in place."""
+    reached: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda number, _: reached.append(number))
+    yield reached
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("again", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
+async def test_server_is_told_when_the_downloads_are_over(
+    servers_signals: list[int], again: list[signal.Signals]
+) -> None:
+    """A second SIGTERM, as some platforms send to all processes, hastens nothing; Ctrl-C does."""
+    app = Starlette()
+    app.state.admission = admission = Admission(1, wait=0)
+    app.state.settings = Settings(s3_image_bucket="photos")
+    running: Any = object()
+    await admission.enter(running, 0)
+    ending = service_module.Ending(app)
+    for number in (signal.SIGTERM, *again):
+        signal.raise_signal(number)
+        await anyio.wait_all_tasks_blocked()
+    assert servers_signals == [number for number in again if number == signal.SIGINT]
+    admission.leave(running)
+    assert ending._draining is not None
+    await ending._draining
+    assert servers_signals[-1] == signal.SIGTERM
 
 
 def test_second_interrupt_does_not_wait(upstream: Misbehaving) -> None:
