@@ -353,6 +353,17 @@ def test_date_of_another_version(upstream: Misbehaving, troubled: RunningService
     assert ask(troubled, if_unmodified_since=DATE)[0] == 412
 
 
+def test_weak_tag_of_another_version(upstream: Misbehaving, troubled: RunningService) -> None:
+    """A condition that the metadata meets holds for the body of that weak tag, and no other."""
+
+    async def replaced(exchange: Exchange) -> None:
+        tag = 'W/"1"' if len(upstream.exchanges) == 1 else 'W/"2"'
+        await exchange.answer(200, BODY, f"last-modified: {DATE}", f"etag: {tag}")
+
+    upstream.behaviour = replaced
+    assert ask(troubled, if_none_match='"2"')[0] == 304
+
+
 def test_store_that_compares_tags_in_a_way_of_its_own(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
