@@ -7,6 +7,8 @@ import json
 import logging
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -25,7 +27,7 @@ from settings import Settings
 from .support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from .support.components import Store
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import ServiceProcess, wait_until
+from .support.serving import ROOT, ServiceProcess, wait_until
 
 PICTURE = hashlib.shake_256(b"service").digest(200_000)
 
@@ -457,6 +459,28 @@ def test_announcement_warns_of_a_store_that_is_not_verified(
     assert "AWS_TLS_VERIFY is false" in caplog.text
     assert "http://[::]:" in caplog.text
     assert capsys.readouterr().out == ""
+
+
+def test_process_opens_as_many_descriptors_as_it_may() -> None:
+    """A soft limit made for laptops does not bound the downloads at once."""
+    script = (
+        "import resource as r, service; most = r.getrlimit(r.RLIMIT_NOFILE)[1]; "
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, most)); "
+        "assert service.raise_descriptor_limit() >= most; "
+        "assert r.getrlimit(r.RLIMIT_NOFILE) == (most, most)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_too_few_descriptors_are_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more downloads are allowed than there are descriptors, the log says so at start."""
+    monkeypatch.setattr(service_module, "raise_descriptor_limit", lambda: 256)
+    settings = Settings(s3_image_bucket="photos", port=0, max_downloads=100)
+    with service_module.listen(settings) as listener:
+        service_module.announce(settings, listener)
+    assert "100 downloads need 300 descriptors, of 256" in caplog.text
 
 
 def test_large_download_needs_little_memory(upstream: Misbehaving) -> None:
