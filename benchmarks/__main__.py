@@ -1,0 +1,66 @@
+"""Measure the service beside its peers; results go to standard output, progress to the other."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from .cases import CASES
+from .lab import Lab
+from .machine import machine
+from .peer import PEERS
+from .plot import plot
+from .report import report
+from .rounds import measure
+from .scale import FULL, QUICK
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    asked = _arguments()
+    # Of what was started nothing is left behind, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    scale = QUICK if asked.quick else FULL
+    rounds = asked.rounds or scale.rounds
+    lines = [*machine(), *(["**a quick run, which shows that it runs**"] if asked.quick else [])]
+    results = {}
+    with tempfile.TemporaryDirectory() as directory, Lab(Path(directory), scale) as lab:
+        for case in CASES:
+            peers = [name for name in case.peers if _asked_for(name, asked.peers)]
+            if peers and _asked_for(case.name, asked.cases):
+                results[case.name] = measure(case, peers, lab, scale, rounds)
+    if not results:
+        raise SystemExit("no case or peer has such a name; see --help")
+    text = report(results, scale, rounds=rounds, lines=lines)
+    sys.stdout.write(text)
+    if asked.write:
+        (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
+        plot(results, scale.words(), HERE / "results.svg")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    cases = ", ".join(case.name for case in CASES)
+    parser.add_argument("--cases", type=_parts, help=f"parts of names, with commas, of: {cases}")
+    parser.add_argument("--peers", type=_parts, help=f"the same, of: {'; '.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, help=f"{FULL.rounds} where nothing is said")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument("--write", action="store_true", help="write RESULTS.md and results.svg")
+    return parser.parse_args()
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _asked_for(name: str, parts: list[str] | None) -> bool:
+    return parts is None or any(part in name for part in parts)
+
+
+if __name__ == "__main__":
+    main()

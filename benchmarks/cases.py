@@ -1,0 +1,114 @@
+"""The cases: what is measured of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from . import measures, peer, scale
+from .lab import Running
+from .results import Figure
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case: `title` may name the sizes of the scale; an origin of a `latency` is capped.
+
+    The ratios are to the `references`: of its first figure to all, of the others to the first.
+    """
+
+    name: str
+    title: str
+    measure: Callable[[Running, scale.Scale], measures.Measured]
+    figures: tuple[Figure, ...]
+    peers: tuple[str, ...]
+    references: tuple[str, ...] = (peer.NGINX, peer.ARTICLE)
+    latency: float | None = None
+    workers: int = 1
+    fresh: bool = False
+
+
+_OURS = (peer.DOWNSPOUT_UVICORN, peer.DOWNSPOUT)
+_SOME = (peer.DIRECT, peer.NGINX, peer.NAIVE, peer.OBSTORE_SMALL, *_OURS)
+_MANY = (*_SOME, peer.NGINX_TUNED, peer.TUNED, peer.OBSTORE)
+_MOST = (*_MANY, peer.ARTICLE)
+# With its default buffers nginx would write all that slow readers wait for to temporary files.
+_SLOW = tuple(name for name in _MANY if name != peer.NGINX)
+
+_BODY = (measures.SPEED, measures.CPU_GIB)
+_REQUESTS = (measures.RATE, measures.CPU_REQUEST, measures.P50, measures.P99, measures.FAILED)
+_START = (measures.OVER_DIRECT, measures.FIRST_BYTE)
+_MEMORY = (measures.MEMORY, measures.LEFT, measures.SERVED)
+
+_alone = partial(partial, measures.alone)
+_small = partial(partial, measures.small)
+_first_byte = partial(partial, measures.first_byte)
+
+_ARTICLE = Case(
+    "article",
+    "{article} alone, the article's experiment",
+    _alone(scale.ARTICLE),
+    (measures.SECONDS,),
+    (peer.DIRECT, peer.NGINX, peer.ARTICLE, peer.ARTICLE_SYNC, *_OURS),
+)
+_CROWD = Case("crowd", "{crowd} x {medium} at once", measures.crowd, _BODY, _MOST)
+# Who makes 64 clients at once finishes none of them in the time.
+_SMALL = Case("small-64", "{small} on 64 connections", _small(64), _REQUESTS, _MANY)
+_SLOW_READERS = Case(
+    "slow",
+    "{readers} slow readers of {large}",
+    measures.slow,
+    _MEMORY,
+    _SLOW,
+    references=(peer.NGINX_TUNED, peer.OBSTORE_SMALL),
+    fresh=True,
+)
+_CAPPED = Case(
+    "capped-0",
+    "{large} alone, capped at 40 MiB/s",
+    _alone(scale.LARGE),
+    _BODY,
+    _SOME,
+    references=(peer.DIRECT, peer.NGINX),
+    latency=0.0,
+)
+
+
+def _two_workers(case: Case) -> Case:
+    return replace(
+        case,
+        name=f"{case.name}-2w",
+        title=f"{case.title}, 2 workers",
+        peers=_SOME,
+        references=(peer.NGINX,),
+        workers=2,
+    )
+
+
+CASES = (
+    _ARTICLE,
+    Case("alone-10M", "{medium} alone", _alone(scale.MEDIUM), _BODY, (*_MOST, peer.ARTICLE_SYNC)),
+    Case("alone-100M", "{large} alone", _alone(scale.LARGE), _BODY, _MOST),
+    Case("alone-1G", "{huge} alone", _alone(scale.HUGE), _BODY, _MOST),
+    _CROWD,
+    _two_workers(_CROWD),
+    Case("small-1", "{small} on 1 connection", _small(1), _REQUESTS, _MOST),
+    Case("small-16", "{small} on 16 connections", _small(16), _REQUESTS, _MOST),
+    _SMALL,
+    _two_workers(_SMALL),
+    Case("first-byte-16K", "first byte of {small}", _first_byte(scale.SMALL), _START, _MOST),
+    Case("first-byte-100M", "first byte of {large}", _first_byte(scale.LARGE), _START, _MOST),
+    _SLOW_READERS,
+    _CAPPED,
+    replace(
+        _CAPPED, name="capped-30", title=f"{_CAPPED.title}, first byte after 30 ms", latency=0.03
+    ),
+    replace(
+        _SLOW_READERS,
+        name="slow-capped",
+        title=f"{_SLOW_READERS.title}, capped at 40 MiB/s",
+        peers=(peer.DIRECT, peer.OBSTORE_SMALL, peer.NGINX_TUNED, peer.ONE_STREAM, *_OURS),
+        latency=0.0,
+    ),
+)
