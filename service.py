@@ -26,14 +26,17 @@ import struct
 import termios
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from pythonjsonlogger.core import RESERVED_ATTRS
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess
 
 from handlers import (
@@ -52,6 +55,8 @@ from settings import Settings, SettingsError
 KEEP_ALIVE_SECONDS = 95
 BACKLOG = 2048
 UNSENT_BYTES = 128 * 1024
+
+TCP_ESTABLISHED = 1
 
 # Only there does the kernel tell what a socket's peer has not acknowledged.
 VISIBLE = sys.platform == "linux"
@@ -75,6 +80,7 @@ FORMATTERS: dict[str, dict[str, Any]] = {
         "()": "pythonjsonlogger.json.JsonFormatter",
         "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
         "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
     },
 }
 
@@ -158,15 +164,22 @@ class Ending:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Drain at the first signal; end now at Ctrl-C's second. Platforms send SIGTERM twice."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # It serves in another thread, and a host has the signals.
+            self._servers[number](number, frame)
+            return
         if self._draining is None:
             logging.getLogger("downspout").info("draining")
-            self._draining = asyncio.get_running_loop().create_task(self._drain(number))
+            self._draining = loop.create_task(self._drain(number))
         elif number == signal.SIGINT:
             self._servers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
-        await drain(self._app)
-        self._servers[number](number, None)
+        try:
+            await drain(self._app)
+        finally:
+            self._servers[number](number, None)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -193,6 +206,20 @@ class Protocol(HttpToolsProtocol):
     is no way out: it drops living clients that are slow.
     """
 
+    _running: RequestResponseCycle | None = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that runs, where uvicorn tells the one that was queued last."""
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        super().connection_lost(exc)
+
     def on_message_begin(self) -> None:
         """Begin a request, with its connection among the extensions of its scope."""
         super().on_message_begin()
@@ -217,6 +244,14 @@ class Connection:
         fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
         return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
+    def is_gone(self) -> bool:
+        """Return whether the client has left; unseen while a request behind this one is queued."""
+        if self._transport.is_closing():
+            return True
+        connection = self._transport.get_extra_info("socket")
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return int(state[0]) != TCP_ESTABLISHED
+
     def abort(self) -> None:
         """Close the connection with RST, and forget what is buffered."""
         if self._transport.is_closing():
@@ -240,15 +275,18 @@ def announce(settings: Settings, listener: socket.socket) -> None:
         logger.warning(
             "%d downloads need %d descriptors, of %d", settings.max_downloads, needed, most
         )
-    if settings.host in ("127.0.0.1", "::1", "localhost"):
+    is_read = settings.log_format == "text"  # by a person, who may copy a line
+    if is_read and settings.host in ("127.0.0.1", "::1", "localhost"):
         print("Try:", *curl_lines(base_url), sep="\n  ", flush=True)
 
 
 def raise_descriptor_limit() -> int:
     """Let the process open as many files and sockets as it may; returns how many."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most if most != resource.RLIM_INFINITY else sys.maxsize
+    with suppress(ValueError, OSError):  # macOS says that there is no limit, and has one.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return now if now != resource.RLIM_INFINITY else sys.maxsize
 
 
 def serve(settings: Settings) -> int:
@@ -275,7 +313,7 @@ def serve(settings: Settings) -> int:
     )
     announce(settings, listener)
     if config.workers > 1:
-        return supervise(config, listener)
+        return supervise(config, listener, settings.metrics_directory)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except SystemExit as ended:
@@ -283,11 +321,13 @@ def serve(settings: Settings) -> int:
     return EXIT_OK
 
 
-def supervise(config: uvicorn.Config, listener: socket.socket) -> int:
+def supervise(
+    config: uvicorn.Config, listener: socket.socket, metrics_directory: str | None
+) -> int:
     """Serve by several worker processes, which add up their metrics; returns the exit code."""
     with TemporaryDirectory(prefix="downspout-metrics-") as shared:
         # For the workers: Prometheus' client looks for it there, when it is imported.
-        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", shared)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory or shared
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
     failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)

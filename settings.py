@@ -210,8 +210,8 @@ def _parse_bool(text: str) -> bool | str:
 
 
 def _check_directory(value: Any) -> None:
-    if not isinstance(value, str) or not Path(value).is_dir():
-        raise ValueError("must be an existing directory")
+    if not isinstance(value, str) or not Path(value).is_dir() or not os.access(value, os.W_OK):
+        raise ValueError("must be a directory that can be written to")
 
 
 def _list_of(pattern: str, what: str) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -10,6 +11,8 @@ import anyio
 
 from ._errors import Draining, NoSlot
 from ._pace import TICK_SECONDS
+
+logger = logging.getLogger("downspout")
 
 RETRY_AFTER_SECONDS = 5
 
@@ -113,7 +116,10 @@ class Admission:
             await anyio.sleep(TICK_SECONDS)
             now = time.monotonic()
             for download in list(self._living):
-                download.tick(now)
+                try:
+                    download.tick(now)
+                except Exception:  # One of them must not leave the others alone.
+                    logger.exception("looking after a download")
 
     async def drain(self, grace: float) -> None:
         """Begin no more downloads; return when the running ones are over.
@@ -132,5 +138,6 @@ class Admission:
 
     async def _until_empty(self) -> None:
         while self._living:
-            self._empty = anyio.Event()
+            if self._empty.is_set():
+                self._empty = anyio.Event()
             await self._empty.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from http import HTTPStatus
 from typing import Protocol
 
@@ -22,7 +22,11 @@ from ._patience import Patience
 from ._record import Outcome, Record
 from ._request_id import request_id_of
 
+logger = logging.getLogger("downspout")
+
 _KEY = "downspout.download"
+
+BREAK_SECONDS = 1.0
 
 
 class Connection(Protocol):
@@ -30,6 +34,9 @@ class Connection(Protocol):
 
     def buffered(self) -> int:
         """Return how many bytes its client has not acknowledged."""
+
+    def is_gone(self) -> bool:
+        """Return whether its client has left."""
 
     def abort(self) -> None:
         """Close it at once, and forget them."""
@@ -92,6 +99,7 @@ def first_byte_deadline(request: Request) -> Generator[None]:
         with anyio.fail_after(max(left, 0)):
             yield
     except TimeoutError as error:
+        _download_of(request).count_failure(error)  # The attempt that was cancelled told nothing.
         raise UpstreamTimeout(f"no answer within {budget:g} s") from error
 
 
@@ -115,13 +123,14 @@ class _Download:
         state = scope["app"].state
         self._admission: Admission | None = getattr(state, "admission", None)
         self._metrics: Metrics = state.metrics
-        self._connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
+        self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
         self._pace = Pace(
             stall=state.settings.client_stall_timeout,
             min_rate=state.settings.client_min_rate,
             sight=CLEAR if self._connection else DIM,
         )
         self._is_sending = False
+        self._is_answered = False
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -163,7 +172,7 @@ class _Download:
             except Exception as error:  # noqa: BLE001
                 failure = error
             tasks.cancel_scope.cancel()
-        self._conclude(failure)
+        await self._conclude(failure)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
         admission = self._admission
@@ -184,7 +193,7 @@ class _Download:
     async def _run_once(self, app: ASGIApp, admission: Admission, until: float) -> None:
         # 2.4 promises that send raises once the client has gone, which ours does; Starlette
         # then starts no listener and task group of its own for every response.
-        asgi = {**self._scope["asgi"], "spec_version": "2.4"}
+        asgi = {**self._scope.get("asgi", {}), "spec_version": "2.4"}
         scope = {**self._scope, "asgi": asgi, _KEY: self}
         await admission.enter(self, until)
         try:
@@ -209,17 +218,25 @@ class _Download:
             record.expected = _content_length(message)
             if not self._has_long_place and self._is_long(message["status"]):
                 self._take_long_place()
-            await self._send(message)
-            record.status = message["status"]
-            record.first_byte = time.monotonic() - record.begun
-            return
-        size = len(message.get("body", b""))
         self._is_sending = True
         await self._send(message)
         self._is_sending = False
-        record.sent += size
+        if message["type"] == "http.response.start":
+            record.status = message["status"]
+            record.first_byte = time.monotonic() - record.begun
+            return
+        record.sent += len(message.get("body", b""))
         if not message.get("more_body", False):
-            record.outcome = "healed" if record.resumes else "complete"
+            self._is_answered = True
+            record.outcome = self._outcome_of_all()
+
+    def _outcome_of_all(self) -> Outcome:
+        """Return how an answer ended of which all was handed over."""
+        if isinstance(self.record.error, DownloadError):  # the answer is its problem document
+            return (
+                "failed" if self.record.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
+            )
+        return "healed" if self.record.resumes else "complete"
 
     def _is_long(self, status: int) -> bool:
         expected = self.record.expected
@@ -235,12 +252,16 @@ class _Download:
     # ...and its end.
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        # A server that fails to say what its client does has lost it.
+        with suppress(Exception):
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
         self._stop("client_gone")
 
     def tick(self, now: float) -> None:
         """Count what has been sent, and give a client up that takes too little."""
+        if self._connection and self._connection.is_gone():
+            self._stop("client_gone")
         self._count_sent()
         if not self._is_sending:
             self._pace.rest()
@@ -258,12 +279,23 @@ class _Download:
         self._stop("drained")
 
     def _stop(self, why: Outcome) -> None:
-        if self._stopped is None and not self.record.is_whole:
+        if self._stopped is None and not self._is_answered:
             self._stopped = self.record.outcome = why
             self._over.set()
             self._running.cancel()
 
-    def _conclude(self, failure: Exception | None) -> None:
+    async def _break_visibly(self) -> None:
+        """Make Starlette's middleware of a base class fail, too, where a host has one.
+
+        It ends the body properly before it raises what was raised here, and so would make a whole
+        of a broken one; a message that can't follow has it fail before that. Other servers and
+        middleware refuse it.
+        """
+        if self._connection is None and self.record.outcome != "client_stalled":
+            with suppress(Exception), anyio.move_on_after(BREAK_SECONDS):
+                await self._send({"type": "http.response.start", "status": 500, "headers": []})
+
+    async def _conclude(self, failure: Exception | None) -> None:
         record = self.record
         if self._stopped == "client_gone":
             return
@@ -278,6 +310,7 @@ class _Download:
         record.error = failure
         if isinstance(failure, BrokenTransfer):
             record.outcome = failure.outcome
+            await self._break_visibly()
         elif isinstance(failure, DownloadError):  # Turned away before its handler ran.
             record.status = failure.status
             record.outcome = "shed" if isinstance(failure, NoSlot | Draining) else "failed"
@@ -287,9 +320,12 @@ class _Download:
 
     def end(self) -> None:
         """Tell how it ended."""
-        self._count_sent()
-        self._metrics.count(self.record)
         self.record.log()
+        try:
+            self._count_sent()
+            self._metrics.count(self.record)
+        except OSError:  # The directory that workers share may fail; the answer must not.
+            logger.exception("metrics")
 
     def _count_sent(self) -> None:
         sent, self._counted = self.record.sent - self._counted, self.record.sent

@@ -101,12 +101,13 @@ class RemoteBody:
             )
         except TimeoutError as error:
             raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
+        # Of none of them the text: it may have the address, and that a token.
         except (aiohttp.ClientConnectionError, OSError) as error:
             close_idle(self.session)
-            raise UpstreamFailed(f"upstream: {type(error).__name__}: {error}") from error
+            raise UpstreamFailed(f"upstream: {type(error).__name__}") from error
         # Not ClientError alone: aiohttp lets ValueError and others through for odd answers.
         except Exception as error:
-            raise BadUpstream(f"upstream: {type(error).__name__}: {error}") from error
+            raise BadUpstream(f"upstream: {type(error).__name__}") from error
 
     def _opened(
         self, response: aiohttp.ClientResponse, method: str, length: int, part: Part | None = None

@@ -75,6 +75,9 @@ class Metrics:
             multiprocess_mode="livesum",
         )
 
+        # A file of an earlier process may have been of this one's id.
+        self.show(0, 0)
+
     def show(self, running: int, waiting: int) -> None:
         """Show how many downloads have a place, and how many wait for one."""
         self.running.set(running)

@@ -21,8 +21,8 @@ class Sight:
 
 
 # Linux has a receiver tell of room when a sixteenth of its buffer is free (__tcp_select_window);
-# by default the buffer grows to 6 MiB (tcp_rmem), and others tell sooner.
-CLEAR = Sight(8 * 1024 * 1024, 1 / 16)
+# by default the buffer grows to 6 MiB, of late to 32 (tcp_rmem), and others tell sooner.
+CLEAR = Sight(32 * 1024 * 1024, 1 / 16)
 
 # The sender's buffer grows to 4 MiB (tcp_wmem), and the server has one of its own.
 DIM = Sight(4 * 1024 * 1024 + 256 * 1024, 1)
@@ -30,6 +30,12 @@ DIM = Sight(4 * 1024 * 1024 + 256 * 1024, 1)
 
 # How often it is asked, and so how late a step may be seen.
 TICK_SECONDS = 1.0
+
+# However large its steps may be, for nobody is waited longer.
+LONGEST_SECONDS = 600.0
+
+# What steps are waited for at where any rate will do.
+LOWEST_RATE = 1024
 
 
 class Pace:
@@ -80,5 +86,5 @@ class Pace:
         return False
 
     def _patience(self) -> float:
-        a_step = self._step / self._min_rate if self._min_rate else 0.0
-        return max(self._stall, a_step) + TICK_SECONDS
+        a_step = self._step / (self._min_rate or LOWEST_RATE)
+        return max(self._stall, min(a_step, LONGEST_SECONDS)) + TICK_SECONDS

@@ -12,9 +12,9 @@ from ._errors import Broken
 
 logger = logging.getLogger("downspout")
 
-Outcome = Broken | Literal["complete", "healed", "client_gone", "shed", "failed"]
+Outcome = Broken | Literal["complete", "healed", "client_gone", "refused", "shed", "failed"]
 
-WHOLE = ("complete", "healed")
+FINE = ("complete", "healed", "refused", "client_gone")
 
 MAX_LOGGED = 500  # characters of a path or of a reason: no line of the log is longer than a screen
 
@@ -42,15 +42,9 @@ class Record:
     error: Exception | None = None
     begun: float = field(default_factory=time.monotonic)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of the answer has been handed over."""
-        return self.outcome in WHOLE
-
     def log(self) -> None:
         """Write the one line that says how the download ended; never the query string."""
-        is_fine = self.is_whole or self.outcome == "client_gone"
-        level = logging.INFO if is_fine else logging.WARNING
+        level = logging.INFO if self.outcome in FINE else logging.WARNING
         level = max(level, getattr(self.error, "log_level", level))
         if not logger.isEnabledFor(level):
             return
@@ -70,8 +64,9 @@ class Record:
             "-" if self.first_byte is None else f"{self.first_byte:.3f}",
             self.resumes,
             self.request_id,
-            # For formatters that write fields, as JSON does.
-            extra=fields,
+            # For formatters that write fields, as JSON does; in one, since a host's log may have
+            # some of its own.
+            extra={"download": fields},
         )
 
     def _fields(self) -> dict[str, Any]:

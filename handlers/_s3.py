@@ -154,9 +154,7 @@ def ask_for_checksum(params: dict[str, Any], **_: object) -> None:
     Its own parameter for that would have botocore verify, which knows nothing of healing and
     fails with parts.
     """
-    headers = params["headers"]
-    if "Range" not in headers:
-        headers["x-amz-checksum-mode"] = "ENABLED"
+    params["headers"]["x-amz-checksum-mode"] = "ENABLED"
 
 
 @dataclass(frozen=True, slots=True)

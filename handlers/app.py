@@ -136,6 +136,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            # Nothing is left to fetch with in a moment; a server has waited for them long before.
+            await admission.drain(0)
             looking_after.cancel()
             for name in opened:
                 delattr(app.state, name)

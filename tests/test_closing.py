@@ -224,6 +224,29 @@ def test_aborts_inside_a_host_with_base_http_middleware(source: str) -> None:
             wait_until(lambda: service.acquired_connections() == 0, seconds=5)
 
 
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_broken_body_inside_a_host_with_base_http_middleware(
+    upstream: Misbehaving, http: str
+) -> None:
+    """That middleware would end a broken body of unknown length as if it were whole."""
+
+    class Passing(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+            return await call_next(request)
+
+    async def cut(exchange: Exchange) -> None:
+        await exchange.head(200, "transfer-encoding: chunked")
+        await exchange.raw(b"5\r\n12345\r\n5\r\n12")
+
+    upstream.behaviour = cut
+    app = create_app(settings_for(upstream.url))
+    app.user_middleware.insert(0, Middleware(Passing))
+    with serving_app(app, http=http) as port:
+        received = fetch(port, "/tasks/1/image")
+    assert received.body
+    assert not received.whole
+
+
 @pytest.mark.parametrize("source", ["s3", "http"])
 def test_slow_readers_do_not_take_the_connections_of_others(source: str) -> None:
     """Thirty stalled downloads leave room for the next: the pools are sized by MAX_DOWNLOADS."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers._admission import Admission
 from handlers._download import DownloadScope, first_byte_deadline
-from handlers._errors import NoSlot, UpstreamTimeout
+from handlers._errors import BrokenTransfer, NoSlot, UpstreamTimeout
 from handlers._metrics import Metrics
 from settings import Settings
 
@@ -200,3 +201,75 @@ async def test_place_for_long_downloads_is_given_back(app: Starlette, leaves: bo
         admission.leave_long()
     admission.enter_long_at_once()
     assert not set(admission._living) - set(others)
+
+
+@pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"asgi": None}])
+async def test_scope_may_have_less(app: Starlette, scope: dict[str, Any]) -> None:
+    """Test clients send scopes without what ASGI lets them leave out."""
+    sent: list[Message] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    given = {**scope_of(app), **scope}
+    if given["asgi"] is None:
+        del given["asgi"]
+    await DownloadScope(answering, source="s3")(given, nothing, keep)
+    assert len(sent) == 2
+
+
+async def test_client_is_waited_for_at_the_head_of_an_answer_too(app: Starlette) -> None:
+    """What waits may be a problem's head, behind the answers to many requests on a connection."""
+    downloads: list[Any] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        downloads.append(scope["downspout.download"])
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+
+    async def send(message: Message) -> None:
+        await anyio.sleep_forever()
+
+    async def serve() -> None:
+        with suppress(BrokenTransfer):
+            await DownloadScope(answering, source="s3")(scope_of(app), nothing, send)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        for now in (0, 1000):
+            await anyio.wait_all_tasks_blocked()
+            downloads[0].tick(now)
+    assert downloads[0].record.outcome == "client_stalled"
+
+
+async def test_server_that_can_not_tell_of_its_client_has_lost_it(app: Starlette) -> None:
+    """A receive that fails ends the download, and is no mistake of ours."""
+
+    async def failing() -> Message:
+        raise OSError
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await anyio.sleep_forever()
+
+    await DownloadScope(answering, source="s3")(scope_of(app), failing, ignore)
+
+
+async def test_figures_that_can_not_be_written_cost_no_download(
+    app: Starlette, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory of the metrics may be gone; the answer and its line in the log are not."""
+    caplog.set_level(logging.INFO, "downspout")
+
+    def failing(*_: object) -> None:
+        raise OSError
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    monkeypatch.setattr(app.state.metrics, "count", failing)
+    await DownloadScope(answering, source="s3")(scope_of(app), nothing, ignore)
+    assert "GET / 204 complete" in caplog.text

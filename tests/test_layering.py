@@ -105,7 +105,7 @@ def test_service_knows_the_package_by_its_root_alone() -> None:
 def test_configuration_is_read_in_settings_alone(path: Path) -> None:
     """No other module looks at the environment."""
     # What service.py writes there is for the workers, and no reading.
-    text = path.read_text().replace("from_environ", "").replace("os.environ.setdefault(", "")
+    text = path.read_text().replace("from_environ", "").replace("os.environ[", "")
     assert not re.search(r"environ\b(?!\()|getenv", text)
 
 

@@ -99,6 +99,16 @@ def test_what_is_not_there_is_no_error_of_the_upstream(upstream: Misbehaving) ->
     assert errors == {"downspout_upstream_errors_total not_found s3": 1}
 
 
+def test_outage_is_seen_in_the_figures(upstream: Misbehaving) -> None:
+    """A store that hangs is an error, and its 504 is no complete download."""
+    upstream.behaviour = Exchange.hang
+    with serving(settings_for(upstream.url, first_byte_timeout=0.5)) as service:
+        assert fetch(service.port, "/tasks/1/image").status == 504
+        found = figures_of(service)
+    assert found["downspout_upstream_errors_total upstream_timeout s3"] == 1
+    assert found[f"downspout_downloads_total failed {IMAGE}"] == 1
+
+
 def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbehaving) -> None:
     """A long download is seen while it runs, not when it is over."""
 
@@ -120,9 +130,9 @@ def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbeha
 def test_applications_of_one_process_have_figures_of_their_own(upstream: Misbehaving) -> None:
     """Two instances in one host do not count each other's downloads."""
     with serving(settings_for(upstream.url)) as one, serving(settings_for(upstream.url)) as other:
-        fetch(one.port, "/tasks/1/image")
-        assert figures_of(one)[f"downspout_downloads_total complete {IMAGE}"] == 1
-        assert f"downspout_downloads_total complete {IMAGE}" not in figures_of(other)
+        assert fetch(one.port, "/tasks/1/image").status == 404
+        assert figures_of(one)[f"downspout_downloads_total refused {IMAGE}"] == 1
+        assert f"downspout_downloads_total refused {IMAGE}" not in figures_of(other)
 
 
 def test_several_workers_add_up(store: Store) -> None:

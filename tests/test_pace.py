@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers._pace import CLEAR, DIM, Pace, Sight
@@ -55,9 +55,9 @@ def test_waiting_is_what_counts() -> None:
             pace.rest()
 
 
-@pytest.mark.parametrize(("sight", "most"), [(CLEAR, 514), (DIM, 4354)])
+@pytest.mark.parametrize(("sight", "most"), [(CLEAR, 602), (DIM, 602)])
 def test_client_that_was_fast_is_not_waited_for_without_end(sight: Sight, most: int) -> None:
-    """However much was taken at once, a buffer has a size."""
+    """However much was taken at once, ten minutes without a byte are enough."""
     assert given_up_after(pace_of(sight=sight), [10**12] * 10_000) == most
 
 
@@ -68,9 +68,10 @@ def test_no_minimum_rate_leaves_the_stall() -> None:
     assert given_up_after(pace_of(min_rate=0), [5] * 1000) == 32
 
 
+@settings(deadline=None)  # it goes through days, second by second
 @given(
     sight=st.sampled_from([CLEAR, DIM]),
-    buffer=st.integers(min_value=1, max_value=4 << 20),
+    buffer=st.integers(min_value=1, max_value=600 << 10),
     rate=st.integers(min_value=1024, max_value=10**7),
     stall=st.integers(min_value=1, max_value=100),
 )

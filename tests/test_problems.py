@@ -98,7 +98,7 @@ def test_log_tells_the_cause_and_the_client_does_not(
     # The line is written when all is closed, which the client does not wait for.
     wait_until(lambda: caplog.records)
     [line] = [record.getMessage() for record in caplog.records if record.name == "downspout"]
-    assert line.startswith("GET /tasks/1/image 502 complete (store answered 403 InvalidAccess")
+    assert line.startswith("GET /tasks/1/image 502 failed (store answered 403 InvalidAccess")
     assert line.endswith("request_id=abc")
     assert "hush" not in line
     assert "InvalidAccess" not in answer.text
