@@ -290,6 +290,13 @@ class Settings:
         "/etc/ssl/store-ca.pem",
         "`true`, `false` (warned about at start), or the path of a CA bundle.",
     )
+    s3_direct: bool = setting(
+        True,
+        "S3_DIRECT",
+        Kind(_check_bool, _parse_bool),
+        "false",
+        "Whether requests to an ordinary bucket are signed and sent without botocore; faster.",
+    )
     aws_access_key_id: str | None = setting(
         None,
         "AWS_ACCESS_KEY_ID",

@@ -12,7 +12,10 @@ The map, top to bottom; each line may import from those below it and from nothin
     _asked, _path              what a request asks for: ranges and conditions; numbers in paths
     _headers                   which stored headers go out, and how
     _clients                   the two clients, opened once for a lifespan
-    _s3, _http                 the two sources; alone in knowing botocore's and aiohttp's errors
+    _s3, _http                 the two sources; with those below alone in knowing aiohttp
+    _s3_direct                 an ordinary bucket, its requests signed and sent by ourselves
+    _s3_full                   any bucket, through aiobotocore; alone in knowing botocore
+    _s3_answer, _sigv4         a store's answers and errors; Signature Version 4
     _readiness                 whether the store answers, asked at most once in a moment
     _metrics                   the figures of an application, for Prometheus
     _record                    what is told of a download at its end

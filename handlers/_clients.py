@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.credentials import AioCredentials
+from aiobotocore.session import AioSession, get_session
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from ._errors import CannotStart
-from ._s3 import OwnedSession, ask_for_checksum
+from ._s3 import Store
+from ._s3_direct import DirectStore, place_of
+from ._s3_full import FullStore, OwnedSession, ask_for_checksum
+from ._sigv4 import Credentials
 from ._upstream import READ_BUFFER
 
 if TYPE_CHECKING:
@@ -32,12 +38,16 @@ IDLE_SECONDS = 15.0
 
 CLOSE_SECONDS = 2.0
 
+# Any: only where it stands in an address is of interest.
+_A_KEY = "key"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clients:
     """What requests fetch with."""
 
     s3: S3Client
+    store: Store
     http: aiohttp.ClientSession
 
 
@@ -62,18 +72,23 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     """
     stack = AsyncExitStack()
     try:
-        s3 = await _entered_s3_client(settings, stack)
+        transports: list[OwnedSession] = []
+        session = get_session()
+        s3 = await _entered_s3_client(settings, session, transports, stack)
+        store = await _store(settings, session, s3, transports[0])
         http = await stack.enter_async_context(_http_session(settings))
-        yield Clients(s3=s3, http=http)
+        yield Clients(s3=s3, store=store, http=http)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()
 
 
-async def _entered_s3_client(settings: Settings, stack: AsyncExitStack) -> S3Client:
+async def _entered_s3_client(
+    settings: Settings, session: AioSession, transports: list[OwnedSession], stack: AsyncExitStack
+) -> S3Client:
     """Make the S3 client; raises CannotStart for whatever botocore dislikes in its files."""
     try:
-        client = await stack.enter_async_context(_s3_client(settings))
+        client = await stack.enter_async_context(_s3_client(settings, session, transports))
     except Exception as error:
         text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
         raise CannotStart(text) from error
@@ -82,7 +97,47 @@ async def _entered_s3_client(settings: Settings, stack: AsyncExitStack) -> S3Cli
     return client
 
 
-def _s3_client(settings: Settings) -> S3Client:
+async def _store(
+    settings: Settings, session: AioSession, client: S3Client, transport: OwnedSession
+) -> Store:
+    """Return how the bucket is asked: by ourselves where it is an ordinary one."""
+    bucket = settings.s3_image_bucket
+    full = FullStore(client, bucket)
+    if not settings.s3_direct:
+        return full
+    request = await full.prepared_get(_A_KEY)
+    if request is None:  # No credentials to be had, or none that fit: each request will tell.
+        return full
+    place = place_of(*request, _A_KEY)
+    credentials = await _credentials(settings, session)
+    if place is None or credentials is None or transport.is_proxied(place.origin):
+        return full
+    return DirectStore(await transport.session(), place, credentials, full)
+
+
+async def _credentials(
+    settings: Settings, session: AioSession
+) -> Callable[[], Awaitable[Credentials]] | None:
+    if settings.aws_access_key_id and settings.aws_secret_access_key:
+        fixed = ReadOnlyCredentials(
+            settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token
+        )
+        return partial(_itself, fixed)
+    found: AioCredentials | None = await session.get_credentials()
+    return found.get_frozen_credentials if found else None
+
+
+async def _itself(credentials: Credentials) -> Credentials:
+    return credentials
+
+
+def _s3_client(
+    settings: Settings, session: AioSession, transports: list[OwnedSession]
+) -> S3Client:
+    def transport(*args: Any, **options: Any) -> OwnedSession:
+        transports.append(OwnedSession(*args, **options))
+        return transports[-1]
+
     style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
     config = AioConfig(
         # Other vendors' stores know no older signature, and no checksums of S3's own.
@@ -96,11 +151,11 @@ def _s3_client(settings: Settings) -> S3Client:
         # What is tried again, and how often, is one rule for both upstreams: `_patience`.
         retries={"mode": "standard", "total_max_attempts": 1},
         connector_args={"keepalive_timeout": IDLE_SECONDS},
-        http_session_cls=OwnedSession,
+        http_session_cls=transport,
         # Reads botocore's data files in a thread, not on the event loop (aiobotocore#1023).
         warm_up_loader_caches=True,
     )
-    client: S3Client = get_session().create_client(
+    client: S3Client = session.create_client(
         "s3",
         region_name=settings.s3_region,
         endpoint_url=settings.s3_endpoint_url,

@@ -113,8 +113,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         )
     async with open_clients(settings) as clients:
         probe = StoredObject(
-            clients.s3,
-            settings.s3_image_bucket,
+            clients.store,
             settings.s3_image_key.format(task_id=0),
             settings.upstream_read_timeout,
             Patience(),
@@ -126,6 +125,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         )
         opened = {
             "s3": clients.s3,
+            "store": clients.store,
             "http": clients.http,
             "admission": admission,
             "readiness": Readiness(probe.is_answered_for),

@@ -21,8 +21,7 @@ async def image(request: Request) -> StreamingResponse:
     """Answer with the object at the key of this task, or with what was asked of it."""
     settings = request.app.state.settings
     stored = StoredObject(
-        request.app.state.s3,
-        settings.s3_image_bucket,
+        request.app.state.store,
         settings.s3_image_key.format(task_id=task_id_of(request)),
         settings.upstream_read_timeout,
         patience_of(request),

@@ -58,6 +58,16 @@ def troubled(_misbehaving: Misbehaving) -> Generator[RunningService]:
         yield running
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["direct", "full"])
+def troubled_store(
+    _misbehaving: Misbehaving, request: pytest.FixtureRequest
+) -> Generator[RunningService]:
+    """The service before a store that misbehaves, asked by ourselves and through botocore."""
+    settings = settings_for(_misbehaving.url, max_resumes=2, s3_direct=request.param)
+    with serving(settings) as running:
+        yield running
+
+
 @pytest.fixture
 def upstream(_misbehaving: Misbehaving) -> Generator[Misbehaving]:
     """A server that misbehaves as the test says, as the store and as the other service."""

@@ -32,7 +32,7 @@ from .support.serving import (
 ABORTS = 50
 PLACES = 64  # of which an eighth is for small downloads
 SMALL = b"small"
-PATHS = {"s3": "/tasks/1/image", "http": "/tasks/1/bytes/1000000000"}
+PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": "/tasks/1/bytes/1000000000"}
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ CASES: list[Callable[[Aborting], None]] = [
 
 @pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize("case", CASES)
 def test_aborted_downloads_leave_nothing_open(
     case: Callable[[Aborting], None], source: str, loop: Loop
@@ -151,7 +151,7 @@ def test_aborted_downloads_leave_nothing_open(
     """After fifty aborts the pools hold no connection, and no descriptor is left open."""
     with (
         misbehaving(small) as upstream,
-        serving(settings_for(upstream.url, max_downloads=PLACES), loop=loop) as service,
+        serving(settings_of(upstream, source), loop=loop) as service,
     ):
         warm_up(service)
         baseline = open_descriptors()
@@ -163,6 +163,10 @@ def test_aborted_downloads_leave_nothing_open(
         wait_until(lambda: not service.app.state.admission._living)
         upstream.behaviour = small
         assert fetch(service.port, "/tasks/1/bytes/5").body == SMALL
+
+
+def settings_of(upstream: Misbehaving, source: str) -> Settings:
+    return settings_for(upstream.url, max_downloads=PLACES, s3_direct=source != "full")
 
 
 def warm_up(service: RunningService) -> None:
@@ -186,14 +190,14 @@ def pulled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_nothing_more_is_pulled_for_a_client_that_has_gone(
     source: str, loop: Loop, pulled: list[int]
 ) -> None:
     """An upstream that pushes at full speed is left at once when the client is gone."""
     with (
         misbehaving(endless) as upstream,
-        serving(settings_for(upstream.url), loop=loop) as service,
+        serving(settings_of(upstream, source), loop=loop) as service,
     ):
         client = connect(service.port)
         ask(client, PATHS[source])

@@ -19,7 +19,7 @@ from .support.serving import RunningService, serving, wait_until
 
 SIZE = 3_000_000
 BODY = hashlib.shake_256(b"healing").digest(SIZE)
-PATHS = {"s3": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
+PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
 DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
@@ -91,14 +91,14 @@ def download(
     upstream: Misbehaving, behaviour: Breaking, source: str, **settings: object
 ) -> Received:
     upstream.behaviour = behaviour
-    changes = {"upstream_read_timeout": 0.5, **settings}
+    changes = {"upstream_read_timeout": 0.5, "s3_direct": source != "full", **settings}
     with serving(settings_for(upstream.url, **changes)) as service:
         received = fetch(service.port, PATHS[source])
         wait_until(lambda: service.acquired_connections() == 0)
     return received
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize(
     "faults",
     [
@@ -151,7 +151,7 @@ def test_several_parts_go_on(upstream: Misbehaving) -> None:
     assert BODY[1_500_000:] in received.body
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_replaced_object_is_never_spliced(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str
 ) -> None:
@@ -170,7 +170,7 @@ def test_whole_instead_of_the_rest_is_never_spliced(upstream: Misbehaving, sourc
     assert BODY.startswith(received.body)
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_budget_without_progress(upstream: Misbehaving, source: str) -> None:
     """An upstream that never recovers is given up after MAX_RESUMES, visibly."""
     received = download(upstream, Breaking("cut", *["500"] * 99), source, max_resumes=2)
@@ -195,14 +195,14 @@ def test_budget_of_silence(
     assert not received.whole
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_progress_refills_the_budget(upstream: Misbehaving, source: str) -> None:
     """Each re-open that brings bytes counts as none spent."""
     received = download(upstream, Breaking(*["cut"] * 4), source, max_resumes=1)
     assert received.body == BODY
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_no_healing_without_a_version(upstream: Misbehaving, source: str) -> None:
     """What has no validator can't be continued: nothing would say that it is the same."""
     store = Breaking("cut", etag="")
@@ -319,7 +319,7 @@ def test_version_that_is_not_proven_is_never_spliced(
     assert BODY.startswith(received.body)
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize("fault", ["mislabel", "large error"])
 def test_refused_attempts_hold_no_connection(
     upstream: Misbehaving, source: str, fault: str

@@ -62,7 +62,9 @@ def test_head_is_get_without_a_body(store: Store, service: RunningService) -> No
     }
 
 
-def test_head_reads_nothing_of_the_object(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_head_reads_nothing_of_the_object(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """HEAD asks the store for the headers alone."""
 
     async def object_of_a_mebibyte(exchange: Exchange) -> None:
@@ -72,7 +74,7 @@ def test_head_reads_nothing_of_the_object(upstream: Misbehaving, troubled: Runni
             await exchange.body(bytes(1 << 20))
 
     upstream.behaviour = object_of_a_mebibyte
-    assert troubled.request("HEAD", "/tasks/1/image").headers["content-length"] == "1048576"
+    assert troubled_store.request("HEAD", "/tasks/1/image").headers["content-length"] == "1048576"
     assert upstream.requests == ["HEAD /photos/test/1/image.jpg"]
     assert sum(exchange.sent for exchange in upstream.exchanges) == 0
 
@@ -172,7 +174,7 @@ STORE_ERRORS = [
 @pytest.mark.parametrize(("status", "code", "answered", "retryable"), STORE_ERRORS)
 def test_error_of_the_store(
     upstream: Misbehaving,
-    troubled: RunningService,
+    troubled_store: RunningService,
     method: str,
     status: int,
     code: str,
@@ -188,7 +190,7 @@ def test_error_of_the_store(
     # 400 RequestTimeout can't be told from any other 400 where there is no body to say it.
     if method == "HEAD" and code == "RequestTimeout":
         answered, retryable = 502, False
-    answer = troubled.request(method, "/tasks/1/image")
+    answer = troubled_store.request(method, "/tasks/1/image")
     assert answer.status_code == answered
     assert answer.headers["content-type"] == "application/problem+json"
     assert ("retry-after" in answer.headers) == (answered == 503)
@@ -202,7 +204,7 @@ def test_error_of_the_store(
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("status", [204, 206])
 def test_part_of_an_object_is_not_taken_for_the_whole(
-    upstream: Misbehaving, troubled: RunningService, method: str, status: int
+    upstream: Misbehaving, troubled_store: RunningService, method: str, status: int
 ) -> None:
     """Another success than 200 to a plain request is nonsense: a 502."""
 
@@ -210,11 +212,11 @@ def test_part_of_an_object_is_not_taken_for_the_whole(
         await exchange.answer(status, b"" if status == 204 else b"part")
 
     upstream.behaviour = part
-    assert troubled.request(method, "/tasks/1/image").status_code == 502
+    assert troubled_store.request(method, "/tasks/1/image").status_code == 502
 
 
 def test_number_in_an_error_is_not_its_status(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """An outage whose error says 404 is still an outage."""
 
@@ -222,10 +224,10 @@ def test_number_in_an_error_is_not_its_status(
         await exchange.error(500, "404")
 
     upstream.behaviour = outage
-    assert troubled.get("/tasks/1/image").status_code == 502
+    assert troubled_store.get("/tasks/1/image").status_code == 502
 
 
-def test_endless_error_is_not_read(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_endless_error_is_not_read(upstream: Misbehaving, troubled_store: RunningService) -> None:
     """Of an error as large as a film no more is read than an error has."""
 
     async def endless_error(exchange: Exchange) -> None:
@@ -233,20 +235,22 @@ def test_endless_error_is_not_read(upstream: Misbehaving, troubled: RunningServi
         await exchange.flood()
 
     upstream.behaviour = endless_error
-    assert troubled.get("/tasks/1/image").status_code == 502
-    wait_until(lambda: troubled.acquired_connections() == 0)
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+    wait_until(lambda: troubled_store.acquired_connections() == 0)
     # Each of three attempts; the buffers of kernels on loopback take some megabytes more.
     assert sum(exchange.sent for exchange in upstream.exchanges) < 64 << 20
 
 
-def test_error_page_that_is_no_s3_error(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_error_page_that_is_no_s3_error(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """A proxy's HTML in the store's place is a 502."""
 
     async def gateway_page(exchange: Exchange) -> None:
         await exchange.answer(502, b"<html>bad gateway</html>", "content-type: text/html")
 
     upstream.behaviour = gateway_page
-    assert troubled.get("/tasks/1/image").status_code == 502
+    assert troubled_store.get("/tasks/1/image").status_code == 502
 
 
 def test_store_that_can_not_be_reached(unused_port: int) -> None:
@@ -274,7 +278,9 @@ def test_store_whose_read_timeout_ends_before_the_budget(upstream: Misbehaving) 
         assert service.get("/tasks/1/image").status_code == 504
 
 
-def test_answer_whose_end_can_not_be_told(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_answer_whose_end_can_not_be_told(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """A body with neither a length nor chunks could be cut unseen: a 502, and it is closed."""
 
     async def until_close(exchange: Exchange) -> None:
@@ -282,11 +288,11 @@ def test_answer_whose_end_can_not_be_told(upstream: Misbehaving, troubled: Runni
         await exchange.body(b"who knows whether this is all")
 
     upstream.behaviour = until_close
-    assert troubled.get("/tasks/1/image").status_code == 502
-    wait_until(lambda: troubled.acquired_connections() == 0)
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+    wait_until(lambda: troubled_store.acquired_connections() == 0)
 
 
-def test_chunked_object_is_streamed(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_chunked_object_is_streamed(upstream: Misbehaving, troubled_store: RunningService) -> None:
     """An object of unknown length goes out in chunks, with an honest end."""
 
     async def chunked(exchange: Exchange) -> None:
@@ -294,7 +300,7 @@ def test_chunked_object_is_streamed(upstream: Misbehaving, troubled: RunningServ
         await exchange.raw(b"5\r\nhello\r\n0\r\n\r\n")
 
     upstream.behaviour = chunked
-    answer = troubled.get("/tasks/1/image")
+    answer = troubled_store.get("/tasks/1/image")
     assert answer.content == b"hello"
     assert "content-length" not in answer.headers
 
@@ -314,7 +320,7 @@ def test_chunked_object_is_streamed(upstream: Misbehaving, troubled: RunningServ
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_malformed_header_of_the_store(
-    upstream: Misbehaving, troubled: RunningService, method: str, line: str
+    upstream: Misbehaving, troubled_store: RunningService, method: str, line: str
 ) -> None:
     """A stored header that makes no sense costs nobody the object: it is left out."""
 
@@ -322,7 +328,7 @@ def test_malformed_header_of_the_store(
         await exchange.answer(200, b"object", line)
 
     upstream.behaviour = odd
-    answer = troubled.request(method, "/tasks/1/image")
+    answer = troubled_store.request(method, "/tasks/1/image")
     assert answer.status_code == 200
     assert answer.content == (b"object" if method == "GET" else b"")
     name, _, _ = line.partition(":")
@@ -330,7 +336,7 @@ def test_malformed_header_of_the_store(
 
 
 def test_answer_that_the_library_can_not_take(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """What aiobotocore raises once the response is open is a 502, and leaks no connection."""
 
@@ -340,5 +346,5 @@ def test_answer_that_the_library_can_not_take(
 
     upstream.behaviour = too_much
     for _ in range(3):
-        assert troubled.get("/tasks/1/image").status_code in (200, 502)
-    wait_until(lambda: troubled.acquired_connections() == 0)
+        assert troubled_store.get("/tasks/1/image").status_code in (200, 502)
+    wait_until(lambda: troubled_store.acquired_connections() == 0)

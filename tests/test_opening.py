@@ -9,13 +9,14 @@ import pytest
 
 from handlers import _patience
 from handlers._patience import ATTEMPTS
+from settings import Settings
 
 from .support.client import abort, ask, connect, fetch
 from .support.components import settings_for
 from .support.misbehaving import Exchange, Misbehaving
 from .support.serving import serving, wait_until
 
-PATHS = {"s3": "/tasks/1/image", "http": "/tasks/1/bytes/5"}
+PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": "/tasks/1/bytes/5"}
 
 
 async def good(exchange: Exchange) -> None:
@@ -55,29 +56,33 @@ class InTurn:
         await done
 
 
+def settings_of(upstream: Misbehaving, source: str, **changes: object) -> Settings:
+    return settings_for(upstream.url, s3_direct=source != "full", **changes)
+
+
 STUMBLES = [drops, resets, half_a_head, fails(500), fails(502), fails(503), fails(429), fails(504)]
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize("stumble", STUMBLES, ids=lambda stumble: stumble.__name__)
 def test_stumble_is_not_seen(
     upstream: Misbehaving, source: str, stumble: Callable[[Exchange], object]
 ) -> None:
     """What fails once or twice before its answer begins is asked again."""
     upstream.behaviour = InTurn(stumble, stumble)
-    with serving(settings_for(upstream.url)) as service:
+    with serving(settings_of(upstream, source)) as service:
         received = fetch(service.port, PATHS[source])
     assert (received.status, received.body) == (200, b"12345")
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize(("status", "answer"), [(503, 503), (500, 502), (504, 504), (400, 502)])
 def test_failure_that_stays_is_told(
     upstream: Misbehaving, source: str, status: int, answer: int
 ) -> None:
     """After the attempts the answer is the error; what will not pass is asked for once."""
     upstream.behaviour = InTurn(*[fails(status)] * 99)
-    with serving(settings_for(upstream.url)) as service:
+    with serving(settings_of(upstream, source)) as service:
         received = fetch(service.port, PATHS[source])
         assert service.acquired_connections() == 0
     assert received.status == answer
@@ -85,7 +90,7 @@ def test_failure_that_stays_is_told(
     assert len(upstream.exchanges) == (1 if status == 400 else ATTEMPTS)
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_busy_upstream_is_told_as_busy_when_the_budget_ends(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
@@ -93,7 +98,7 @@ def test_busy_upstream_is_told_as_busy_when_the_budget_ends(
     monkeypatch.setattr(_patience, "FIRST_PAUSE", 100.0)
     monkeypatch.setattr(_patience, "LONGEST_PAUSE", 100.0)
     upstream.behaviour = InTurn(*[fails(503)] * 99)
-    with serving(settings_for(upstream.url, first_byte_timeout=20)) as service:
+    with serving(settings_of(upstream, source, first_byte_timeout=20)) as service:
         assert fetch(service.port, PATHS[source]).status == 503
     assert len(upstream.exchanges) == 1
 
@@ -116,7 +121,7 @@ def test_place_is_not_waited_for_beyond_the_budget(upstream: Misbehaving) -> Non
         abort(first)
 
 
-@pytest.mark.parametrize("source", ["s3", "http"])
+@pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_dead_idle_connections_cost_the_client_nothing(upstream: Misbehaving, source: str) -> None:
     """Thirty connections that died while they were idle do not fail one request."""
     together = 30
@@ -137,7 +142,7 @@ def test_dead_idle_connections_cost_the_client_nothing(upstream: Misbehaving, so
         await good(exchange)
 
     upstream.behaviour = together_then_dead
-    with serving(settings_for(upstream.url)) as service:
+    with serving(settings_of(upstream, source)) as service:
         clients = [connect(service.port) for _ in range(together)]
         for client in clients:
             ask(client, PATHS[source])

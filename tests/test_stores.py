@@ -99,14 +99,14 @@ def ask(service: RunningService, method: str = "GET", **headers: str) -> tuple[i
 )
 def test_nothing_odd_is_asked_of_a_store(
     upstream: Misbehaving,
-    troubled: RunningService,
+    troubled_store: RunningService,
     headers: dict[str, str],
     status: int,
     requests: list[str],
 ) -> None:
     """Each request costs the store requests named, of one plain range and one strong tag."""
     upstream.behaviour = Ceph()
-    answer = troubled.get("/tasks/1/image", headers=headers)
+    answer = troubled_store.get("/tasks/1/image", headers=headers)
     assert answer.status_code == status
     assert [request.split(" ")[0] for request in upstream.requests] == requests
     if status == 304:
@@ -116,29 +116,31 @@ def test_nothing_odd_is_asked_of_a_store(
 
 @pytest.mark.parametrize("etag", [ETAG, ETAG.strip('"')])
 def test_tag_without_its_quotes(
-    upstream: Misbehaving, troubled: RunningService, etag: str
+    upstream: Misbehaving, troubled_store: RunningService, etag: str
 ) -> None:
     """A store's tag goes out quoted, whether or not the store quotes it."""
     upstream.behaviour = Ceph(etag)
-    answer = troubled.get("/tasks/1/image")
+    answer = troubled_store.get("/tasks/1/image")
     assert answer.headers["etag"] == ETAG
-    assert ask(troubled, if_none_match=ETAG)[0] == 304
+    assert ask(troubled_store, if_none_match=ETAG)[0] == 304
 
 
-def test_object_without_any_validator(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_object_without_any_validator(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """Without a tag, several ranges give the whole: nothing says they are of one version."""
     store = Ceph("")
     store.lines = []
     upstream.behaviour = store
-    assert ask(troubled) == (200, BODY)
-    assert ask(troubled, range="bytes=0-8") == (206, BODY[:9])
-    assert ask(troubled, range="bytes=0-1,5-6") == (200, BODY)
-    assert ask(troubled, if_none_match='"a"') == (200, BODY)
-    assert ask(troubled, if_none_match="*")[0] == 304
+    assert ask(troubled_store) == (200, BODY)
+    assert ask(troubled_store, range="bytes=0-8") == (206, BODY[:9])
+    assert ask(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
+    assert ask(troubled_store, if_none_match='"a"') == (200, BODY)
+    assert ask(troubled_store, if_none_match="*")[0] == 304
 
 
 def test_object_replaced_between_two_requests(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """What was decided by the metadata of one version is never sent of another."""
     old, new = Ceph('"old"'), Ceph('"new"', BODY[::-1])
@@ -147,23 +149,25 @@ def test_object_replaced_between_two_requests(
         await (old if len(upstream.exchanges) == 1 else new)(exchange)
 
     upstream.behaviour = replaced_after_head
-    assert ask(troubled, range="bytes=0-1,5-9", if_none_match='"mine"')[0] == 206
+    assert ask(troubled_store, range="bytes=0-1,5-9", if_none_match='"mine"')[0] == 206
     assert len(upstream.exchanges) == 5  # HEAD, a GET refused, HEAD, two parts
     assert upstream.exchanges[-1].headers["if-match"] == '"new"'
 
 
-def test_object_replaced_all_the_time(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_object_replaced_all_the_time(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """An object that is another at each look is a 503, not a guess."""
 
     async def another(exchange: Exchange) -> None:
         await Ceph(f'"{len(upstream.exchanges)}"')(exchange)
 
     upstream.behaviour = another
-    assert ask(troubled, if_none_match='"mine"')[0] == 503
+    assert ask(troubled_store, if_none_match='"mine"')[0] == 503
 
 
 def test_object_replaced_between_two_parts(
-    upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
+    upstream: Misbehaving, troubled_store: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A body of several parts breaks visibly rather than to go on with another version."""
     old, new = Ceph('"old"'), Ceph('"new"', BODY[::-1])
@@ -172,10 +176,10 @@ def test_object_replaced_between_two_parts(
         await (old if len(upstream.exchanges) < 3 else new)(exchange)
 
     upstream.behaviour = replaced_after_part
-    answer = fetch(troubled.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
+    answer = fetch(troubled_store.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
     assert answer.status == 206
     assert not answer.whole
-    wait_until(lambda: troubled.acquired_connections() == 0)
+    wait_until(lambda: troubled_store.acquired_connections() == 0)
     wait_until(lambda: "206 changed (at byte 0: " in caplog.text)
 
 
@@ -184,7 +188,7 @@ def test_object_replaced_between_two_parts(
     ["bytes 1-9/1000", "bytes 0-8/*", "bytes 0-9/1000", "0-8/1000", "bytes 8-0/1000", None],
 )
 def test_part_that_is_not_the_one_asked_for(
-    upstream: Misbehaving, troubled: RunningService, content_range: str | None
+    upstream: Misbehaving, troubled_store: RunningService, content_range: str | None
 ) -> None:
     """A 206 whose Content-Range is another's, or makes no sense, is a 502 (row 54)."""
 
@@ -193,11 +197,11 @@ def test_part_that_is_not_the_one_asked_for(
         await exchange.answer(206, BODY[:9], f"etag: {ETAG}", *lines)
 
     upstream.behaviour = mislabelled
-    assert ask(troubled, range="bytes=0-8")[0] == 502
+    assert ask(troubled_store, range="bytes=0-8")[0] == 502
 
 
 def test_part_whose_length_is_not_its_range(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """A 206 of other bytes than its Content-Range says is a 502."""
 
@@ -205,21 +209,23 @@ def test_part_whose_length_is_not_its_range(
         await exchange.answer(206, BODY[:8], "content-range: bytes 0-8/1000")
 
     upstream.behaviour = short
-    assert ask(troubled, range="bytes=0-8")[0] == 502
+    assert ask(troubled_store, range="bytes=0-8")[0] == 502
 
 
-def test_store_that_ignores_ranges(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_store_that_ignores_ranges(upstream: Misbehaving, troubled_store: RunningService) -> None:
     """A 200 to a Range is the whole, and told as the whole."""
 
     async def whole(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, f"etag: {ETAG}")
 
     upstream.behaviour = whole
-    assert ask(troubled, range="bytes=0-8") == (200, BODY)
-    assert ask(troubled, range="bytes=0-1,5-6") == (200, BODY)
+    assert ask(troubled_store, range="bytes=0-8") == (200, BODY)
+    assert ask(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
 
 
-def test_store_that_ignores_if_match(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_store_that_ignores_if_match(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """A store that gives another version than was demanded is found out by its tag."""
 
     async def whatever(exchange: Exchange) -> None:
@@ -236,8 +242,8 @@ def test_store_that_ignores_if_match(upstream: Misbehaving, troubled: RunningSer
             await whatever(exchange)
 
     upstream.behaviour = with_head
-    assert ask(troubled, range="bytes=0-8", if_range='"old"') == (200, BODY)
-    assert ask(troubled, if_match='"old"')[0] == 412
+    assert ask(troubled_store, range="bytes=0-8", if_range='"old"') == (200, BODY)
+    assert ask(troubled_store, if_match='"old"')[0] == 412
 
 
 @pytest.mark.parametrize(
@@ -251,13 +257,13 @@ def test_store_that_ignores_if_match(upstream: Misbehaving, troubled: RunningSer
     ],
 )
 def test_coding_of_the_upload_is_not_the_objects(
-    upstream: Misbehaving, troubled: RunningService, stored: str, sent: str | None
+    upstream: Misbehaving, troubled_store: RunningService, stored: str, sent: str | None
 ) -> None:
     """What some stores keep of the signed upload is nothing that a client could decode."""
     store = Ceph()
     store.lines = [f"content-encoding: {stored}"]
     upstream.behaviour = store
-    received = fetch(troubled.port, "/tasks/1/image")
+    received = fetch(troubled_store.port, "/tasks/1/image")
     assert received.headers.get("content-encoding") == sent
     assert received.body == BODY
 
@@ -289,16 +295,18 @@ class CephOf(Ceph):
     ],
 )
 def test_part_of_several_that_may_be_of_another_version(
-    upstream: Misbehaving, troubled: RunningService, lines: list[str]
+    upstream: Misbehaving, troubled_store: RunningService, lines: list[str]
 ) -> None:
     """A later part that is not provably of the same version breaks the body."""
     upstream.behaviour = CephOf(lambda asked: lines if asked > 1 else None)
-    answer = fetch(troubled.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
+    answer = fetch(troubled_store.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
     assert answer.status == 206
     assert not answer.whole
 
 
-def test_whole_instead_of_a_later_part(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_whole_instead_of_a_later_part(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """A store that suddenly gives the whole instead of a part breaks the body, not its bytes."""
     ceph = Ceph()
 
@@ -309,13 +317,13 @@ def test_whole_instead_of_a_later_part(upstream: Misbehaving, troubled: RunningS
             await exchange.answer(200, BODY, f"etag: {ETAG}")
 
     upstream.behaviour = whole_at_last
-    answer = fetch(troubled.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
+    answer = fetch(troubled_store.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
     assert answer.status == 206
     assert not answer.whole
 
 
 def test_store_without_tags_that_ignores_if_match(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """What states no tag is not the version of a tag: If-Range gives the whole, If-Match 412."""
 
@@ -326,12 +334,12 @@ def test_store_without_tags_that_ignores_if_match(
             await exchange.answer(200, BODY)
 
     upstream.behaviour = tagless
-    assert ask(troubled, range="bytes=5-9", if_range='"old"') == (200, BODY)
+    assert ask(troubled_store, range="bytes=5-9", if_range='"old"') == (200, BODY)
     for method in ("GET", "HEAD"):
-        assert ask(troubled, method, if_match='"old"')[0] == 412
+        assert ask(troubled_store, method, if_match='"old"')[0] == 412
 
 
-def test_date_of_another_version(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_date_of_another_version(upstream: Misbehaving, troubled_store: RunningService) -> None:
     """Without tags, a body whose date is not that of the metadata is of another version."""
     later = "Mon, 23 Nov 2026 09:00:00 GMT"
 
@@ -347,13 +355,15 @@ def test_date_of_another_version(upstream: Misbehaving, troubled: RunningService
             await exchange.answer(200, BODY[::-1], f"last-modified: {later}")
 
     upstream.behaviour = replaced
-    assert ask(troubled, range="bytes=5-9", if_range=DATE) == (200, BODY[::-1])
+    assert ask(troubled_store, range="bytes=5-9", if_range=DATE) == (200, BODY[::-1])
     upstream.forget()
     upstream.behaviour = replaced
-    assert ask(troubled, if_unmodified_since=DATE)[0] == 412
+    assert ask(troubled_store, if_unmodified_since=DATE)[0] == 412
 
 
-def test_weak_tag_of_another_version(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_weak_tag_of_another_version(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """A condition that the metadata meets holds for the body of that weak tag, and no other."""
 
     async def replaced(exchange: Exchange) -> None:
@@ -361,38 +371,38 @@ def test_weak_tag_of_another_version(upstream: Misbehaving, troubled: RunningSer
         await exchange.answer(200, BODY, f"last-modified: {DATE}", f"etag: {tag}")
 
     upstream.behaviour = replaced
-    assert ask(troubled, if_none_match='"2"')[0] == 304
+    assert ask(troubled_store, if_none_match='"2"')[0] == 304
 
 
 def test_store_that_compares_tags_in_a_way_of_its_own(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """A store that leaves out the quotes, and compares without them, serves conditions too."""
     bare = ETAG.strip('"')
     upstream.behaviour = Ceph(bare)
-    assert ask(troubled, if_none_match='"other"') == (200, BODY)
-    assert ask(troubled, if_match=ETAG) == (200, BODY)
-    assert ask(troubled, range="bytes=0-8", if_range=ETAG) == (206, BODY[:9])
-    assert ask(troubled, range="bytes=0-1,5-6")[0] == 206
+    assert ask(troubled_store, if_none_match='"other"') == (200, BODY)
+    assert ask(troubled_store, if_match=ETAG) == (200, BODY)
+    assert ask(troubled_store, range="bytes=0-8", if_range=ETAG) == (206, BODY[:9])
+    assert ask(troubled_store, range="bytes=0-1,5-6")[0] == 206
 
 
 def test_several_if_range_hold_for_nothing(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """If-Range is no list: two of them are none, and the whole is safe."""
     upstream.behaviour = Ceph()
     headers = [("range", "bytes=0-8"), ("if-range", ETAG), ("if-range", '"other"')]
     with httpx.Client(trust_env=False) as client:
-        answer = client.get(f"{troubled.url}/tasks/1/image", headers=headers)
+        answer = client.get(f"{troubled_store.url}/tasks/1/image", headers=headers)
     assert (answer.status_code, answer.content) == (200, BODY)
 
 
 @pytest.mark.parametrize("name", ["range", "if-match", "if-none-match", "if-range"])
 def test_header_of_megabytes_is_refused(
-    upstream: Misbehaving, troubled: RunningService, name: str
+    upstream: Misbehaving, troubled_store: RunningService, name: str
 ) -> None:
     """No client has reason to send tags of megabytes: 431, and nothing is asked of the store."""
-    answer = troubled.get("/tasks/1/image", headers={name: '"b",' * 500_000})
+    answer = troubled_store.get("/tasks/1/image", headers={name: '"b",' * 500_000})
     assert answer.status_code == 431
     assert upstream.exchanges == []
 
@@ -422,7 +432,7 @@ NEW = 'etag: "new"'
 
 
 def test_client_of_http_1_0_gets_no_chunks(
-    upstream: Misbehaving, troubled: RunningService
+    upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """HTTP/1.0 knows no chunks: an object of unknown length is a 502 to it, not a guess."""
 
@@ -431,17 +441,19 @@ def test_client_of_http_1_0_gets_no_chunks(
         await exchange.raw(b"5\r\nhello\r\n0\r\n\r\n")
 
     upstream.behaviour = chunked
-    with closing(connect(troubled.port)) as client:
+    with closing(connect(troubled_store.port)) as client:
         client.sendall(b"GET /tasks/1/image HTTP/1.0\r\n\r\n")
         assert read_answer(client).status == 502
 
 
-def test_416_to_no_range_is_nonsense(upstream: Misbehaving, troubled: RunningService) -> None:
+def test_416_to_no_range_is_nonsense(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
     """A store that calls no range unsatisfiable is a 502, after one request."""
 
     async def odd(exchange: Exchange) -> None:
         await exchange.error(416, "InvalidRange")
 
     upstream.behaviour = odd
-    assert ask(troubled)[0] == 502
+    assert ask(troubled_store)[0] == 502
     assert len(upstream.exchanges) == 1

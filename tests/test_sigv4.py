@@ -1,0 +1,60 @@
+"""Our signatures are botocore's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
+
+import botocore.auth
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers._sigv4 import Signer
+
+# What a header's value may be, and botocore does not trim in a way of its own.
+VALUES = st.from_regex(r"[!-~]([ -~]{0,30}[!-~])?", fullmatch=True)
+HEADERS = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("range", "if-match", "x-amz-checksum-mode"), VALUES)
+)
+SECRETS = st.from_regex(r"[A-Za-z0-9/+]{1,40}", fullmatch=True)
+CREDENTIALS = st.builds(ReadOnlyCredentials, SECRETS, SECRETS, st.none() | SECRETS)
+HOSTS = st.sampled_from(["photos.s3.eu-central-1.amazonaws.com", "127.0.0.1:9000", "[::1]:9000"])
+MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1))  # noqa: DTZ001
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD"]),
+    host=HOSTS,
+    key=st.text(st.characters(codec="utf-8"), min_size=1, max_size=60),
+    headers=HEADERS,
+    credentials=CREDENTIALS,
+    moments=st.lists(MOMENTS, min_size=1, max_size=3),
+    region=st.sampled_from(["us-east-1", "eu-central-1", "auto"]),
+)
+def test_signature_is_that_of_botocore(
+    method: str,
+    host: str,
+    key: str,
+    headers: dict[str, str],
+    credentials: ReadOnlyCredentials,
+    moments: list[datetime],
+    region: str,
+) -> None:
+    """Whatever is signed, with whatever credentials, both sign alike; also when the day turns."""
+    path = "/photos/" + quote(key, safe="/~")
+    signer = Signer(region)
+    for moment in moments:
+        now = moment.replace(tzinfo=UTC)
+        ours = signer.signed(method, host, path, headers, credentials=credentials, now=now)
+        request = AWSRequest(method, f"http://{host}{path}", headers=headers, data=b"")
+        assert urlsplit(request.url).path == path
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(botocore.auth, "get_current_datetime", lambda at=moment: at)
+            S3SigV4Auth(credentials, "s3", region).add_auth(request)
+        theirs = {name.lower(): value for name, value in request.headers.items()}
+        assert ours.pop("host") == host
+        assert ours == theirs
