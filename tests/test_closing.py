@@ -68,12 +68,12 @@ class Aborting:
         self.path = path
         self.clients: list[socket.socket] = []
 
-    def ask_all(self, *, receive_buffer: int | None = None) -> None:
-        for _ in range(ABORTS):
+    def ask_all(self, number: int = ABORTS, *, receive_buffer: int | None = None) -> None:
+        for _ in range(number):
             client = connect(self.service.port, receive_buffer=receive_buffer)
             ask(client, self.path)
             self.clients.append(client)
-        wait_until(lambda: len(self.upstream.exchanges) >= ABORTS)
+        wait_until(lambda: len(self.upstream.exchanges) >= number)
 
     def leave_all(self) -> None:
         for client in self.clients:
@@ -208,15 +208,17 @@ def test_nothing_more_is_pulled_for_a_client_that_has_gone(
         assert sum(pulled) - before < 2 << 20
 
 
+class Passing(BaseHTTPMiddleware):
+    """A host's middleware that does nothing but what its base class does."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
 @pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("source", ["s3", "http"])
 def test_aborts_inside_a_host_with_base_http_middleware(source: str) -> None:
     """A host's BaseHTTPMiddleware, which hides the generator from cancellation, leaks nothing."""
-
-    class Passing(BaseHTTPMiddleware):
-        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-            return await call_next(request)
-
     with misbehaving(small) as upstream:
         app = create_app(settings_for(upstream.url, max_downloads=PLACES))
         app.user_middleware.insert(0, Middleware(Passing))
@@ -233,10 +235,6 @@ def test_broken_body_inside_a_host_with_base_http_middleware(
     upstream: Misbehaving, http: str
 ) -> None:
     """That middleware would end a broken body of unknown length as if it were whole."""
-
-    class Passing(BaseHTTPMiddleware):
-        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-            return await call_next(request)
 
     async def cut(exchange: Exchange) -> None:
         await exchange.head(200, "transfer-encoding: chunked")
@@ -309,10 +307,7 @@ def test_small_downloads_pass_a_crowd_of_long_ones(upstream: Misbehaving) -> Non
     settings = settings_for(upstream.url, max_downloads=8, queue_timeout=20)
     with serving(settings) as service:
         clients = Aborting(service, upstream, PATHS["s3"])
-        for _ in range(7):
-            clients.clients.append(connect(service.port))
-            ask(clients.clients[-1], PATHS["s3"])
-        wait_until(lambda: len(upstream.exchanges) == 7)
+        clients.ask_all(7)
         waiting = connect(service.port)
         ask(waiting, PATHS["http"])
         wait_until(lambda: len(upstream.exchanges) == 8)
@@ -333,10 +328,7 @@ def test_long_download_beyond_the_last_place_is_told_to_come_later(upstream: Mis
     settings = settings_for(upstream.url, max_downloads=8, queue_timeout=0.2)
     with serving(settings) as service:
         clients = Aborting(service, upstream, PATHS["s3"])
-        for _ in range(7):
-            clients.clients.append(connect(service.port))
-            ask(clients.clients[-1], PATHS["s3"])
-        wait_until(lambda: len(upstream.exchanges) == 7)
+        clients.ask_all(7)
         answer = service.get(PATHS["s3"])
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         clients.leave_all()
