@@ -83,6 +83,21 @@ def test_every_error_says_what_a_client_is_told() -> None:
         assert error.retryable == (error.status in (503, 504) and error.kind != "not-started")
 
 
+def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Wait for what is told of a request, when all is closed; its client does not wait for it.
+
+    The server may still be telling of earlier ones.
+    """
+
+    def found() -> list[str]:
+        ours = [record for record in caplog.records if record.name == "downspout"]
+        told = [record.getMessage() for record in ours]
+        return [line for line in told if line.endswith(f"request_id={request_id}")]
+
+    lines: list[str] = wait_until(found)
+    return lines
+
+
 def test_log_tells_the_cause_and_the_client_does_not(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,9 +110,7 @@ def test_log_tells_the_cause_and_the_client_does_not(
     upstream.behaviour = refuse
     headers = {"x-request-id": "abc"}
     answer = troubled.get("/tasks/1/image?token=hush", headers=headers)
-    # The line is written when all is closed, which the client does not wait for.
-    wait_until(lambda: caplog.records)
-    [line] = [record.getMessage() for record in caplog.records if record.name == "downspout"]
+    [line] = lines_of("abc", caplog)
     assert line.startswith("GET /tasks/1/image 502 failed (store answered 403 InvalidAccess")
     assert line.endswith("request_id=abc")
     assert "hush" not in line
@@ -125,9 +138,8 @@ def test_store_can_not_forge_a_line_of_the_log(
         await exchange.error(400, "Odd\nWARNING downspout: GET /forged" + "x" * 9000)
 
     upstream.behaviour = forge
-    troubled.get("/tasks/1/image")
-    wait_until(lambda: caplog.records)
-    [line] = [record.getMessage() for record in caplog.records if record.name == "downspout"]
+    troubled.get("/tasks/1/image", headers={"x-request-id": "forged"})
+    [line] = lines_of("forged", caplog)
     assert "\n" not in line
     assert len(line) < 1000
 
