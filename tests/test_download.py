@@ -237,11 +237,12 @@ async def test_client_is_waited_for_at_the_head_of_an_answer_too(app: Starlette)
         with suppress(BrokenTransfer):
             await DownloadScope(answering, source="s3")(scope_of(app), nothing, send)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
-        for now in (0, 1000):
-            await anyio.wait_all_tasks_blocked()
-            downloads[0].tick(now)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            for now in (0, 1000):
+                await anyio.wait_all_tasks_blocked()
+                downloads[0].tick(now)
     assert downloads[0].record.outcome == "client_stalled"
 
 

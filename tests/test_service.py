@@ -26,7 +26,7 @@ from settings import Settings
 
 from .support.client import abort, ask, asked, connect, fetch, read_answer, read_slowly
 from .support.components import Store
-from .support.misbehaving import Exchange, Misbehaving
+from .support.misbehaving import Behaviour, Exchange, Misbehaving
 from .support.serving import ROOT, ServiceProcess, wait_until
 
 PICTURE = hashlib.shake_256(b"service").digest(200_000)
@@ -396,10 +396,19 @@ def test_stalled_client_loses_its_connection(upstream: Misbehaving) -> None:
         assert not process.saw("Traceback")
 
 
-def test_client_that_leaves_with_another_request_behind(upstream: Misbehaving) -> None:
+async def half_and_silence(exchange: Exchange) -> None:
+    await exchange.head(200, f"content-length: {len(PICTURE)}")
+    await exchange.body(PICTURE[:100_000])
+    await exchange.hang()
+
+
+@pytest.mark.parametrize("behaviour", [endless, half_and_silence])
+def test_client_that_leaves_with_another_request_behind(
+    upstream: Misbehaving, behaviour: Behaviour
+) -> None:
     """A pipelined request does not hide that its client has gone, nor does it make a whole."""
-    upstream.behaviour = endless
-    with ServiceProcess(environ_for(upstream)) as process:
+    upstream.behaviour = behaviour
+    with ServiceProcess(environ_for(upstream, UPSTREAM_READ_TIMEOUT="60")) as process:
         client = connect(port_of(process.url()))
         request = "GET /tasks/1/image HTTP/1.1\r\nhost: x\r\n\r\n"
         client.sendall((request * 2).encode())
