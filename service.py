@@ -261,7 +261,7 @@ class Connection:
         self._transport.abort()
 
 
-def announce(settings: Settings, listener: socket.socket) -> None:
+def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -> None:
     """Say what is served, where, and what is worth knowing about how."""
     host, port = listener.getsockname()[:2]
     base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -271,9 +271,9 @@ def announce(settings: Settings, listener: socket.socket) -> None:
     if settings.s3_tls_verify is False:
         logger.warning("AWS_TLS_VERIFY is false: whoever is on the way can pose as the store")
     needed = DESCRIPTORS_PER_DOWNLOAD * settings.max_downloads + SPARE_DESCRIPTORS
-    if (most := raise_descriptor_limit()) < needed:
+    if descriptors < needed:
         logger.warning(
-            "%d downloads need %d descriptors, of %d", settings.max_downloads, needed, most
+            "%d downloads need %d descriptors, of %d", settings.max_downloads, needed, descriptors
         )
     is_read = settings.log_format == "text"  # by a person, who may copy a line
     if is_read and settings.host in ("127.0.0.1", "::1", "localhost"):
@@ -311,7 +311,7 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=FLUSH_SECONDS,
         forwarded_allow_ips=settings.forwarded_allow_ips,
     )
-    announce(settings, listener)
+    announce(settings, listener, descriptors=raise_descriptor_limit())
     if config.workers > 1:
         return supervise(config, listener, settings.metrics_directory)
     try:

@@ -1,6 +1,6 @@
 """The HTTP source: bodies of another HTTP service through aiohttp, and its errors as ours.
 
-Together with `_clients` and `_s3` the only module that knows aiohttp; it knows no Starlette.
+It knows aiohttp, and neither botocore nor Starlette.
 """
 
 from __future__ import annotations

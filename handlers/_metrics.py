@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import (
@@ -34,15 +35,12 @@ class Metrics:
     def __init__(self, shared: str | None = None) -> None:
         self._shared = Path(shared) if shared else None
         self._registry = registry = CollectorRegistry()
-        self.downloads = Counter(
-            "downspout_downloads",
-            "Downloads that have ended, by how.",
-            ["route", "outcome"],
-            registry=registry,
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        self.downloads = counter(
+            "downspout_downloads", "Downloads that have ended, by how.", ["route", "outcome"]
         )
-        self.sent = Counter(
-            "downspout_sent_bytes", "Bytes of bodies sent.", ["route"], registry=registry
-        )
+        self.sent = counter("downspout_sent_bytes", "Bytes of bodies sent.", ["route"])
         self.first_byte = Histogram(
             "downspout_first_byte_seconds",
             "Seconds from a request to the beginning of its answer.",
@@ -50,31 +48,16 @@ class Metrics:
             buckets=FIRST_BYTE_SECONDS,
             registry=registry,
         )
-        self.resumes = Counter(
-            "downspout_resumes",
-            "Bodies continued after the upstream broke.",
-            ["route"],
-            registry=registry,
+        self.resumes = counter(
+            "downspout_resumes", "Bodies continued after the upstream broke.", ["route"]
         )
-        self.upstream_errors = Counter(
+        self.upstream_errors = counter(
             "downspout_upstream_errors",
             "Failed requests and broken bodies of upstreams, whether or not they were mended.",
             ["source", "kind"],
-            registry=registry,
         )
-        self.running = Gauge(
-            "downspout_downloads_running",
-            "Downloads that have a place.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.waiting = Gauge(
-            "downspout_downloads_waiting",
-            "Downloads that wait for a place.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-
+        self.running = gauge("downspout_downloads_running", "Downloads that have a place.")
+        self.waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a place.")
         # A file of an earlier process may have been of this one's id.
         self.show(0, 0)
 

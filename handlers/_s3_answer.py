@@ -58,7 +58,7 @@ class Answer:
     """Names in lower case."""
 
     read: Callable[[], Awaitable[bytes]]
-    """Return the next bytes, b"" at the end; raises what `BODY_FAILURES` of its module says."""
+    """Return the next bytes, b"" at the end; raises what `failures` says."""
 
     close: Callable[[], None]
     failures: tuple[type[Exception], ...]

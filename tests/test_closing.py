@@ -257,10 +257,7 @@ def test_slow_readers_do_not_take_the_connections_of_others(source: str) -> None
         serving(settings_for(upstream.url, max_downloads=40)) as service,
     ):
         clients = Aborting(service, upstream, PATHS[source])
-        for _ in range(30):
-            clients.clients.append(connect(service.port, receive_buffer=4096))
-            ask(clients.clients[-1], PATHS[source])
-        wait_until(lambda: len(upstream.exchanges) == 30)
+        clients.ask_all(30, receive_buffer=4096)
         upstream.behaviour = small
         assert service.get("/tasks/1/image").content == SMALL
         assert service.get("/tasks/1/bytes/5").content == SMALL
@@ -273,10 +270,7 @@ def test_request_beyond_the_last_place_is_told_to_come_later(upstream: Misbehavi
     settings = settings_for(upstream.url, max_downloads=2, queue_timeout=0.2)
     with serving(settings) as service:
         clients = Aborting(service, upstream, PATHS["http"])
-        for _ in range(2):
-            clients.clients.append(connect(service.port))
-            ask(clients.clients[-1], PATHS["http"])
-        wait_until(lambda: len(upstream.exchanges) == 2)
+        clients.ask_all(2)
         answer = service.get("/tasks/1/image")
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"

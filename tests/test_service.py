@@ -480,7 +480,7 @@ def test_announcement_warns_of_a_store_that_is_not_verified(
     settings = Settings(s3_image_bucket="photos", port=0, host="::", s3_tls_verify=False)
     caplog.set_level(logging.INFO, "downspout")
     with service_module.listen(settings) as listener:
-        service_module.announce(settings, listener)
+        service_module.announce(settings, listener, descriptors=10_000)
     assert "AWS_TLS_VERIFY is false" in caplog.text
     assert "http://[::]:" in caplog.text
     assert capsys.readouterr().out == ""
@@ -497,14 +497,11 @@ def test_process_opens_as_many_descriptors_as_it_may() -> None:
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
-def test_too_few_descriptors_are_warned_of(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_few_descriptors_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """Where more downloads are allowed than there are descriptors, the log says so at start."""
-    monkeypatch.setattr(service_module, "raise_descriptor_limit", lambda: 256)
     settings = Settings(s3_image_bucket="photos", port=0, max_downloads=100)
     with service_module.listen(settings) as listener:
-        service_module.announce(settings, listener)
+        service_module.announce(settings, listener, descriptors=256)
     assert "100 downloads need 300 descriptors, of 256" in caplog.text
 
 
