@@ -198,42 +198,15 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's own, whose requests can see their connection and end it.
-
-    uvicorn has no timeout for writing, and closing a transport waits until its buffer is flushed:
-    a client that takes nothing would hold its socket for ever. The kernel's own TCP_USER_TIMEOUT
-    is no way out: it drops living clients that are slow.
-    """
-
-    _running: RequestResponseCycle | None = None
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that runs, where uvicorn tells the one that was queued last."""
-        running = self._running
-        if running is not None and not running.response_complete:
-            running.disconnected = True
-            running.message_event.set()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        """Begin a request, with its connection among the extensions of its scope."""
-        super().on_message_begin()
-        if VISIBLE:
-            self.scope["extensions"] = {CONNECTION: Connection(self.transport)}  # type: ignore[dict-item]
-
-
 class Connection:
     """What a download may know of its connection, and do to it."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_transport", "on_lost")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self.on_lost: Callable[[], None] | None = None
+        """Called when it is lost, for the request that runs."""
 
     def buffered(self) -> int:
         """Return how many bytes the client has not acknowledged: the server's and the kernel's."""
@@ -259,6 +232,44 @@ class Connection:
         connection = self._transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's own, whose requests can see their connection and end it.
+
+    uvicorn has no timeout for writing, and closing a transport waits until its buffer is flushed:
+    a client that takes nothing would hold its socket for ever. The kernel's own TCP_USER_TIMEOUT
+    is no way out: it drops living clients that are slow.
+    """
+
+    _running: RequestResponseCycle | None = None
+    _connection: Connection | None = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(transport)
+        if VISIBLE:
+            self._connection = Connection(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that runs, where uvicorn tells the one that was queued last."""
+        if self._connection is not None and self._connection.on_lost is not None:
+            self._connection.on_lost()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a request, with its connection among the extensions of its scope."""
+        super().on_message_begin()
+        if self._connection is not None:
+            self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
 
 
 def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -> None:

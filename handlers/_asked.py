@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from ._conditions import CONDITIONS, single_strong_tag
 from ._errors import HeaderTooLarge
@@ -13,6 +14,8 @@ from ._ranges import Spec, parse_range
 
 # More than any client sends; uvicorn itself has no bound.
 MAX_HEADER = 64 * 1024
+
+_SELECTING = frozenset(("range", "if-range", *CONDITIONS))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,18 +39,27 @@ class Asked:
 
 def asked_of(method: str, headers: Headers) -> Asked:
     """Return what a request of these headers asks for; raises HeaderTooLarge."""
-    for name in ("range", "if-range", *CONDITIONS):
-        if sum(map(len, headers.getlist(name))) > MAX_HEADER:
+    sent: dict[str, list[str]] = {}
+    for name, value in headers.items():  # Once: each look into them goes through all.
+        if name in _SELECTING:
+            sent.setdefault(name, []).append(value)
+    for name, values in sent.items():
+        if sum(map(len, values)) > MAX_HEADER:
             raise HeaderTooLarge(name)
-    specs = parse_range(headers.getlist("range")) if method == "GET" else None
-    if_ranges = headers.getlist("if-range")
+    specs = parse_range(sent.get("range", [])) if method == "GET" else None
+    if_ranges = sent.get("if-range")
     return Asked(
         specs=specs,
         # Without a Range there is nothing that it could be a condition of (13.1.5); several of
         # them are none, and hold for no version.
         if_range=", ".join(if_ranges) if specs and if_ranges else None,
         # A list may be spread over several headers; two dates make none.
-        conditions={
-            name: ", ".join(values) for name in CONDITIONS if (values := headers.getlist(name))
-        },
+        conditions={name: ", ".join(sent[name]) for name in CONDITIONS if name in sent},
     )
+
+
+def download_name_of(request: Request) -> str | None:
+    """Return the name that the query asks the file to be saved by; None where it asks for none."""
+    if not request.scope["query_string"]:
+        return None
+    return request.query_params.get("download")

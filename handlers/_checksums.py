@@ -15,7 +15,7 @@ from typing import Any, Protocol
 class Sum(Protocol):
     """A checksum that is being computed."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes in."""
 
     def digest(self) -> bytes:
@@ -25,12 +25,12 @@ class Sum(Protocol):
 class _Crc:
     """A cyclic redundancy check of `size` bytes, as an object like hashlib's."""
 
-    def __init__(self, step: Callable[[bytes, int], int], size: int) -> None:
+    def __init__(self, step: Callable[[bytes | memoryview, int], int], size: int) -> None:
         self._step = step
         self._size = size
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         self._value = self._step(data, self._value)
 
     def digest(self) -> bytes:
@@ -74,6 +74,8 @@ _ALGORITHMS = {
     "crc32": _Algorithm(4, lambda: _Crc(zlib.crc32, 4)),
 }
 
+_HEADERS = {f"x-amz-checksum-{name}": name for name in _ALGORITHMS}
+
 
 class Verifier:
     """Compares the bytes of a body with the checksum that is stored of them."""
@@ -83,7 +85,7 @@ class Verifier:
         self._wanted = wanted
         self._running = running
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes in."""
         self._running.update(data)
 
@@ -119,7 +121,9 @@ def _checksums_of(stored: Mapping[str, str]) -> dict[str, bytes]:
     """Return the checksums of the whole object: those of uploads in parts are sums of sums."""
     if stored.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
         return {}
-    found = {name: _decoded(stored.get(f"x-amz-checksum-{name}", "")) for name in _ALGORITHMS}
+    found = {
+        name: _decoded(stored[header]) for header, name in _HEADERS.items() if header in stored
+    }
     return {name: sum_ for name, sum_ in found.items() if len(sum_) == _ALGORITHMS[name].size}
 
 

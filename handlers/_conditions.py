@@ -18,12 +18,18 @@ _TAGS = re.compile(rf"[ \t,]*+{_TAG}(?:[ \t]*+,[ \t,]*+{_TAG})*+[ \t,]*+")
 MAX_TAG = 1024
 MAX_TAGS = 4096
 
-# The three forms of section 5.6.7; email.utils alone would also take "1 Jan 26 00:00 EST".
-_HTTP_DATE = re.compile(
-    r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
-    r"|[A-Z][a-z]+day, [0-9]{2}-[A-Z][a-z]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
-    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}"
+# The three forms of section 5.6.7: the one that all send today, and the obsolete ones, of which
+# email.utils alone would also take "1 Jan 26 00:00 EST".
+_TIME = "([0-9]{2}):([0-9]{2}):([0-9]{2})"
+_HTTP_DATE = re.compile(rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) {_TIME} GMT")
+_OBSOLETE_DATE = re.compile(
+    rf"[A-Z][a-z]+day, [0-9]{{2}}-[A-Z][a-z]{{2}}-[0-9]{{2}} {_TIME} GMT"
+    rf"|[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME} [0-9]{{4}}"
 )
+_MONTHS = {
+    name: number
+    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
+}
 
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 
@@ -71,11 +77,18 @@ def validators_of(stored: Mapping[str, str]) -> Validators:
 
 def http_date(text: str) -> datetime | None:
     """Return the moment that an HTTP-date names; None where it is none."""
-    if not _HTTP_DATE.fullmatch(text):
+    found = _HTTP_DATE.fullmatch(text)
+    if found is None and not _OBSOLETE_DATE.fullmatch(text):
         return None
     try:
-        return parsedate_to_datetime(text).replace(tzinfo=UTC)
-    except (ValueError, TypeError):
+        if found is None:
+            return parsedate_to_datetime(text).replace(tzinfo=UTC)
+        day, month, year, hour, minute, second = found.groups()
+        # Most of a date's time would be email.utils', and each answer has two of them.
+        return datetime(
+            int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
+        )
+    except (ValueError, TypeError, KeyError):
         return None
 
 

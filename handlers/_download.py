@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from starlette.requests import Request
@@ -28,9 +29,14 @@ _KEY = "downspout.download"
 
 BREAK_SECONDS = 1.0
 
+T = TypeVar("T")
+
 
 class Connection(Protocol):
     """What a server may show of a request's connection, as the ASGI extension of that name."""
+
+    on_lost: Callable[[], None] | None
+    """Called when the connection is lost; of the request that runs."""
 
     def buffered(self) -> int:
         """Return how many bytes its client has not acknowledged."""
@@ -81,7 +87,9 @@ def healing_of(request: Request) -> Healing:
 
 def patience_of(request: Request) -> Patience:
     """Return how an upstream is asked for the first answer to this request."""
-    return Patience(on_failure=_download_of(request).count_failure)
+    download = _download_of(request)
+    until = download.record.begun + request.app.state.settings.first_byte_timeout
+    return Patience(until=until, on_failure=download.count_failure)
 
 
 def note_error(request: Request, error: DownloadError) -> None:
@@ -90,14 +98,16 @@ def note_error(request: Request, error: DownloadError) -> None:
         _download_of(request).record.error = error
 
 
-@contextmanager
-def first_byte_deadline(request: Request) -> Generator[None]:
-    """Bound the opening of an upstream by what is left for it; raises UpstreamTimeout."""
+async def in_time(request: Request, opening: Awaitable[T]) -> T:
+    """Return what opens an upstream, in what is left of the first byte's budget for it.
+
+    Raises UpstreamTimeout.
+    """
     budget = request.app.state.settings.first_byte_timeout
     left = _download_of(request).record.begun + budget - time.monotonic()
     try:
-        with anyio.fail_after(max(left, 0)):
-            yield
+        async with asyncio.timeout(max(left, 0)):
+            return await opening
     except TimeoutError as error:
         _download_of(request).count_failure(error)  # The attempt that was cancelled told nothing.
         raise UpstreamTimeout(f"no answer within {budget:g} s") from error
@@ -137,8 +147,12 @@ class _Download:
         self._counted = 0
         self._has_long_place = False
         self._stopped: Outcome | None = None
-        self._over = anyio.Event()
-        self._running = anyio.CancelScope()
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[Any] | None = None
+        """That of the application, as long as it runs."""
+
+        self._cancels = 0
 
     # What handlers tell...
 
@@ -162,16 +176,23 @@ class _Download:
 
     async def run(self, app: ASGIApp) -> None:
         """Run the application until its end or until the download is stopped."""
+        # No task group: it and its scopes would be a tenth of the time of a small download.
+        task = self._task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("not in a task")
         failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            self._running = tasks.cancel_scope
-            tasks.start_soon(self._watch)
+        with self._watched():
             try:
                 await self._run_admitted(app)
-            # Raised again outside of the task group, which would wrap it.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - raised again when all is closed
                 failure = error
-            tasks.cancel_scope.cancel()
+            except asyncio.CancelledError:
+                if task.cancelling() > self._cancels:  # By the server, too.
+                    raise
+            finally:
+                self._task = None
+                for _ in range(self._cancels):
+                    task.uncancel()
         await self._conclude(failure)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
@@ -204,20 +225,26 @@ class _Download:
 
     async def receive(self) -> Message:
         """Answer as a request without a body whose client has not gone."""
-        await self._over.wait()
+        if self._stopped is None:
+            told = self._loop.create_future()
+            self._listeners.append(told)
+            await told
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Pass a message on; raises OSError once the client has gone."""
         # Cancellation alone may be late: when neither reading nor sending ever suspends, as on
         # uvloop with a fast upstream, 500 MB more were pulled for nobody.
-        if self._over.is_set():
+        if self._stopped is not None:
             raise ConnectionResetError("client gone")
         record = self.record
         if message["type"] == "http.response.start":
             record.expected = _content_length(message)
             if not self._has_long_place and self._is_long(message["status"]):
                 self._take_long_place()
+        elif self._connection is None and isinstance(message.get("body"), memoryview):
+            # Only of our own server is it known to take what is not bytes.
+            message = {**message, "body": bytes(message["body"])}
         self._is_sending = True
         await self._send(message)
         self._is_sending = False
@@ -251,17 +278,39 @@ class _Download:
 
     # ...and its end.
 
-    async def _watch(self) -> None:
+    @contextmanager
+    def _watched(self) -> Generator[None]:
+        """Have the client's leaving end the download: told by its connection, else listened for."""
+        if self._connection is not None:
+            self._connection.on_lost = self._lose_client
+            try:
+                yield
+            finally:
+                self._connection.on_lost = None
+            return
+        listening = self._loop.create_task(self._listen())
+        try:
+            yield
+        finally:
+            listening.cancel()
+
+    async def _listen(self) -> None:
         # A server that fails to say what its client does has lost it.
         with suppress(Exception):
             while (await self._receive())["type"] != "http.disconnect":
                 pass
+        self._lose_client()
+
+    def _lose_client(self) -> None:
         self._stop("client_gone")
 
     def tick(self, now: float) -> None:
         """Count what has been sent, and give a client up that takes too little."""
+        if self._stopped is not None:  # Something kept the cancellation for itself.
+            self._cancel()
+            return
         if self._connection and self._connection.is_gone():
-            self._stop("client_gone")
+            self._lose_client()
         self._count_sent()
         if not self._is_sending:
             self._pace.rest()
@@ -279,10 +328,18 @@ class _Download:
         self._stop("drained")
 
     def _stop(self, why: Outcome) -> None:
-        if self._stopped is None and not self._is_answered:
+        if self._stopped is None and not self._is_answered and self._task is not None:
             self._stopped = self.record.outcome = why
-            self._over.set()
-            self._running.cancel()
+            for listener in self._listeners:
+                if not listener.done():
+                    listener.set_result(None)
+            # Not at once: who listens is told first.
+            self._loop.call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._cancels += 1
+            self._task.cancel()
 
     async def _break_visibly(self) -> None:
         """Make Starlette's middleware of a base class fail, too, where a host has one.

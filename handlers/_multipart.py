@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from ._ranges import Part
-from ._upstream import Upstream
+from ._upstream import Chunk, Upstream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,8 +35,8 @@ class Multipart:
         self,
         first: Upstream,
         open_part: Callable[[Part], Awaitable[Upstream]],
-        body_of: Callable[[Upstream], AsyncIterator[bytes]],
-    ) -> AsyncIterator[bytes]:
+        body_of: Callable[[Upstream], AsyncIterator[Chunk]],
+    ) -> AsyncIterator[Chunk]:
         """Yield the framed parts; `first` is open, the others are opened in their turn.
 
         `open_part` raises BrokenTransfer and nothing else.

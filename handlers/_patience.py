@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
-
-import anyio
 
 from ._errors import DownloadError
 
@@ -26,14 +27,17 @@ class Patience:
     """How often an upstream is asked again when it fails in a way that may pass."""
 
     attempts: int = ATTEMPTS
+    until: float = math.inf
+    """The end of the time for it, by time.monotonic()."""
+
     on_failure: Callable[[DownloadError], None] = lambda _: None
     """Called with the error of every attempt."""
 
     async def open(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what `attempt` returns; raises its last DownloadError.
 
-        No pause outlasts the deadline that the caller runs under, so that an upstream that is busy
-        is told as such and not as one that is too slow.
+        No pause outlasts that time, so that an upstream that is busy is told as such and not as one
+        that is too slow.
         """
         tried = 1
         while True:
@@ -42,10 +46,10 @@ class Patience:
             except DownloadError as error:
                 self.on_failure(error)
                 pause = max(pause_after(tried), error.retry_after or 0)
-                left = anyio.current_effective_deadline() - anyio.current_time()
+                left = self.until - time.monotonic()
                 if not error.passing or tried >= self.attempts or pause >= left:
                     raise
-            await anyio.sleep(pause)
+            await asyncio.sleep(pause)
             tried += 1
 
 

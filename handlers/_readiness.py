@@ -17,9 +17,12 @@ DEADLINE_SECONDS = 3.0
 
 
 class Readiness:
-    """The remembered answer of `check`, which raises DownloadError when the store fails us."""
+    """The remembered answer of `check`, which raises DownloadError when the store fails us.
 
-    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+    It is told until when it may try.
+    """
+
+    def __init__(self, check: Callable[[float], Awaitable[None]]) -> None:
         self._check = check
         self._asking = anyio.Lock()
         self._failure: DownloadError | None = None
@@ -36,7 +39,7 @@ class Readiness:
     async def _ask(self) -> DownloadError | None:
         try:
             with anyio.fail_after(DEADLINE_SECONDS):
-                await self._check()
+                await self._check(time.monotonic() + DEADLINE_SECONDS)
         except TimeoutError:
             return UpstreamTimeout("store: no answer to the readiness probe")
         except DownloadError as error:

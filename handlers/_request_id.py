@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What routers and tracers send (UUIDs, ULIDs, W3C trace ids), and nothing that could forge a
 # line of the log.
 SANE_REQUEST_ID = "[A-Za-z0-9._:-]{1,128}"
+_SANE = re.compile(SANE_REQUEST_ID.encode())
 _KEY = "downspout.request_id"
 
 
@@ -25,16 +25,24 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if re.fullmatch(SANE_REQUEST_ID, given) else uuid4().hex
-        scope[_KEY] = request_id
+        request_id = _given(scope) or os.urandom(16).hex().encode()
+        scope[_KEY] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, send_with_id)
+
+
+def _given(scope: Scope) -> bytes | None:
+    """Return the id that the request came with, where it is sane."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value if _SANE.fullmatch(value) else None
+    return None
 
 
 def request_id_of(scope: Scope) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
@@ -112,10 +112,13 @@ class StoredObject:
             ),
         )
 
-    async def is_answered_for(self) -> None:
-        """Return when the store gives or denies the object in order; raises DownloadError."""
+    async def is_answered_for(self, until: float) -> None:
+        """Return when the store gives or denies the object in order, asked until then.
+
+        Raises DownloadError.
+        """
         with suppress(NotFound):
-            await self.head()
+            await replace(self, patience=Patience(until=until)).head()
 
 
 def _checked_part(headers: Mapping[str, str], spec: Spec) -> tuple[Part, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from ._errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from ._upstream import Read
 
 # An S3 error is a few hundred bytes of XML; a proxy's page in its place a few thousand.
 MAX_ERROR_SIZE = 64 * 1024
@@ -57,7 +58,7 @@ class Answer:
     headers: Mapping[str, str]
     """Names in lower case."""
 
-    read: Callable[[], Awaitable[bytes]]
+    read: Read
     """Return the next bytes, b"" at the end; raises what `failures` says."""
 
     close: Callable[[], None]

@@ -31,7 +31,7 @@ from ._multipart import Multipart
 from ._patience import ONCE
 from ._ranges import Part, Spec, parts_of
 from ._s3 import StoredObject
-from ._upstream import Upstream, exact_body
+from ._upstream import Chunk, Upstream, exact_body
 
 # What an object is that was stored without a type.
 IMAGE_TYPE = "image/jpeg"
@@ -48,7 +48,7 @@ class Selection:
     stored: Mapping[str, str]
     """The store's headers of the object, names in lower case."""
 
-    body: AsyncIterator[bytes]
+    body: AsyncIterator[Chunk]
     length: int | None = None
     content_range: str | None = None
     content_type: str | None = None
@@ -146,7 +146,7 @@ class _Version:
             raise BadUpstream("the store gave the whole instead of a part")
         return upstream
 
-    def body(self, upstream: Upstream) -> AsyncIterator[bytes]:
+    def body(self, upstream: Upstream) -> AsyncIterator[Chunk]:
         """Yield the body of an opened upstream, healed as long as this version is to be had."""
         is_verified = self.verified and upstream.part is None
         verifier = verifier_of(upstream.headers) if is_verified else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
-
-import anyio
 
 from ._checksums import Verifier
 from ._errors import BrokenTransfer
@@ -21,6 +20,11 @@ MAX_SILENCE = 45.0
 # aiohttp pauses an upstream at twice this; its default of 256 KiB costs a slow client's download
 # nearly twice the memory and makes a fast one no faster.
 READ_BUFFER = 64 * 1024
+
+Chunk = bytes | memoryview
+"""Some bytes of a body; nobody writes to them any more."""
+
+Read = Callable[[], Awaitable[Chunk]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,7 @@ class Upstream:
     close: Callable[[], None] = lambda: None
     """Close it before its owner does, to open another in its place; may be called twice."""
 
-    read: Callable[[], Awaitable[bytes]] | None = None
+    read: Read | None = None
     """Return the next bytes, b"" at the end; raises BrokenTransfer and nothing else.
 
     None where there is no body, whatever length the headers state: of an answer to HEAD, of a 304.
@@ -63,21 +67,17 @@ def ends_visibly(headers: Mapping[str, str]) -> bool:
 
 
 def body_reader(
-    read: Callable[[], Awaitable[bytes]],
-    *,
-    silence: float,
-    failures: tuple[type[Exception], ...],
-    source: str,
-) -> Callable[[], Awaitable[bytes]]:
+    read: Read, *, silence: float, failures: tuple[type[Exception], ...], source: str
+) -> Read:
     """Return `read` as an `Upstream` has it: whatever fails in it is a BrokenTransfer.
 
     It has a deadline of its own, of `silence` seconds: aiohttp's parser waits for ever at a
     malformed chunk, whatever its timeouts are, since bytes arrive and none is of the body.
     """
 
-    async def read_or_break() -> bytes:
+    async def read_or_break() -> Chunk:
         try:
-            with anyio.fail_after(silence):
+            async with asyncio.timeout(silence):
                 return await read()
         except TimeoutError as error:
             raise BrokenTransfer("upstream_timeout", f"the {source} fell silent") from error
@@ -99,7 +99,7 @@ class Resume(Protocol):
 
 async def exact_body(
     upstream: Upstream, resume: Resume | None = None, verifier: Verifier | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Chunk]:
     """Yield the whole body: exactly `upstream.length` bytes, where that is known.
 
     Where it breaks, it goes on with what `resume` opens at the next byte. The bytes that complete
@@ -111,8 +111,10 @@ async def exact_body(
     silent_since, healing = time.monotonic(), False
     while (read := upstream.read) is not None:
         try:
-            left = silent_since + MAX_SILENCE - time.monotonic() if healing else None
-            chunk = await _next_chunk(read, received, expected, left)
+            chunk = await (_first_of_rest(read, silent_since) if healing else read())
+            if not chunk and expected is not None and received < expected:
+                ended = f"upstream ended at {received} of {expected} bytes"
+                raise BrokenTransfer("truncated", ended)
         except BrokenTransfer as broken:
             if resume is None or received == expected:
                 raise
@@ -136,17 +138,10 @@ async def exact_body(
         silent_since, healing = time.monotonic(), False
 
 
-async def _next_chunk(
-    read: Callable[[], Awaitable[bytes]], received: int, expected: int | None, left: float | None
-) -> bytes:
-    if left is None:
-        chunk = await read()
-    else:
-        try:
-            with anyio.fail_after(left):
-                chunk = await read()
-        except TimeoutError as error:
-            raise BrokenTransfer("upstream_timeout", "no byte after it was re-opened") from error
-    if not chunk and expected is not None and received < expected:
-        raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
-    return chunk
+async def _first_of_rest(read: Read, silent_since: float) -> Chunk:
+    """Return what comes first of a body that was re-opened, in what is left of the silence."""
+    try:
+        async with asyncio.timeout(silent_since + MAX_SILENCE - time.monotonic()):
+            return await read()
+    except TimeoutError as error:
+        raise BrokenTransfer("upstream_timeout", "no byte after it was re-opened") from error

@@ -19,7 +19,6 @@ from ._checksums import verifies_all
 from ._clients import open_clients
 from ._conditions import CONDITIONS
 from ._metrics import Metrics
-from ._patience import Patience
 from ._problems import EXCEPTION_HANDLERS
 from ._readiness import Readiness
 from ._request_id import RequestId
@@ -116,7 +115,6 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             clients.store,
             settings.s3_image_key.format(task_id=0),
             settings.upstream_read_timeout,
-            Patience(),
         )
         admission = Admission(
             settings.max_downloads,

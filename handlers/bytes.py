@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import Asked, asked_of
+from ._asked import Asked, asked_of, download_name_of
 from ._conditions import (
     http_date,
     if_range_holds,
@@ -18,7 +18,7 @@ from ._conditions import (
     single_strong_tag,
     validators_of,
 )
-from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of, patience_of
+from ._download import DownloadScope, healing_of, in_time, owner_of, patience_of
 from ._errors import PreconditionFailed
 from ._headers import download_headers, not_modified_headers
 from ._http import RemoteBody
@@ -37,8 +37,7 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     silence, patience = settings.upstream_read_timeout, patience_of(request)
     remote = RemoteBody(request.app.state.http, url, size, silence, patience)
     asked = asked_of(request.method, request.headers)
-    with first_byte_deadline(request):
-        upstream = await _open(remote, request.method, asked, owner_of(request))
+    upstream = await in_time(request, _open(remote, request.method, asked, owner_of(request)))
     resume = _resume(remote, upstream, request) if upstream.read else None
     return StreamingResponse(
         content=exact_body(upstream, resume),
@@ -125,7 +124,7 @@ def _headers_of(request: Request, upstream: Upstream, size: int) -> dict[str, st
         length=upstream.length,
         content_range=part.content_range(size) if part else None,
         ranges=_knows_ranges(upstream),
-        download_name=request.query_params.get("download"),
+        download_name=download_name_of(request),
     )
     if upstream.status == HTTPStatus.NOT_MODIFIED:
         return not_modified_headers(headers)

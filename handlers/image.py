@@ -8,8 +8,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import asked_of
-from ._download import DownloadScope, first_byte_deadline, healing_of, owner_of, patience_of
+from ._asked import asked_of, download_name_of
+from ._download import DownloadScope, healing_of, in_time, owner_of, patience_of
 from ._errors import BadUpstream
 from ._headers import download_headers, not_modified_headers
 from ._path import ExactRoute, task_id_of
@@ -27,17 +27,17 @@ async def image(request: Request) -> StreamingResponse:
         patience_of(request),
     )
     asked = asked_of(request.method, request.headers)
-    with first_byte_deadline(request):
-        if request.method == "HEAD":
-            selection = await select_head(stored, asked)
-        else:
-            selection = await select_get(
-                stored,
-                asked,
-                owner_of(request),
-                healing_of(request),
-                verified=settings.verify_checksums,
-            )
+    if request.method == "HEAD":
+        selecting = select_head(stored, asked)
+    else:
+        selecting = select_get(
+            stored,
+            asked,
+            owner_of(request),
+            healing_of(request),
+            verified=settings.verify_checksums,
+        )
+    selection = await in_time(request, selecting)
     if selection.length is None and request.scope["http_version"] == "1.0":
         # Which knows no chunks (RFC 9112, 7.1): it could not tell the whole from a part.
         raise BadUpstream("an object of unknown length, for an HTTP/1.0 client")
@@ -56,7 +56,7 @@ def _headers_of(request: Request, selection: Selection) -> dict[str, str]:
         length=selection.length,
         content_range=selection.content_range,
         ranges=selection.length is not None,
-        download_name=request.query_params.get("download"),
+        download_name=download_name_of(request),
         default_cache_control=settings.image_cache_control,
         metadata_names=settings.s3_metadata_headers,
     )

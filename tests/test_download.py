@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers._admission import Admission
-from handlers._download import DownloadScope, first_byte_deadline
+from handlers._download import DownloadScope, in_time
 from handlers._errors import BrokenTransfer, NoSlot, UpstreamTimeout
 from handlers._metrics import Metrics
 from settings import Settings
@@ -58,9 +58,9 @@ async def test_receive_tells_when_the_client_has_gone(app: Starlette) -> None:
     gone = anyio.Event()
 
     async def listening(scope: Scope, receive: Receive, send: Send) -> None:
-        with anyio.CancelScope(shield=True):
-            gone.set()
-            told.append((await receive())["type"])
+        gone.set()
+        told.append((await receive())["type"])
+        await anyio.sleep_forever()
 
     async def receive() -> Message:
         await gone.wait()
@@ -75,13 +75,12 @@ async def test_send_raises_once_the_client_has_gone(app: Starlette) -> None:
     raised: list[type[BaseException]] = []
 
     async def sending(scope: Scope, receive: Receive, send: Send) -> None:
-        with anyio.CancelScope(shield=True):
-            await receive()
-            try:
-                await send({"type": "http.response.start", "status": 200, "headers": []})
-            except OSError as error:
-                raised.append(type(error))
-                raise
+        await receive()
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        except OSError as error:
+            raised.append(type(error))
+            raise
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
@@ -138,9 +137,8 @@ async def test_budget_of_the_first_byte_is_one(app: Starlette) -> None:
 
     async def opening(scope: Scope, receive: Receive, send: Send) -> None:
         scope["downspout.download"].record.begun -= budget - 0.05
-        with first_byte_deadline(Request(scope)):
-            opened.append("in time")
-            await anyio.sleep_forever()
+        opened.append("in time")
+        await in_time(Request(scope), anyio.sleep_forever())
 
     with pytest.raises(UpstreamTimeout), anyio.fail_after(budget / 2):
         await DownloadScope(opening, source="s3")(scope_of(app), nothing, ignore)
