@@ -39,6 +39,7 @@ _SLOW = tuple(name for name in _MANY if name != peer.NGINX)
 _BODY = (measures.SPEED, measures.CPU_GIB)
 _REQUESTS = (measures.RATE, measures.CPU_REQUEST, measures.P50, measures.P99, measures.FAILED)
 _START = (measures.OVER_DIRECT, measures.FIRST_BYTE)
+_BEGIN = (measures.START, measures.IDLE)
 _MEMORY = (measures.MEMORY, measures.LEFT, measures.SERVED)
 
 _alone = partial(partial, measures.alone)
@@ -99,6 +100,14 @@ CASES = (
     _two_workers(_SMALL),
     Case("first-byte-16K", "first byte of {small}", _first_byte(scale.SMALL), _START, _MOST),
     Case("first-byte-100M", "first byte of {large}", _first_byte(scale.LARGE), _START, _MOST),
+    Case(
+        "start",
+        "start",
+        measures.start,
+        _BEGIN,
+        tuple(name for name in _MOST if name != peer.DIRECT),
+        fresh=True,
+    ),
     _SLOW_READERS,
     _CAPPED,
     replace(

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -34,6 +34,8 @@ class Running:
     peer: Peer
     port: int
     process: Process
+    start: float = 0.0
+    """Seconds from its command to its first image."""
 
     def path(self, task: int) -> str:
         """Return where it has the image of a task."""
@@ -107,13 +109,13 @@ class Lab:
 
 
 def _started(running: Running) -> Running:
-    end = time.monotonic() + _START
+    begun = time.monotonic()
     while not running.answers():
-        if not running.process.alive() or time.monotonic() > end:
+        if not running.process.alive() or time.monotonic() > begun + _START:
             running.process.end()
             raise RuntimeError(f"{running.peer.name} did not start:\n{running.process.log()}")
-        time.sleep(0.02)
-    return running
+        time.sleep(0.005)
+    return replace(running, start=time.monotonic() - begun)
 
 
 def _bucket(directory: Path, scale: Scale) -> Path:

@@ -22,6 +22,8 @@ P99 = Figure("p99 ms", 2)
 FAILED = Figure("failed")
 OVER_DIRECT = Figure("over direct µs", compared=True)
 FIRST_BYTE = Figure("first byte µs")
+START = Figure("seconds to the first image", 2, compared=True)
+IDLE = Figure("MiB then", 1)
 MEMORY = Figure("KiB/reader", compared=True)
 LEFT = Figure("KiB/reader after they left")
 SERVED = Figure("readers served")
@@ -71,6 +73,11 @@ def first_byte(task: int, running: Running, scale: Scale) -> Measured:
         while not times or (len(times) < scale.requests and time.perf_counter() < end):
             times.append(connection.get(running.path(task)).first_byte)
     return {FIRST_BYTE: median(times) * 1e6}
+
+
+def start(running: Running, _: Scale) -> Measured:
+    """Tell how long a fresh process took, and how large it is."""
+    return {START: running.start, IDLE: running.process.resident_kib() / 1024}
 
 
 def slow(running: Running, scale: Scale) -> Measured:
