@@ -461,6 +461,13 @@ class Settings:
     log_format: str = setting(
         "text", "LOG_FORMAT", _text("text|json", "text or json"), "json", "`text` or `json` lines."
     )
+    log_level: str = setting(
+        "info",
+        "LOG_LEVEL",
+        _text("debug|info|warning|error", "debug, info, warning or error"),
+        "warning",
+        "From which level on; those that went well are `info`.",
+    )
     metrics_directory: str | None = setting(
         None,
         "PROMETHEUS_MULTIPROC_DIR",

@@ -15,6 +15,7 @@ The map, top to bottom; each line may import from those below it and from nothin
     _s3, _http                 the two sources; with those below alone in knowing aiohttp
     _s3_direct                 an ordinary bucket, its requests signed and sent by ourselves
     _s3_full                   any bucket, through aiobotocore; alone in knowing botocore
+    _wire                      requests on aiohttp's connections, past its parser and its copies
     _s3_answer, _sigv4         a store's answers and errors; Signature Version 4
     _readiness                 whether the store answers, asked at most once in a moment
     _metrics                   the figures of an application, for Prometheus

@@ -45,15 +45,12 @@ class Admission:
     Without it the connection pools would be what requests queue on, without limit or end.
     """
 
-    def __init__(
-        self, total: int, *, wait: float, on_change: Callable[[int, int], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, total: int, *, wait: float) -> None:
         self._places = anyio.Semaphore(total)
         self._long_places = anyio.Semaphore(total - total // SHARE_FOR_SMALL)
         self.wait = wait
         """Seconds that a request waits in all, from its beginning."""
 
-        self._on_change = on_change
         self._living: set[Living] = set()
         self._queue: set[anyio.CancelScope] = set()
         self._empty = anyio.Event()
@@ -63,13 +60,11 @@ class Admission:
         """Take a place. Raises NoSlot when none gets free until then, Draining."""
         await self._take(self._places, until)
         self._living.add(download)
-        self._tell()
 
     def leave(self, download: Living) -> None:
         """Give a place back."""
         self._living.remove(download)
         self._places.release()
-        self._tell()
         if not self._living:
             self._empty.set()
 
@@ -97,23 +92,23 @@ class Admission:
             pass
         with anyio.move_on_after(max(until - time.monotonic(), 0)) as queued:
             self._queue.add(queued)
-            self._tell()
             try:
                 return await places.acquire()
             finally:
                 self._queue.discard(queued)
-                self._tell()
         if self.is_draining:
             raise Draining
         raise NoSlot("all places taken", retry_after=RETRY_AFTER_SECONDS)
 
-    def _tell(self) -> None:
-        self._on_change(len(self._living), len(self._queue))
+    def counts(self) -> tuple[int, int]:
+        """Return how many downloads have a place, and how many wait for one."""
+        return len(self._living), len(self._queue)
 
-    async def look_after(self) -> None:
+    async def look_after(self, on_tick: Callable[[], None] = lambda: None) -> None:
         """Look after the living downloads until cancelled."""
         while True:
             await anyio.sleep(TICK_SECONDS)
+            on_tick()
             now = time.monotonic()
             for download in list(self._living):
                 try:

@@ -15,7 +15,7 @@ from ._ranges import Spec, parse_range
 # More than any client sends; uvicorn itself has no bound.
 MAX_HEADER = 64 * 1024
 
-_SELECTING = frozenset(("range", "if-range", *CONDITIONS))
+_SELECTING = {name.encode(): name for name in ("range", "if-range", *CONDITIONS)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +40,9 @@ class Asked:
 def asked_of(method: str, headers: Headers) -> Asked:
     """Return what a request of these headers asks for; raises HeaderTooLarge."""
     sent: dict[str, list[str]] = {}
-    for name, value in headers.items():  # Once: each look into them goes through all.
-        if name in _SELECTING:
-            sent.setdefault(name, []).append(value)
+    for raw_name, value in headers.raw:  # Once: each look into them goes through all.
+        if name := _SELECTING.get(raw_name):
+            sent.setdefault(name, []).append(value.decode("latin-1"))
     for name, values in sent.items():
         if sum(map(len, values)) > MAX_HEADER:
             raise HeaderTooLarge(name)

@@ -23,6 +23,7 @@ from ._s3_direct import DirectStore, place_of
 from ._s3_full import FullStore, OwnedSession, ask_for_checksum
 from ._sigv4 import Credentials
 from ._upstream import READ_BUFFER
+from ._wire import Wire
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -112,7 +113,8 @@ async def _store(
     credentials = await _credentials(settings, session)
     if place is None or credentials is None or transport.is_proxied(place.origin):
         return full
-    return DirectStore(await transport.session(), place, credentials, full)
+    wire = Wire(await transport.session(), place.origin, silence=settings.upstream_read_timeout)
+    return DirectStore(wire, place, credentials, full)
 
 
 async def _credentials(

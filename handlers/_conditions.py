@@ -21,14 +21,26 @@ MAX_TAGS = 4096
 # The three forms of section 5.6.7: the one that all send today, and the obsolete ones, of which
 # email.utils alone would also take "1 Jan 26 00:00 EST".
 _TIME = "([0-9]{2}):([0-9]{2}):([0-9]{2})"
-_HTTP_DATE = re.compile(rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) {_TIME} GMT")
+_HTTP_DATE = re.compile(
+    rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) {_TIME} GMT"
+)
 _OBSOLETE_DATE = re.compile(
     rf"[A-Z][a-z]+day, [0-9]{{2}}-[A-Z][a-z]{{2}}-[0-9]{{2}} {_TIME} GMT"
     rf"|[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME} [0-9]{{4}}"
 )
 _MONTHS = {
-    name: number
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
+    "Jan": 1,
+    "Feb": 2,
+    "Mar": 3,
+    "Apr": 4,
+    "May": 5,
+    "Jun": 6,
+    "Jul": 7,
+    "Aug": 8,
+    "Sep": 9,
+    "Oct": 10,
+    "Nov": 11,
+    "Dec": 12,
 }
 
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
@@ -52,7 +64,7 @@ class Validators:
     @property
     def strong_etag(self) -> str | None:
         """The entity tag, where it is a strong one."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else None
+        return _if_strong(self.etag)
 
 
 def entity_tag(stored: str) -> str | None:
@@ -64,6 +76,15 @@ def entity_tag(stored: str) -> str | None:
         if stored and _ONE_TAG.fullmatch(tag) and tag.isascii():
             return tag
     return None
+
+
+def strong_tag_of(stored: Mapping[str, str]) -> str | None:
+    """Return the entity tag among stored headers, where it is a strong one."""
+    return _if_strong(entity_tag(stored.get("etag", "")))
+
+
+def _if_strong(tag: str | None) -> str | None:
+    return tag if tag and not tag.startswith("W/") else None
 
 
 def validators_of(stored: Mapping[str, str]) -> Validators:

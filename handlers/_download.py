@@ -103,14 +103,18 @@ async def in_time(request: Request, opening: Awaitable[T]) -> T:
 
     Raises UpstreamTimeout.
     """
+    download = _download_of(request)
     budget = request.app.state.settings.first_byte_timeout
-    left = _download_of(request).record.begun + budget - time.monotonic()
+    timer = download.cancel_at(download.record.begun + budget)
     try:
-        async with asyncio.timeout(max(left, 0)):
-            return await opening
-    except TimeoutError as error:
-        _download_of(request).count_failure(error)  # The attempt that was cancelled told nothing.
+        return await opening
+    except asyncio.CancelledError as error:
+        if not download.is_late():
+            raise
+        download.count_failure(error)  # The attempt that was cancelled told nothing.
         raise UpstreamTimeout(f"no answer within {budget:g} s") from error
+    finally:
+        timer.cancel()
 
 
 def _download_of(request: Request) -> _Download:
@@ -122,7 +126,7 @@ class _Download:
     """The messages of one download in both directions, watched and counted."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, source: str) -> None:
-        self.owner = AsyncExitStack()
+        self.owner: AsyncExitStack
         self.record = Record(
             method=scope["method"],
             path=scope["path"],
@@ -153,6 +157,7 @@ class _Download:
         """That of the application, as long as it runs."""
 
         self._cancels = 0
+        self._is_late = False
 
     # What handlers tell...
 
@@ -161,7 +166,7 @@ class _Download:
         self.record.resumes += 1
         self._metrics.resumes.labels(self.record.route).inc()
 
-    def count_failure(self, error: Exception) -> None:
+    def count_failure(self, error: BaseException) -> None:
         """Count what went wrong with the upstream, mended or not; a missing object is no error."""
         kind = "upstream_timeout"  # of an attempt that was given no more time
         if isinstance(error, BrokenTransfer):
@@ -280,7 +285,7 @@ class _Download:
 
     @contextmanager
     def _watched(self) -> Generator[None]:
-        """Have the client's leaving end the download: told by its connection, else listened for."""
+        """Have the client's leaving end it: told by its connection, where there is none by ASGI."""
         if self._connection is not None:
             self._connection.on_lost = self._lose_client
             try:
@@ -341,6 +346,23 @@ class _Download:
             self._cancels += 1
             self._task.cancel()
 
+    def cancel_at(self, when: float) -> asyncio.TimerHandle:
+        """Have the application cancelled then, by time.monotonic(), unless what is returned is."""
+        # An asyncio.timeout would do, for three times the time; each download has one.
+        return self._loop.call_later(max(when - time.monotonic(), 0), self._be_late)
+
+    def _be_late(self) -> None:
+        self._is_late = True
+        self._cancel()
+
+    def is_late(self) -> bool:
+        """Return whether a cancellation is `cancel_at`'s alone; it is over then."""
+        if not self._is_late or self._stopped or self._task is None:
+            return False
+        self._is_late = False
+        self._cancels -= 1
+        return self._task.uncancel() == 0
+
     async def _break_visibly(self) -> None:
         """Make Starlette's middleware of a base class fail, too, where a host has one.
 
@@ -387,7 +409,7 @@ class _Download:
     def _count_sent(self) -> None:
         sent, self._counted = self.record.sent - self._counted, self.record.sent
         if sent:
-            self._metrics.sent.labels(self.record.route).inc(sent)
+            self._metrics.count_sent(self.record.route, sent)
 
 
 def _content_length(start: Message) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from ._checksums import repr_digest
@@ -56,13 +57,7 @@ def download_headers(
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
     """Return the headers of an answer with a body of `length` bytes; `stored` has lower case."""
-    headers = _validator_headers(stored)
-    headers |= {name: stored[name] for name in _STORED if _is_sane(stored.get(name, ""))}
-    headers |= _metadata_headers(stored, metadata_names)
-    if _TOKENS.fullmatch(language := stored.get("content-language", "")):
-        headers["content-language"] = language
-    if coding := _content_coding(stored.get("content-encoding", "")):
-        headers["content-encoding"] = coding
+    headers = _stored_headers(stored, metadata_names)
     if default_cache_control:
         headers.setdefault("cache-control", default_cache_control)
     if length is not None:
@@ -89,11 +84,15 @@ def type_headers(stored: Mapping[str, str], default_type: str) -> dict[str, str]
     content_type = stored.get("content-type", "")
     if content_type in _NO_TYPE:
         content_type = default_type
+    return _type_headers(content_type, stored.get("content-disposition", ""))
+
+
+@lru_cache(maxsize=256)  # There are few of them.
+def _type_headers(content_type: str, disposition: str) -> dict[str, str]:
     parsed = _TYPE.fullmatch(content_type) if _is_sane(content_type) else None
     if parsed is None:
         content_type = "application/octet-stream"
     headers = {"content-type": content_type, "x-content-type-options": "nosniff"}
-    disposition = stored.get("content-disposition", "")
     if not _is_sane(disposition):
         disposition = ""
     if parsed is None or not _INERT.fullmatch(parsed[1].lower()):
@@ -121,19 +120,27 @@ def attachment(name: str) -> str:
     return f'attachment; filename="{plain}"{encoded}'
 
 
-def _validator_headers(stored: Mapping[str, str]) -> dict[str, str]:
+def _stored_headers(stored: Mapping[str, str], metadata_names: Collection[str]) -> dict[str, str]:
     current = validators_of(stored)
-    found = {"etag": current.etag, "last-modified": current.last_modified}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _metadata_headers(stored: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    wanted = (f"x-amz-meta-{name}" for name in names)
-    return {name: stored[name] for name in wanted if _is_sane(stored.get(name, ""))}
+    headers: dict[str, str] = {}
+    if current.etag is not None:
+        headers["etag"] = current.etag
+    if current.last_modified is not None:
+        headers["last-modified"] = current.last_modified
+    for name in (*_STORED, *(f"x-amz-meta-{name}" for name in metadata_names)):
+        if name in stored and _is_sane(stored[name]):
+            headers[name] = stored[name]
+    if _TOKENS.fullmatch(language := stored.get("content-language", "")):
+        headers["content-language"] = language
+    if coding := _content_coding(stored.get("content-encoding", "")):
+        headers["content-encoding"] = coding
+    return headers
 
 
 def _content_coding(stored: str) -> str:
     """Return the codings of the bytes themselves; "aws-chunked" was one of their upload alone."""
+    if not stored:
+        return ""
     codings = re.findall(_TCHARS, stored) if _TOKENS.fullmatch(stored) else []
     return ", ".join(c for c in codings if c.lower() not in ("aws-chunked", "identity"))
 

@@ -17,7 +17,7 @@ from ._errors import (
     RangeNotSatisfiable,
 )
 from ._patience import pause_after
-from ._upstream import MAX_SILENCE, Upstream
+from ._upstream import MAX_SILENCE, Resume, Upstream
 
 OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
 """Opens the rest of a body from a position on, owned by the stack given.
@@ -44,6 +44,20 @@ class Healing:
         healer = Healer(open_at, self.most, self.on_resume, self.on_failure)
         self.owner.callback(healer.close)
         return healer
+
+    def resume(self, open_at: OpenAt) -> Resume:
+        """Return what continues one body, as `exact_body` takes it; no healer is made before."""
+        healer: Healer | None = None
+
+        async def resume(
+            position: int, broken: BrokenTransfer, *, silent_since: float
+        ) -> Upstream:
+            nonlocal healer
+            if healer is None:
+                healer = self.healer(open_at)
+            return await healer.resume(position, broken, silent_since=silent_since)
+
+        return resume
 
     async def open(self, open_at: OpenAt) -> Upstream:
         """Open a body with the patience of a healing, where an answer has begun without it."""

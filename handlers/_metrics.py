@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -24,6 +25,8 @@ FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 2
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
+M = TypeVar("M", Counter, Histogram)
+
 
 class Metrics:
     """The metrics of one application.
@@ -34,6 +37,7 @@ class Metrics:
 
     def __init__(self, shared: str | None = None) -> None:
         self._shared = Path(shared) if shared else None
+        self._labelled: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._registry = registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
@@ -68,9 +72,20 @@ class Metrics:
 
     def count(self, record: Record) -> None:
         """Count a download that has ended; its bytes are counted as they go."""
-        self.downloads.labels(record.route, record.outcome).inc()
+        self._of(self.downloads, record.route, record.outcome).inc()
         if record.first_byte is not None:
-            self.first_byte.labels(record.route).observe(record.first_byte)
+            self._of(self.first_byte, record.route).observe(record.first_byte)
+
+    def count_sent(self, route: str, size: int) -> None:
+        """Count bytes of bodies."""
+        self._of(self.sent, route).inc(size)
+
+    def _of(self, metric: M, *labels: str) -> M:
+        """Return the metric of those labels, kept: its own way there takes as long as all else."""
+        found: M | None = self._labelled.get((metric, labels))
+        if found is None:
+            found = self._labelled[metric, labels] = metric.labels(*labels)
+        return found
 
     def text(self) -> bytes:
         """Return all of it as Prometheus reads it."""

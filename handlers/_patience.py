@@ -36,8 +36,8 @@ class Patience:
     async def open(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what `attempt` returns; raises its last DownloadError.
 
-        No pause outlasts that time, so that an upstream that is busy is told as such and not as one
-        that is too slow.
+        No pause outlasts its time, so that an upstream that is busy is told as such and not as
+        one that is too slow.
         """
         tried = 1
         while True:

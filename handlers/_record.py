@@ -49,24 +49,22 @@ class Record:
         if not logger.isEnabledFor(level):
             return
         fields = self._fields()
-        reason = fields["reason"]
-        logger.log(
-            level,
-            "%s %s %s %s%s %d/%s bytes in %.3f s first_byte=%s resumes=%d request_id=%s",
-            self.method,
-            fields["path"],
-            self.status or "-",
-            self.outcome,
-            f" ({reason})" if reason else "",
-            self.sent,
-            "?" if self.expected is None else self.expected,
-            fields["duration"],
-            "-" if self.first_byte is None else f"{self.first_byte:.3f}",
-            self.resumes,
-            self.request_id,
-            # For formatters that write fields, as JSON does; in one, since a host's log may have
-            # some of its own.
-            extra={"download": fields},
+        # For formatters that write fields, as JSON does; in one, since a host's log may have some
+        # of its own. Not by Logger.log, which would look for the caller.
+        extra = {"download": fields}
+        text = self._text(fields)
+        logger.handle(
+            logger.makeRecord(logger.name, level, __file__, 0, text, (), None, "log", extra)
+        )
+
+    def _text(self, fields: dict[str, Any]) -> str:
+        reason = f" ({fields['reason']})" if fields["reason"] else ""
+        expected = "?" if self.expected is None else self.expected
+        first_byte = "-" if self.first_byte is None else f"{self.first_byte:.3f}"
+        return (
+            f"{self.method} {fields['path']} {self.status or '-'} {self.outcome}{reason}"
+            f" {self.sent}/{expected} bytes in {fields['duration']:.3f} s first_byte={first_byte}"
+            f" resumes={self.resumes} request_id={self.request_id}"
         )
 
     def _fields(self) -> dict[str, Any]:

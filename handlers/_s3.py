@@ -108,7 +108,10 @@ class StoredObject:
             total=total,
             close=answer.close,
             read=body_reader(
-                answer.read, silence=self.silence, failures=answer.failures, source="store"
+                answer.read,
+                silence=None if answer.keeps_time else self.silence,
+                failures=answer.failures,
+                source="store",
             ),
         )
 

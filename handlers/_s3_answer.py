@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from aiohttp import ClientPayloadError, ClientResponse
+from aiohttp import ClientPayloadError
 
 from ._errors import (
     BadUpstream,
@@ -65,6 +65,9 @@ class Answer:
     failures: tuple[type[Exception], ...]
     """What `read` raises."""
 
+    keeps_time: bool = False
+    """Whether that is a TimeoutError when nothing comes for too long."""
+
 
 class Owner(Protocol):
     """What closes an answer: an exit stack."""
@@ -81,12 +84,11 @@ def error_of_answer(status: int, code: str) -> DownloadError:
     return (kind or BadUpstream)(f"store answered {status} {code}".rstrip())
 
 
-async def read_error(response: ClientResponse) -> bytes:
+async def read_error(read: Read) -> bytes:
     """Return the body of an error, where it is of a sane size; raises ClientPayloadError."""
     body = bytearray()
-    while chunk := await response.content.read(MAX_ERROR_SIZE):
+    while chunk := await read():
         body += chunk
         if len(body) > MAX_ERROR_SIZE:
-            response.close()
             raise ClientPayloadError("an error longer than any error is")
     return bytes(body)

@@ -15,18 +15,18 @@ from http import HTTPStatus
 from urllib.parse import SplitResult, quote, urlsplit
 
 import aiohttp
-from yarl import URL
 
 from ._errors import BadUpstream, DownloadError, UpstreamFailed, UpstreamTimeout
 from ._idle import close_idle
 from ._s3_answer import Answer, Owner, error_of_answer, read_error
 from ._s3_full import FullStore
 from ._sigv4 import Credentials, Signer
-from ._upstream import READ_BUFFER
+from ._wire import Wire, WireResponse
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,100})</Code>")
 _ORDINARY = re.compile("AWS4-HMAC-SHA256 Credential=[^/]+/[0-9]{8}/([^/]+)/s3/aws4_request,")
 _FAILURES = (aiohttp.ClientError, OSError)
+_UNSIGNED = {"accept-encoding": "identity", "user-agent": "downspout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _host_of(parts: SplitResult) -> str:
 class DirectStore:
     """An ordinary bucket, asked without botocore; what it redirects elsewhere goes through it."""
 
-    session: aiohttp.ClientSession
+    wire: Wire
     place: Place
     credentials: Callable[[], Awaitable[Credentials]]
     """Return those of this moment: botocore refreshes what expires."""
@@ -90,7 +90,8 @@ class DirectStore:
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return _answer(response)
             if not _is_elsewhere(response):
-                raise error_of_answer(response.status, _code_in(await read_error(response)))
+                code = _code_in(await read_error(response.read))
+                raise error_of_answer(response.status, code)
             response.close()
         return await self.full.get(owner, key, headers)
 
@@ -105,26 +106,17 @@ class DirectStore:
                 raise error_of_answer(response.status, "")
         return await self.full.head(key)
 
-    async def _request(
-        self, method: str, key: str, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        path = self.place.path + quote(key, safe="/~")
-        headers = {**headers, "x-amz-checksum-mode": "ENABLED"}
+    async def _request(self, method: str, key: str, headers: Mapping[str, str]) -> WireResponse:
+        target = self.place.path + quote(key, safe="/~")
         signed = self._signer.signed(
             method,
             self.place.host,
-            path,
-            headers,
+            target,
+            {**headers, "x-amz-checksum-mode": "ENABLED"},
             credentials=await self.credentials(),
             now=datetime.now(UTC),
         )
-        return await self.session.request(
-            method,
-            URL(self.place.origin + path, encoded=True),
-            headers={**signed, "accept-encoding": "identity", "user-agent": "downspout"},
-            allow_redirects=False,
-            read_bufsize=READ_BUFFER,
-        )
+        return await self.wire.request(method, target, {**signed, **_UNSIGNED})
 
     @contextmanager
     def _translated_errors(self) -> Generator[None]:
@@ -136,14 +128,14 @@ class DirectStore:
         except TimeoutError as error:
             raise UpstreamTimeout(f"store: {type(error).__name__}") from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-            close_idle(self.session)
+            close_idle(self.wire.session)
             raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
         # Not ClientError alone: aiohttp lets ValueError through; botocore finds no credentials.
         except Exception as error:
             raise BadUpstream(f"store: {type(error).__name__}: {error}") from error
 
 
-def _is_elsewhere(response: aiohttp.ClientResponse) -> bool:
+def _is_elsewhere(response: WireResponse) -> bool:
     return HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST or (
         "x-amz-bucket-region" in response.headers and response.status == HTTPStatus.BAD_REQUEST
     )
@@ -154,10 +146,12 @@ def _code_in(error: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-def _answer(response: aiohttp.ClientResponse) -> Answer:
-    headers = {
-        name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in response.raw_headers
-        if value.isascii()
-    }
-    return Answer(response.status, headers, response.content.readany, response.close, _FAILURES)
+def _answer(response: WireResponse) -> Answer:
+    return Answer(
+        response.status,
+        response.headers,
+        response.read,
+        response.close,
+        _FAILURES,
+        keeps_time=True,
+    )

@@ -96,7 +96,11 @@ class _OwnedRequests:
             owner.callback(response.close)
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             # aiobotocore would read any size; this is where read() keeps what it has read.
-            response._body = await read_error(response)  # noqa: SLF001
+            try:
+                response._body = await read_error(response.content.readany)  # noqa: SLF001
+            except aiohttp.ClientError:
+                response.close()
+                raise
         # botocore's parser raises for values that it can't read, whether or not they are wanted.
         headers = response._raw_headers or ()  # noqa: SLF001 - the public name is a cached copy
         response._raw_headers = tuple(filter(_is_readable, headers))  # noqa: SLF001

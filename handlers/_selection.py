@@ -21,6 +21,7 @@ from ._conditions import (
     http_date,
     if_range_holds,
     single_strong_tag,
+    strong_tag_of,
     validators_of,
     verdict_on,
 )
@@ -130,7 +131,7 @@ class _Version:
 
     async def open(self, part: Part | None = None) -> Upstream:
         """Open the whole or a part; raises PreconditionFailed where it is another version now."""
-        tag = validators_of(self.metadata.headers).strong_etag if self.demanded else None
+        tag = strong_tag_of(self.metadata.headers) if self.demanded else None
         spec = Spec(part.first, part.last) if part else None
         upstream = await self.stored.open(self.owner, spec=spec, if_match=tag)
         if self._is_of_another(upstream):
@@ -150,7 +151,7 @@ class _Version:
         """Yield the body of an opened upstream, healed as long as this version is to be had."""
         is_verified = self.verified and upstream.part is None
         verifier = verifier_of(upstream.headers) if is_verified else None
-        if validators_of(self.metadata.headers).strong_etag is None or upstream.length is None:
+        if strong_tag_of(self.metadata.headers) is None or upstream.length is None:
             return exact_body(upstream, verifier=verifier)
         first = upstream.part.first if upstream.part else 0
         last = first + upstream.length - 1
@@ -158,7 +159,7 @@ class _Version:
         async def open_at(position: int, owner: ExitStack) -> Upstream:
             return await self._once(owner).open_part(Part(first + position, last))
 
-        return exact_body(upstream, self.healing.healer(open_at).resume, verifier)
+        return exact_body(upstream, self.healing.resume(open_at), verifier)
 
     async def open_later_part(self, part: Part) -> Upstream:
         """Open a part when those before it have been sent: it is waited for like a broken one."""

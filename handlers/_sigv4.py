@@ -50,7 +50,7 @@ class Signer:
         `path` is percent-encoded as it is sent, and has no query; `host` has no default port;
         `now` is in UTC.
         """
-        timestamp = now.strftime("%Y%m%dT%H%M%SZ")
+        timestamp = f"{now:%Y%m%dT%H%M%SZ}"
         signed = {
             **headers,
             "host": host,
@@ -87,4 +87,4 @@ def _hmac(key: bytes, text: str) -> bytes:
 
 
 def _trimmed(value: str) -> str:
-    return " ".join(value.split())
+    return " ".join(value.split()) if " " in value or "\t" in value else value

@@ -67,16 +67,19 @@ def ends_visibly(headers: Mapping[str, str]) -> bool:
 
 
 def body_reader(
-    read: Read, *, silence: float, failures: tuple[type[Exception], ...], source: str
+    read: Read, *, silence: float | None, failures: tuple[type[Exception], ...], source: str
 ) -> Read:
     """Return `read` as an `Upstream` has it: whatever fails in it is a BrokenTransfer.
 
     It has a deadline of its own, of `silence` seconds: aiohttp's parser waits for ever at a
-    malformed chunk, whatever its timeouts are, since bytes arrive and none is of the body.
+    malformed chunk, whatever its timeouts are, since bytes arrive and none is of the body. None
+    where `read` keeps the time by itself.
     """
 
     async def read_or_break() -> Chunk:
         try:
+            if silence is None:
+                return await read()
             async with asyncio.timeout(silence):
                 return await read()
         except TimeoutError as error:
@@ -112,9 +115,7 @@ async def exact_body(
     while (read := upstream.read) is not None:
         try:
             chunk = await (_first_of_rest(read, silent_since) if healing else read())
-            if not chunk and expected is not None and received < expected:
-                ended = f"upstream ended at {received} of {expected} bytes"
-                raise BrokenTransfer("truncated", ended)
+            _check_end(chunk, received, expected)
         except BrokenTransfer as broken:
             if resume is None or received == expected:
                 raise
@@ -123,9 +124,7 @@ async def exact_body(
             healing = True
             continue
         if verifier:
-            verifier.update(chunk)
-            if (not chunk or received + len(chunk) == expected) and not verifier.matches():
-                raise BrokenTransfer("corrupt", f"not the bytes of the stored {verifier.name}")
+            _verify(verifier, chunk, is_last=not chunk or received + len(chunk) == expected)
         if not chunk:
             return
         received += len(chunk)
@@ -134,8 +133,21 @@ async def exact_body(
         if expected is not None and received > expected:
             raise BrokenTransfer("truncated", f"upstream sent more than {expected} bytes")
         yield chunk
+        if received == expected:
+            return
         # A client that is slow to take it is no silence of the upstream's.
         silent_since, healing = time.monotonic(), False
+
+
+def _check_end(chunk: Chunk, received: int, expected: int | None) -> None:
+    if not chunk and expected is not None and received < expected:
+        raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
+
+
+def _verify(verifier: Verifier, chunk: Chunk, *, is_last: bool) -> None:
+    verifier.update(chunk)
+    if is_last and not verifier.matches():
+        raise BrokenTransfer("corrupt", f"not the bytes of the stored {verifier.name}")
 
 
 async def _first_of_rest(read: Read, silent_since: float) -> Chunk:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -112,14 +113,10 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         )
     async with open_clients(settings) as clients:
         probe = StoredObject(
-            clients.store,
-            settings.s3_image_key.format(task_id=0),
-            settings.upstream_read_timeout,
+            clients.store, settings.s3_image_key.format(task_id=0), settings.upstream_read_timeout
         )
         admission = Admission(
-            settings.max_downloads,
-            wait=min(settings.queue_timeout, settings.first_byte_timeout),
-            on_change=app.state.metrics.show,
+            settings.max_downloads, wait=min(settings.queue_timeout, settings.first_byte_timeout)
         )
         opened = {
             "s3": clients.s3,
@@ -130,7 +127,9 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         }
         for name, value in opened.items():
             setattr(app.state, name, value)
-        looking_after = asyncio.create_task(admission.look_after())
+        looking_after = asyncio.create_task(
+            admission.look_after(partial(metrics.show_counts, app.state))
+        )
         try:
             yield
         finally:

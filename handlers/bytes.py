@@ -96,7 +96,7 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
             raise PreconditionFailed("the upstream has no more of this version")
         return rest
 
-    return healing_of(request).healer(open_at).resume
+    return healing_of(request).resume(open_at)
 
 
 def _knows_ranges(upstream: Upstream) -> bool:

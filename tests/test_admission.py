@@ -30,14 +30,13 @@ def soon() -> float:
     return time.monotonic() + 5
 
 
-def admission_of(total: int) -> tuple[Admission, list[tuple[int, int]]]:
-    told: list[tuple[int, int]] = []
-    return Admission(total, wait=5, on_change=lambda *now: told.append(now)), told
+def admission_of(total: int) -> Admission:
+    return Admission(total, wait=5)
 
 
 async def test_places_are_bounded_and_given_back() -> None:
     """Beyond the last place a download is turned away until one is free."""
-    admission, told = admission_of(2)
+    admission = admission_of(2)
     first, second, third = (Download(admission) for _ in range(3))
     await admission.enter(first, soon())
     await admission.enter(second, soon())
@@ -45,12 +44,12 @@ async def test_places_are_bounded_and_given_back() -> None:
         await admission.enter(third, until=0)
     admission.leave(first)
     await admission.enter(third, soon())
-    assert told[-1] == (2, 0)
+    assert admission.counts() == (2, 0)
 
 
 async def test_waiting_is_in_turn_and_told() -> None:
     """Who waits first gets the first place; how many wait is known."""
-    admission, told = admission_of(1)
+    admission = admission_of(1)
     running = Download(admission)
     await admission.enter(running, soon())
     entered: list[int] = []
@@ -65,15 +64,15 @@ async def test_waiting_is_in_turn_and_told() -> None:
         for number in range(3):
             tasks.start_soon(enter, number)
             await anyio.wait_all_tasks_blocked()
-        assert told[-1] == (1, 3)
+        assert admission.counts() == (1, 3)
         admission.leave(running)
     assert entered == [0, 1, 2]
-    assert told[-1] == (0, 0)
+    assert admission.counts() == (0, 0)
 
 
 async def test_share_is_kept_for_small_downloads() -> None:
     """Long downloads get seven places of eight, and small ones all of them."""
-    admission, _ = admission_of(16)
+    admission = admission_of(16)
     for _ in range(14):
         await admission.enter(Download(admission), soon())
         admission.enter_long_at_once()
@@ -88,7 +87,7 @@ async def test_share_is_kept_for_small_downloads() -> None:
 
 async def test_draining_turns_away_who_comes_and_who_waits() -> None:
     """From the drain on there are no new downloads; those that wait are told at once."""
-    admission, _ = admission_of(1)
+    admission = admission_of(1)
     running = Download(admission)
     await admission.enter(running, soon())
     failures: list[DownloadError] = []
@@ -112,19 +111,19 @@ async def test_draining_turns_away_who_comes_and_who_waits() -> None:
 
 async def test_what_runs_at_the_end_of_the_grace_is_broken_off() -> None:
     """A drain ends with its grace, and with every download over."""
-    admission, told = admission_of(8)
+    admission = admission_of(8)
     downloads = [Download(admission) for _ in range(3)]
     for download in downloads:
         await admission.enter(download, soon())
     with anyio.fail_after(1):
         await admission.drain(0.05)
     assert all(download.broken_off for download in downloads)
-    assert told[-1] == (0, 0)
+    assert admission.counts() == (0, 0)
 
 
 async def test_drain_of_nothing_is_over_at_once() -> None:
     """Where nothing runs there is nothing to wait for."""
-    admission, _ = admission_of(1)
+    admission = admission_of(1)
     with anyio.fail_after(1):
         await admission.drain(60)
     assert admission.is_draining

@@ -79,7 +79,7 @@ def test_package_can_be_renamed(path: Path) -> None:
     assert not absolute_imports_of(path) & {"handlers", "settings", "service", "downspout"}
 
 
-ASKING = ("_s3_answer", "_s3_direct", "_s3_full")
+ASKING = ("_s3_answer", "_s3_direct", "_s3_full", "_wire")
 
 
 @pytest.mark.parametrize("name", MODULES)

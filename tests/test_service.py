@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -10,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -545,6 +547,24 @@ def fetch_length(port: int, path: str) -> int:
         while data := client.recv(1 << 20):
             length += len(data)
     return length
+
+
+async def test_collector_leaves_alone_what_was_there_at_the_start() -> None:
+    """To go through all of botocore takes 50 ms, in which every download would wait."""
+    entered: list[bool] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        entered.append(True)
+        yield
+
+    gc.unfreeze()
+    try:
+        async with service_module.settled(lifespan)(Starlette()):
+            assert entered
+            assert gc.get_freeze_count() > len(gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_module_has_nothing_else_to_give() -> None:

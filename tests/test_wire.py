@@ -1,0 +1,864 @@
+"""Requests on aiohttp's connections without its parser: what it would do, they do."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from handlers import _wire
+from handlers._wire import HEAD_BUFFER, LARGE, SHARE, SMALL, Wire, WireResponse
+
+SILENCE = 0.3
+BODY = bytes(range(251)) * 4000
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Both loops: each has transports of its own, for TLS too."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
+Behaviour = Callable[["Asked"], Awaitable[None]]
+
+
+@dataclass
+class Asked:
+    """A request that a store has been asked, the `number`th on its connection."""
+
+    head: bytes
+    number: int
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.writer.write(piece)
+            await self.writer.drain()
+            # So that each comes by itself, as a rule.
+            await asyncio.sleep(0)
+
+    async def hang(self) -> None:
+        """Say nothing more; return when the client has gone."""
+        await self.reader.read()
+
+    def reset(self) -> None:
+        raw: socket.socket = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+@dataclass
+class RawStore:
+    """A server that answers whatever `behaviour` says, and keeps its connections."""
+
+    behaviour: Behaviour
+    origin: str = ""
+    connections: int = 0
+    asked: list[Asked] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        self.connections += 1
+        number = 0
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                number += 1
+                self.asked.append(Asked(head, number, reader, writer))
+                await self.behaviour(self.asked[-1])
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self.tasks.discard(task)
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(
+    behaviour: Behaviour, context: ssl.SSLContext | None = None
+) -> AsyncIterator[RawStore]:
+    store = RawStore(behaviour)
+    listener = await asyncio.start_server(store.serve, "127.0.0.1", 0, ssl=context)
+    port = listener.sockets[0].getsockname()[1]
+    store.origin = f"{'https' if context else 'http'}://127.0.0.1:{port}"
+    try:
+        yield store
+    finally:
+        listener.close()
+        tasks = list(store.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def wired(
+    store: RawStore, *, connect: float | None = 5, **connector: Any
+) -> AsyncIterator[tuple[Wire, aiohttp.ClientSession]]:
+    """Open a wire, and the session whose connections it uses; nothing may be left of them."""
+    async with (
+        asyncio.timeout(20),
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(**connector),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=SILENCE),
+            auto_decompress=False,
+        ) as session,
+    ):
+        yield Wire(session, store.origin, silence=SILENCE), session
+        assert acquired(session) == 0
+
+
+def acquired(session: aiohttp.ClientSession) -> int:
+    return len(session.connector._acquired) if session.connector else 0
+
+
+def idle(session: aiohttp.ClientSession) -> int:
+    assert session.connector is not None
+    return sum(
+        protocol.is_connected() and not protocol.should_close
+        for protocols in session.connector._conns.values()
+        for protocol, _ in protocols
+    )
+
+
+async def get(wire: Wire, method: str = "GET") -> WireResponse:
+    return await wire.request(method, "/photos/key", {"host": "store"})
+
+
+async def body_of(response: WireResponse) -> bytes:
+    """Read to the end, without a copy until all is there; then close."""
+    chunks = []
+    try:
+        while chunk := await response.read():
+            chunks.append(chunk)
+        assert await response.read() == b""
+    finally:
+        response.close()
+    return b"".join(chunks)
+
+
+def answer(body: bytes, *lines: str, status: str = "200 OK") -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *lines, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+def sending(*pieces: bytes, close: bool = False) -> Behaviour:
+    async def behaviour(asked: Asked) -> None:
+        await asked.send(*pieces)
+        if close:
+            asked.writer.close()
+
+    return behaviour
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize(
+    ("length", "size"),
+    [
+        (0, 7),
+        (3000, 1),
+        (16384, 1000),
+        (HEAD_BUFFER, HEAD_BUFFER),
+        (100_003, 777),
+        (1_000_000, 65_537),
+        (1_000_000, 1_000_100),
+    ],
+)
+async def test_body_is_whole(length: int, size: int) -> None:
+    """However it is cut, a body is all of its bytes, and none of them is written over later."""
+    async with (
+        serving(sending(*cut(answer(BODY[:length]), size))) as store,
+        wired(store) as (wire, session),
+    ):
+        for _ in range(3):
+            response = await get(wire)
+            assert (response.status, response.length) == (200, length)
+            first = await response.read()
+            # As it came from the system, not as a parser has copied it.
+            assert isinstance(first, memoryview) or not length
+            assert bytes(first) + await body_of(response) == BODY[:length]
+        assert (store.connections, idle(session)) == (1, 1)
+
+
+@pytest.mark.parametrize("free", range(4))
+async def test_body_may_end_where_a_buffer_does(free: int) -> None:
+    """A body that fills the buffer of the head, but for a few bytes, is whole."""
+    head = len(answer(b"")) + 4
+    body = BODY[: HEAD_BUFFER - head - free]
+    async with serving(sending(answer(body))) as store, wired(store) as (wire, _):
+        for _ in range(2):
+            assert await body_of(await get(wire)) == body
+        assert store.connections == 1
+
+
+async def test_head_may_be_cut_anywhere() -> None:
+    """A head is understood wherever it is cut in two."""
+    whole = answer(b"hello", 'ETag: "a"', "Vary: a", "vary:b \t", "x-amz-meta-a: b:c")
+    position = 0
+
+    async def cut_there(asked: Asked) -> None:
+        await asked.send(whole[:position])
+        await asyncio.sleep(0.001)
+        await asked.send(whole[position:])
+
+    async with serving(cut_there) as store, wired(store) as (wire, _):
+        for position in range(1, len(whole)):  # noqa: B007 - read by the server
+            response = await get(wire)
+            assert response.headers == {
+                "content-length": "5",
+                "etag": '"a"',
+                "vary": "a, b",
+                "x-amz-meta-a": "b:c",
+            }
+            assert await body_of(response) == b"hello"
+        assert store.connections == 1
+
+
+async def test_request_is_sent_as_given() -> None:
+    """The head has the target and the headers as they are, and nothing else."""
+    async with serving(sending(HELLO)) as store, wired(store) as (wire, _):
+        response = await wire.request("GET", "/a%2Fb?c", {"host": "h", "range": "bytes=0-4"})
+        assert await body_of(response) == b"hello"
+        assert (
+            store.asked[0].head == b"GET /a%2Fb?c HTTP/1.1\r\nhost: h\r\nrange: bytes=0-4\r\n\r\n"
+        )
+
+
+@pytest.mark.parametrize("broken", ["a\rb", "a\nb", "a\0b", "ü\u20ac"])
+async def test_a_request_is_one_request(broken: str) -> None:
+    """What would end a line, or cannot be sent, is refused before a connection is taken."""
+    async with serving(sending(HELLO)) as store, wired(store) as (wire, _):
+        with pytest.raises(ValueError, match=r"break|encode"):
+            await wire.request("GET", "/" + broken, {"host": "h"})
+        with pytest.raises(ValueError, match=r"break|encode"):
+            await wire.request("GET", "/", {"host": "h", "range": broken})
+        assert store.connections == 0
+
+
+async def test_pool_is_shared_with_aiohttp() -> None:
+    """A connection serves us and aiohttp's own client in turn, whatever the answers are."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+
+    async def either(asked: Asked) -> None:
+        await asked.send(chunked if asked.number % 3 else HELLO)
+
+    async with serving(either) as store, wired(store) as (wire, session):
+        for _ in range(6):
+            assert await body_of(await get(wire)) == b"hello"
+            async with session.get(store.origin + "/") as response:
+                assert await response.read() == b"hello"
+            assert (acquired(session), idle(session)) == (0, 1)
+        assert store.connections == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("length", [0, 5, 16384, HEAD_BUFFER, 1_000_000])
+async def test_bytes_after_a_body_are_nobodys(length: int, method: str) -> None:
+    """They are not given out, and the next answer does not begin with them."""
+    body = BODY[:length]
+    evil = answer(b"evil")
+    first = answer(body if method == "GET" else b"") + evil
+
+    async def excessive(asked: Asked) -> None:
+        await asked.send(HELLO if len(store.asked) > 1 else first)
+
+    async with serving(excessive) as store, wired(store) as (wire, _):
+        response = await get(wire, method)
+        assert await body_of(response) == (body if method == "GET" else b"")
+        assert await body_of(await get(wire)) == b"hello"
+        assert store.connections == 2
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_bytes_between_answers_are_nobodys(is_ours: bool) -> None:
+    """A connection on which something came unasked is not used again."""
+
+    async def talkative(asked: Asked) -> None:
+        await asked.send(HELLO)
+        if len(store.asked) == 1:
+            await asyncio.sleep(0.05)
+            await asked.send(answer(b"evil"))
+
+    async with serving(talkative) as store, wired(store) as (wire, session):
+        if is_ours:
+            assert await body_of(await get(wire)) == b"hello"
+        else:
+            async with session.get(store.origin + "/") as response:
+                assert await response.read() == b"hello"
+        await asyncio.sleep(0.2)
+        assert await body_of(await get(wire)) == b"hello"
+        assert store.connections == 2
+
+
+@pytest.mark.parametrize("how", ["eof", "reset"])
+@pytest.mark.parametrize("length", [1, 1000, 300_000])
+async def test_early_end_is_an_error(how: str, length: int) -> None:
+    """What came before a body broke is given out, and then it fails, again and again."""
+
+    async def breaking(asked: Asked) -> None:
+        await asked.send(answer(BODY[: length + 1])[:-1])
+        # A reset destroys what the client has not taken from its socket.
+        await arrived.wait()
+        asked.reset() if how == "reset" else asked.writer.close()
+
+    arrived = asyncio.Event()
+    async with serving(breaking) as store, wired(store) as (wire, _):
+        response = await get(wire)
+        got = b""
+        while len(got) < length:
+            got += await response.read()
+        arrived.set()
+        for _ in range(2):
+            with pytest.raises(aiohttp.ClientPayloadError) as caught:
+                await response.read()
+        assert isinstance(caught.value.__cause__, OSError) == (how == "reset")
+        assert got == BODY[:length]
+        response.close()
+
+
+async def test_bytes_before_an_early_end_are_given_out_first() -> None:
+    """A connection that is lost before its bytes are read gives them nevertheless."""
+    truncated = answer(BODY[:1001])[:-1]
+    async with serving(sending(truncated, close=True)) as store, wired(store) as (wire, _):
+        response = await get(wire)
+        await asyncio.sleep(0.05)
+        assert await response.read() == BODY[:1000]
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+        response.close()
+
+
+SILENT: dict[str, tuple[bytes, ...]] = {
+    "from the start": (),
+    "in a head": (HELLO[:20],),
+    "after a head": (HELLO[:-5],),
+    "in a body": (HELLO[:-2],),
+    "in a head that is parsed": (b"HTTP/1.1 404 Not Found\r\nContent-",),
+    "after an interim answer": (b"HTTP/1.1 100 Continue\r\n\r\n",),
+    "in a body that is parsed": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhell",),
+}
+
+
+@pytest.mark.parametrize("pieces", SILENT.values(), ids=SILENT)
+async def test_silence_is_bounded(pieces: tuple[bytes, ...]) -> None:
+    """When no byte comes for so long while one is awaited, that is a TimeoutError."""
+
+    async def silent(asked: Asked) -> None:
+        await asked.send(*pieces)
+        await asked.hang()
+
+    async with serving(silent) as store, wired(store) as (wire, _):
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(aiohttp.SocketTimeoutError):
+            await body_of(await get(wire))
+        assert SILENCE - 0.05 < asyncio.get_running_loop().time() - begun < SILENCE + 1
+
+
+async def test_slowness_is_no_silence() -> None:
+    """A store may take as long as it likes in all, and a reader as long as it likes at once."""
+
+    async def slow(asked: Asked) -> None:
+        for piece in cut(HELLO, 12):
+            await asked.send(piece)
+            await asyncio.sleep(SILENCE * 0.6)
+
+    async with serving(slow) as store, wired(store) as (wire, _):
+        response = await get(wire)
+        await asyncio.sleep(SILENCE * 1.5)
+        assert await body_of(response) == b"hello"
+
+
+OK = "HTTP/1.1 200 OK"
+FIVE = "Content-Length: 5"
+IN_CHUNKS = "Transfer-Encoding: chunked"
+CHUNKS = "5\r\nhello\r\n0\r\n\r\n"
+
+
+def said(*lines: str, body: str = "hello") -> tuple[str, str]:
+    return "\r\n".join([*lines, "", ""]), body
+
+
+UNUSUAL = {
+    "plain": said(OK, FIVE),
+    "nothing": ("", ""),
+    "half a head": (said(OK, FIVE)[0][:25], ""),
+    "chunked": said(OK, IN_CHUNKS, body=CHUNKS),
+    "chunked, cut": said(OK, IN_CHUNKS, body=CHUNKS[:-5]),
+    "chunked, malformed": said(OK, IN_CHUNKS, body="five\r\nhello\r\n0\r\n\r\n"),
+    "no length": said(OK),
+    "HTTP/1.0": said("HTTP/1.0 200 OK"),
+    "HTTP/1.0 with length": said("HTTP/1.0 200 OK", FIVE),
+    "HTTP/2.0": said("HTTP/2.0 200 OK", FIVE),
+    "206": said("HTTP/1.1 206 Partial Content", FIVE),
+    "404": said("HTTP/1.1 404 Not Found", IN_CHUNKS, body=CHUNKS),
+    "404 with length": said("HTTP/1.1 404 Not Found", FIVE),
+    "304": said("HTTP/1.1 304 Not Modified", FIVE, body=""),
+    "204": said("HTTP/1.1 204 No Content", body=""),
+    "100 before it": said("HTTP/1.1 100 Continue", "", OK, FIVE),
+    "103 before it": said("HTTP/1.1 103 Early Hints", "Link: </a>", "", OK, FIVE),
+    "101": said("HTTP/1.1 101 Other", "Upgrade: a", "Connection: upgrade", body=""),
+    "no reason": said("HTTP/1.1 200 ", FIVE),
+    "no reason, no space": said("HTTP/1.1 200", FIVE),
+    "four digits": said("HTTP/1.1 2000 OK", FIVE),
+    "obs-fold": said(OK, "A: b", " c", FIVE),
+    "fold into length": said(OK, FIVE, " 0"),
+    "two lengths": said(OK, FIVE, FIVE.lower()),
+    "two other lengths": said(OK, FIVE, "Content-Length: 4"),
+    "list of lengths": said(OK, FIVE + ", 5"),
+    "length and chunked": said(OK, FIVE, IN_CHUNKS, body=CHUNKS),
+    "chunked and length": said(OK, IN_CHUNKS, FIVE, body=CHUNKS),
+    "other encoding": said(OK, "Transfer-Encoding: gzip"),
+    "plus": said(OK, "Content-Length: +5"),
+    "minus": said(OK, "Content-Length: -5"),
+    "hex": said(OK, "Content-Length: 0x5"),
+    "no digits": said(OK, "Content-Length: "),
+    "huge length": said(OK, "Content-Length: " + "9" * 30),
+    "zeros": said(OK, "Content-Length: 0005"),
+    "spaces": said(OK, "Content-Length: \t 5 \t"),
+    "space before colon": said(OK, "Content-Length : 5"),
+    "space before name": said(OK, " Content-Length: 5"),
+    "no name": said(OK, ": a", FIVE),
+    "no colon": said(OK, "a", FIVE),
+    "NUL": said(OK, "A: \0", FIVE),
+    "control": said(OK, "A: \1", FIVE),
+    "bare CR": said(OK, "A: b\rContent-Length: 4", FIVE),
+    "bare LF": (f"{OK}\n{FIVE}\n\n", "hello"),
+    "one bare LF": said(OK, "A: b\nB: c", FIVE),
+    "CRLF before it": said("", "", OK, FIVE),
+    "no HTTP": ("220 store ESMTP\r\n", ""),
+    "lower case": said(OK.lower(), FIVE),
+    "close": said(OK, "Connection: close", FIVE),
+    "close in a list": said(OK, "Connection: a, Close", FIVE),
+    "close twice": said(OK, "Connection: keep-alive", FIVE, "Connection: close"),
+    "proxy-connection": said(OK, "Proxy-Connection: close", FIVE),
+    "upgrade": said(OK, "Upgrade: a", "Connection: upgrade", FIVE),
+    "not ASCII": said(OK, "A: \xfc", FIVE),
+    "gzip": said(OK, "Content-Encoding: gzip", FIVE),
+    "long line": said(OK, "A: " + "a" * 8100, FIVE),
+    "too long line": said(OK, "A: " + "a" * 9000, FIVE),
+    "many lines": said(OK, *["A: b"] * 127, FIVE),
+    "too many lines": said(OK, *["A: b"] * 129, FIVE),
+    "40 KiB": said(OK, *["A: " + "a" * 8000] * 5, FIVE),
+    "too short": said(OK, FIVE, body="hell"),
+}
+
+Outcome = tuple[int, bytes, dict[str, str], int] | str
+
+
+async def outcome_of_aiohttp(origin: str, method: str) -> Outcome:
+    async with wired(RawStore(sending(), origin)) as (_, session):
+        try:
+            async with session.request(method, origin + "/", allow_redirects=False) as response:
+                async with asyncio.timeout(2 * SILENCE):
+                    body = await response.read()
+                headers = {
+                    name.lower(): ", ".join(response.headers.getall(name))
+                    for name, value in response.headers.items()
+                    if value.isascii()
+                }
+                await asyncio.sleep(0)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"raises {isinstance(error, TimeoutError)}"
+        return response.status, body, headers, idle(session)
+
+
+async def outcome_of_wire(origin: str, method: str) -> Outcome:
+    async with wired(RawStore(sending(), origin)) as (wire, session):
+        try:
+            response = await get(wire, method)
+            body = await body_of(response)
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, TimeoutError) as error:
+            return f"raises {isinstance(error, TimeoutError)}"
+        assert response.length in (None, len(body))
+        return response.status, body, dict(response.headers), idle(session)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("size", [1, 1 << 20], ids=["bytes", "whole"])
+@pytest.mark.parametrize(("head", "body"), UNUSUAL.values(), ids=UNUSUAL)
+async def test_all_else_is_as_with_aiohttp(head: str, body: str, size: int, method: str) -> None:
+    """The same bytes give the same answer, or an error, and a connection to use again or none."""
+    data = (head if method == "HEAD" else head + body).encode("latin-1")
+    size = max(size, len(data) // 200)
+
+    async def answering(asked: Asked) -> None:
+        await asked.send(*cut(data, size))
+        # Some end with the connection; what does not is to be kept.
+        await asyncio.sleep(0.1)
+        asked.writer.close()
+
+    async with serving(answering) as store:
+        assert await outcome_of_wire(store.origin, method) == await outcome_of_aiohttp(
+            store.origin, method
+        )
+
+
+async def test_connection_that_was_closed_meanwhile_is_replaced() -> None:
+    """A request that is lost without a byte of an answer is sent once more, at once."""
+
+    async def once(asked: Asked) -> None:
+        if asked.number == 1:
+            await asked.send(HELLO)
+        else:
+            asked.reset()
+
+    async with serving(once) as store, wired(store) as (wire, _):
+        for _ in range(3):
+            assert await body_of(await get(wire)) == b"hello"
+        assert (store.connections, len(store.asked)) == (3, 5)
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 2", b"HTTP/1.1 404 Not"])
+async def test_a_request_is_sent_twice_at_most(begun: bytes) -> None:
+    """What is lost again, or once an answer has begun, is an error."""
+    async with serving(sending(begun, close=True)) as store, wired(store) as (wire, _):
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await get(wire)
+        assert len(store.asked) == (1 if begun else 2)
+
+
+async def test_reset_before_a_head_is_a_connection_error() -> None:
+    """It has the number of the system's own error."""
+
+    async def resetting(asked: Asked) -> None:
+        asked.reset()
+
+    async with serving(resetting) as store, wired(store) as (wire, _):
+        with pytest.raises(aiohttp.ClientOSError) as caught:
+            await get(wire)
+        assert caught.value.errno
+
+
+async def test_errors_of_connecting_are_aiohttps(unused_port: int) -> None:
+    """A port that nobody listens on, and no free place in the pool in time."""
+    nobody = RawStore(sending(), f"http://127.0.0.1:{unused_port}")
+    async with wired(nobody) as (wire, _):
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await get(wire)
+    async with (
+        serving(sending(HELLO[:-1])) as store,
+        wired(store, connect=0.05, limit=1) as (wire, session),
+    ):
+        response = await get(wire)
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await get(wire)
+        response.close()
+    with pytest.raises(RuntimeError):
+        await get(Wire(session, store.origin, silence=1))
+
+
+async def test_connection_close_is_honoured() -> None:
+    """A connection that the store says it closes is not used again."""
+    closing = answer(b"hello", "connection: Close")
+    async with serving(sending(closing)) as store, wired(store) as (wire, session):
+        for _ in range(2):
+            assert await body_of(await get(wire)) == b"hello"
+            assert idle(session) == 0
+        assert store.connections == 2
+
+
+async def test_head_has_no_body() -> None:
+    """The length of HEAD's own body is 0, what it would be is in the headers."""
+
+    async def answering(asked: Asked) -> None:
+        await asked.send(HELLO[:-5] if asked.head.startswith(b"HEAD") else HELLO)
+
+    async with serving(answering) as store, wired(store) as (wire, _):
+        for _ in range(2):
+            response = await get(wire, "HEAD")
+            assert (response.length, response.headers["content-length"]) == (0, "5")
+            assert await body_of(response) == b""
+            assert await body_of(await get(wire)) == b"hello"
+        assert store.connections == 1
+
+
+async def test_length_is_of_the_body_where_it_is_told() -> None:
+    """Parsed answers tell it too; of a body that is chunked it is not known."""
+    answers = iter(
+        (
+            answer(b"hello", status="404 Not Found"),
+            "".join(UNUSUAL["404"]).encode(),
+            b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
+        )
+    )
+
+    async def answering(asked: Asked) -> None:
+        await asked.send(next(answers))
+
+    async with serving(answering) as store, wired(store) as (wire, _):
+        for expected in (5, None, 0):
+            response = await get(wire)
+            assert response.length == expected
+            await body_of(response)
+
+
+class Flood:
+    """An endless body, and how much of it could be sent."""
+
+    def __init__(self, status: str = "200 OK") -> None:
+        self.status = status
+        self.sent = 0
+
+    async def __call__(self, asked: Asked) -> None:
+        await asked.send(f"HTTP/1.1 {self.status}\r\nContent-Length: {10**12}\r\n\r\n".encode())
+        while True:
+            await asked.send(BODY)
+            self.sent += len(BODY)
+
+
+async def test_reader_holds_the_store_up() -> None:
+    """Of what is not read no more is taken than fills the buffers of the system."""
+    flood = Flood()
+    async with serving(flood) as store, wired(store) as (wire, _):
+        response = await get(wire)
+        total = 0
+        while total < 3 * LARGE:
+            total += len(await response.read())
+        sent = -1
+        while sent < flood.sent:
+            sent = flood.sent
+            await asyncio.sleep(0.2)
+        assert sent < 30_000_000
+        while total < sent + 1_000_000:
+            total += len(await response.read())
+        response.close()
+
+
+async def test_pieces_are_a_part_of_what_was_taken_at_once() -> None:
+    """Who takes much without a pause gets large pieces, who makes one small ones again."""
+    async with serving(Flood()) as store, wired(store) as (wire, _):
+        response = await get(wire)
+        taken = 0
+        for _ in range(2):
+            while taken < SHARE * LARGE:
+                size = len(await response.read())
+                assert size <= max(SMALL, taken // SHARE)
+                taken += size
+            assert size > SMALL
+            await asyncio.sleep(_wire.PAUSE_SECONDS * 1.2)
+            taken = len(await response.read())  # what had come before
+        response.close()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+async def test_closing_midway_frees_the_place(status: str) -> None:
+    """The connection goes, another may be opened at once; the session closes promptly."""
+    async with serving(Flood(status)) as store, wired(store, limit=1) as (wire, session):
+        for _ in range(3):
+            response = await get(wire)
+            assert await response.read()
+            response.close()
+            response.close()
+            assert (acquired(session), idle(session)) == (0, 0)
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await response.read()
+        async with asyncio.timeout(1):
+            await session.close()
+
+
+async def test_session_that_is_closed_ends_its_answers() -> None:
+    """A read that waits fails, and closing does not wait for it."""
+    async with serving(sending(HELLO[:-1])) as store, wired(store) as (wire, session):
+        response = await get(wire)
+        assert await response.read() == b"hell"
+        reading = asyncio.ensure_future(response.read())
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(1):
+            await session.close()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await reading
+        response.close()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+async def test_read_does_not_outlive_its_answer(status: str) -> None:
+    """A read that waits when its answer is closed fails."""
+    async with (
+        serving(sending(answer(b"hello", status=status)[:-1])) as store,
+        wired(store) as (wire, _),
+    ):
+        response = await get(wire)
+        await response.read()
+        reading = asyncio.ensure_future(response.read())
+        await asyncio.sleep(0.01)
+        response.close()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await reading
+
+
+async def test_what_was_not_read_is_no_end() -> None:
+    """A body that is closed before all of it was read does not look as if it had ended."""
+    async with serving(sending(HELLO)) as store, wired(store) as (wire, session):
+        response = await get(wire)
+        assert idle(session) == 1
+        response.close()
+        assert idle(session) == 1
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await response.read()
+
+
+@pytest.mark.parametrize("begun", [b"", HELLO[:10], b"HTTP/1.1 404 Not"])
+async def test_cancelled_request_leaves_nothing(begun: bytes) -> None:
+    """Its connection is closed, wherever it was."""
+
+    async def hanging(asked: Asked) -> None:
+        await asked.send(begun)
+        await asked.hang()
+
+    async with serving(hanging) as store, wired(store) as (wire, session):
+        request = asyncio.ensure_future(get(wire))
+        await asyncio.sleep(0.05)
+        assert store.asked
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert (acquired(session), idle(session)) == (0, 0)
+        await asyncio.sleep(0.05)
+        assert not store.tasks
+
+
+async def test_cancelled_read_may_be_repeated() -> None:
+    """It loses no byte, and its owner closes the answer as ever."""
+    go_on = asyncio.Event()
+
+    async def halting(asked: Asked) -> None:
+        await asked.send(HELLO[:-5])
+        await go_on.wait()
+        await asked.send(HELLO[-5:])
+
+    async with serving(halting) as store, wired(store) as (wire, session):
+        response = await get(wire)
+        for _ in range(2):
+            reading = asyncio.ensure_future(response.read())
+            await asyncio.sleep(0.01)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        with pytest.raises(RuntimeError):
+            await asyncio.gather(response.read(), response.read())
+        go_on.set()
+        await asyncio.sleep(0.01)
+        assert acquired(session) == 0
+        response.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "store.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of_server.load_cert_chain(certificate)
+    return of_server, ssl.create_default_context(cafile=certificate)
+
+
+@pytest.mark.parametrize("length", [0, 5, 16384, 1_000_000])
+async def test_tls_is_the_same(certificate: Path, length: int) -> None:
+    """Whole, kept, shared with aiohttp's client; and what is too much is nobody's."""
+    of_server, of_client = contexts(certificate)
+    whole = answer(BODY[:length])
+
+    async def answering(asked: Asked) -> None:
+        await asked.send(whole + answer(b"evil") if len(store.asked) == 4 else whole)
+
+    async with (
+        serving(answering, of_server) as store,
+        wired(store, ssl=of_client) as (wire, session),
+    ):
+        for connections in (1, 1, 2):
+            assert await body_of(await get(wire)) == BODY[:length]
+            async with session.get(store.origin + "/") as response:
+                assert await response.read() == BODY[:length]
+            assert (store.connections, acquired(session)) == (1, 0) or connections == 2
+        assert await body_of(await get(wire)) == BODY[:length]
+
+
+@pytest.mark.parametrize("how", ["eof", "reset", "silence", "close"])
+async def test_tls_breaks_the_same(certificate: Path, how: str) -> None:
+    """An early end, a reset, silence and closing midway are as they are without it."""
+    of_server, of_client = contexts(certificate)
+
+    async def breaking(asked: Asked) -> None:
+        await asked.send(answer(BODY)[:500_000])
+        if how == "reset":
+            asked.reset()
+        elif how == "eof":
+            asked.writer.close()
+        await asked.hang()
+
+    async with (
+        serving(breaking, of_server) as store,
+        wired(store, ssl=of_client, limit=1) as (wire, session),
+    ):
+        for _ in range(2):
+            response = await get(wire)
+            if how == "close":
+                assert await response.read()
+                response.close()
+                continue
+            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.SocketTimeoutError)) as caught:
+                await body_of(response)
+            assert isinstance(caught.value, TimeoutError) == (how == "silence")
+        assert acquired(session) == 0
+
+
+async def test_tls_reader_holds_the_store_up(certificate: Path) -> None:
+    """A reader that stops stops the store, and goes on where it was."""
+    of_server, of_client = contexts(certificate)
+    flood = Flood()
+    async with serving(flood, of_server) as store, wired(store, ssl=of_client) as (wire, _):
+        response = await get(wire)
+        received = bytearray()
+        sent = -1
+        while sent < flood.sent:
+            sent = flood.sent
+            await asyncio.sleep(0.2)
+        assert sent < 30_000_000
+        while len(received) < sent + 2 * len(BODY):
+            received += await response.read()
+        assert bytes(received[: 3 * len(BODY)]) == 3 * BODY
+        response.close()
