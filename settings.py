@@ -458,6 +458,20 @@ class Settings:
         "25",
         "Seconds that running downloads get after SIGTERM.",
     )
+    read_ahead_connections: int = setting(
+        8,
+        "READ_AHEAD_CONNECTIONS",
+        _whole_number(1, 64),
+        "1",
+        "To the store for one download, at most, where one is what limits it; 1: never more.",
+    )
+    read_ahead_bytes: int = setting(
+        64 * 1024 * 1024,
+        "READ_AHEAD_BYTES",
+        _whole_number(0, 10**12),
+        "268435456",
+        "That all of those hold ahead of their clients.",
+    )
     log_format: str = setting(
         "text", "LOG_FORMAT", _text("text|json", "text or json"), "json", "`text` or `json` lines."
     )

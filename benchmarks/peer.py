@@ -80,8 +80,9 @@ DOWNSPOUT_UVICORN = "downspout, uvicorn"
 DOWNSPOUT = "downspout, service.py"
 ONE_STREAM = "downspout, one stream"
 
-# What turns its read-ahead off; without one there is nothing to turn off.
-WITHOUT_READ_AHEAD: dict[str, str] = {}
+# None of the peers writes a line for each request.
+QUIET = {"LOG_LEVEL": "warning"}
+WITHOUT_READ_AHEAD = {**QUIET, "READ_AHEAD_CONNECTIONS": "1"}
 
 
 PEERS = {
@@ -97,7 +98,7 @@ PEERS = {
         _python(OBSTORE, "rust"),
         _python(OBSTORE_SMALL, "rust", SMALL_CHUNKS="1"),
         Peer(DOWNSPOUT_UVICORN, partial(_uvicorn, "service:app")),
-        Peer(DOWNSPOUT, _service),
+        Peer(DOWNSPOUT, _service, QUIET),
         Peer(ONE_STREAM, _service, WITHOUT_READ_AHEAD),
     )
 }

@@ -27,7 +27,7 @@ parentheses the least and the most. Single downloads and crowds are taken by thr
 `recv_into` one buffer, small ones by wrk. CPU is that of the peer's processes by
 `/proc/PID/stat`, memory their RSS; slow readers take 50 KB/s with a receive buffer of 64 KiB.
 Where it says capped, the origin gives each connection so much (`SO_MAX_PACING_RATE`), and where
-it says so begins each answer after a while."""
+it says so begins each answer after a while. No peer writes a line for each request."""
 
 
 def report(

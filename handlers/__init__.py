@@ -22,6 +22,7 @@ The map, top to bottom; each line may import from those below it and from nothin
     _record                    what is told of a download at its end
     _admission, _request_id    the bound on downloads at once, and draining; the id of a request
     _pace                      whether a client takes its bytes
+    _read_ahead                several connections for a body that one to the store limits
     _healing                   continuing a body whose upstream broke
     _multipart                 several parts of an object in one body
     _idle                      idle connections of a pool, when one was dead

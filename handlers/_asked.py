@@ -18,7 +18,7 @@ MAX_HEADER = 64 * 1024
 _SELECTING = {name.encode(): name for name in ("range", "if-range", *CONDITIONS)}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Asked:
     """The parts of a request that choose among the possible answers."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from ._healing import Healing
 from ._metrics import Metrics
 from ._pace import CLEAR, DIM, Pace
 from ._patience import Patience
+from ._read_ahead import Ahead
 from ._record import Outcome, Record
 from ._request_id import request_id_of
 
@@ -83,6 +84,13 @@ def healing_of(request: Request) -> Healing:
     download = _download_of(request)
     most = request.app.state.settings.max_resumes
     return Healing(download.owner, most, download.count_resume, download.count_failure)
+
+
+def ahead_of(request: Request) -> Ahead:
+    """Return how far the bodies of this request may be read ahead."""
+    state = request.app.state
+    width: int = state.settings.read_ahead_connections
+    return Ahead(state.read_ahead, width, _download_of(request).lag)
 
 
 def patience_of(request: Request) -> Patience:
@@ -186,18 +194,25 @@ class _Download:
         if task is None:
             raise RuntimeError("not in a task")
         failure: Exception | None = None
-        with self._watched():
-            try:
-                await self._run_admitted(app)
-            except Exception as error:  # noqa: BLE001 - raised again when all is closed
-                failure = error
-            except asyncio.CancelledError:
-                if task.cancelling() > self._cancels:  # By the server, too.
-                    raise
-            finally:
-                self._task = None
-                for _ in range(self._cancels):
-                    task.uncancel()
+        # Who sees the connection is told by it; others have to listen.
+        listening = None if self._connection else self._loop.create_task(self._listen())
+        if self._connection:
+            self._connection.on_lost = self._lose_client
+        try:
+            await self._run_admitted(app)
+        except Exception as error:  # noqa: BLE001 - raised again when all is closed
+            failure = error
+        except asyncio.CancelledError:
+            if task.cancelling() > self._cancels:  # By the server, too.
+                raise
+        finally:
+            self._task = None
+            for _ in range(self._cancels):
+                task.uncancel()
+            if listening:
+                listening.cancel()
+            elif self._connection:
+                self._connection.on_lost = None
         await self._conclude(failure)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
@@ -283,22 +298,6 @@ class _Download:
 
     # ...and its end.
 
-    @contextmanager
-    def _watched(self) -> Generator[None]:
-        """Have the client's leaving end it: told by its connection, where there is none by ASGI."""
-        if self._connection is not None:
-            self._connection.on_lost = self._lose_client
-            try:
-                yield
-            finally:
-                self._connection.on_lost = None
-            return
-        listening = self._loop.create_task(self._listen())
-        try:
-            yield
-        finally:
-            listening.cancel()
-
     async def _listen(self) -> None:
         # A server that fails to say what its client does has lost it.
         with suppress(Exception):
@@ -319,14 +318,14 @@ class _Download:
         self._count_sent()
         if not self._is_sending:
             self._pace.rest()
-        elif self._pace.is_too_slow(self._taken(), now):
+        elif self._pace.is_too_slow(self.record.sent - self.lag(), now):
             self._stop("client_stalled")
             if self._connection:
                 self._connection.abort()
 
-    def _taken(self) -> int:
-        """Return how much the client has taken, as well as that can be seen."""
-        return self.record.sent - (self._connection.buffered() if self._connection else 0)
+    def lag(self) -> int:
+        """Return how many of the bytes sent the client has not taken, as far as can be seen."""
+        return self._connection.buffered() if self._connection else 0
 
     def break_off(self) -> None:
         """End it visibly: the process ends."""

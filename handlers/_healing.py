@@ -27,7 +27,7 @@ version is not to be had.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Healing:
     """What a request gives to the healing of its bodies."""
 

@@ -50,7 +50,7 @@ _ERROR_OF_STATUS: dict[int, type[DownloadError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A store's answer that is no error; its body has not been read."""
 

@@ -7,8 +7,7 @@ ordinary bucket.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -84,26 +83,34 @@ class DirectStore:
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> Answer:
         """Open the object for reading; `owner` closes it. Raises DownloadError."""
-        with self._translated_errors():
+        try:
             response = await self._request("GET", key, headers)
             owner.callback(response.close)
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return _answer(response)
             if not _is_elsewhere(response):
                 code = _code_in(await read_error(response.read))
-                raise error_of_answer(response.status, code)
+                raise error_of_answer(response.status, code)  # noqa: TRY301
             response.close()
+        except DownloadError:
+            raise
+        except Exception as error:
+            raise self._translated(error) from error
         return await self.full.get(owner, key, headers)
 
     async def head(self, key: str) -> Answer:
         """Return what `get` would, without a body. Raises DownloadError."""
-        with self._translated_errors():
+        try:
             response = await self._request("HEAD", key, {})
             response.close()
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return _answer(response)
             if not _is_elsewhere(response):
-                raise error_of_answer(response.status, "")
+                raise error_of_answer(response.status, "")  # noqa: TRY301
+        except DownloadError:
+            raise
+        except Exception as error:
+            raise self._translated(error) from error
         return await self.full.head(key)
 
     async def _request(self, method: str, key: str, headers: Mapping[str, str]) -> WireResponse:
@@ -118,21 +125,16 @@ class DirectStore:
         )
         return await self.wire.request(method, target, {**signed, **_UNSIGNED})
 
-    @contextmanager
-    def _translated_errors(self) -> Generator[None]:
-        """Turn whatever goes wrong before the body into one of our errors."""
-        try:
-            yield
-        except DownloadError:
-            raise
-        except TimeoutError as error:
-            raise UpstreamTimeout(f"store: {type(error).__name__}") from error
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+    def _translated(self, error: Exception) -> DownloadError:
+        """Return whatever goes wrong before the body as one of our errors."""
+        if isinstance(error, TimeoutError):
+            return UpstreamTimeout(f"store: {type(error).__name__}")
+        text = f"store: {type(error).__name__}: {error}"
+        if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
             close_idle(self.wire.session)
-            raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
-        # Not ClientError alone: aiohttp lets ValueError through; botocore finds no credentials.
-        except Exception as error:
-            raise BadUpstream(f"store: {type(error).__name__}: {error}") from error
+            return UpstreamFailed(text)
+        # Not of ClientError alone: botocore finds no credentials, a header is none.
+        return BadUpstream(text)
 
 
 def _is_elsewhere(response: WireResponse) -> bool:

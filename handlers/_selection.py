@@ -31,6 +31,7 @@ from ._healing import Healing
 from ._multipart import Multipart
 from ._patience import ONCE
 from ._ranges import Part, Spec, parts_of
+from ._read_ahead import Ahead, read_ahead
 from ._s3 import StoredObject
 from ._upstream import Chunk, Upstream, exact_body
 
@@ -41,7 +42,7 @@ IMAGE_TYPE = "image/jpeg"
 ATTEMPTS = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Selection:
     """An answer chosen and opened: what is left is to write its headers."""
 
@@ -70,10 +71,11 @@ async def select_get(
     owner: AsyncExitStack,
     healing: Healing,
     *,
+    ahead: Ahead,
     verified: bool = False,
 ) -> Selection:
     """Return the answer to GET, opened; `owner` closes it. Raises DownloadError."""
-    a_version = partial(_Version, stored, owner, healing=healing, verified=verified)
+    a_version = partial(_Version, stored, owner, healing=healing, ahead=ahead, verified=verified)
     if _is_plain(asked):
         spec = asked.specs[0] if asked.specs else None
         tag = asked.lone_if_match or single_strong_tag(asked.if_range)
@@ -115,7 +117,7 @@ def _is_plain(asked: Asked) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Version:
     """The version of an object that `metadata` is of, to be read and no other."""
 
@@ -123,6 +125,7 @@ class _Version:
     owner: AsyncExitStack | ExitStack
     metadata: Upstream
     healing: Healing
+    ahead: Ahead
     demanded: bool
     """Whether the store is asked by If-Match to give no other version, too."""
 
@@ -157,9 +160,29 @@ class _Version:
         last = first + upstream.length - 1
 
         async def open_at(position: int, owner: ExitStack) -> Upstream:
-            return await self._once(owner).open_part(Part(first + position, last))
+            rest = Part(first + position, last)
+            return self._ahead_of(await self._once(owner).open_part(rest), rest, owner)
 
+        upstream = self._ahead_of(upstream, Part(first, last), self.owner)
         return exact_body(upstream, self.healing.resume(open_at), verifier)
+
+    def _ahead_of(
+        self, opened: Upstream, part: Part, owner: AsyncExitStack | ExitStack
+    ) -> Upstream:
+        """Return an opened part, read ahead where that pays; `owner` closes that."""
+        ahead = self.ahead
+        body = read_ahead(
+            opened,
+            last=part.last,
+            position=part.first,
+            open_part=lambda part, owner: self._once(owner).open_part(part),
+            budget=ahead.budget,
+            width=ahead.width,
+            lag=ahead.lag,
+        )
+        if body is not opened:
+            owner.callback(body.close)
+        return body
 
     async def open_later_part(self, part: Part) -> Upstream:
         """Open a part when those before it have been sent: it is waited for like a broken one."""

@@ -50,7 +50,9 @@ class Signer:
         `path` is percent-encoded as it is sent, and has no query; `host` has no default port;
         `now` is in UTC.
         """
-        timestamp = f"{now:%Y%m%dT%H%M%SZ}"
+        timestamp = (
+            f"{now.year:04}{now.month:02}{now.day:02}T{now.hour:02}{now.minute:02}{now.second:02}Z"
+        )
         signed = {
             **headers,
             "host": host,
@@ -60,7 +62,7 @@ class Signer:
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
         names = sorted(signed)
-        canonical_headers = "".join(f"{name}:{_trimmed(signed[name])}\n" for name in names)
+        canonical_headers = "".join([f"{name}:{_trimmed(signed[name])}\n" for name in names])
         signed_names = ";".join(names)
         canonical = f"{method}\n{path}\n\n{canonical_headers}\n{signed_names}\n{_EMPTY_SHA256}"
         scope = f"{timestamp[:8]}/{self._region}/s3/aws4_request"

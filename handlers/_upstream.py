@@ -27,7 +27,7 @@ Chunk = bytes | memoryview
 Read = Callable[[], Awaitable[Chunk]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Upstream:
     """An answer whose status and headers are known and whose body has not been read.
 

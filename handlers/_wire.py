@@ -231,7 +231,7 @@ class _Exchange(asyncio.BufferedProtocol):
         if head is None:
             return False
         lines = head[2].decode().split("\r\n")[:-1]
-        headers = _joined(line.partition(":")[::2] for line in lines)
+        headers = _joined([line.partition(":")[::2] for line in lines])
         is_reusable = _MAY_BE_REUSED.get(headers.get("connection", "keep-alive").lower())
         stated = headers.get("content-length", "")
         if is_reusable is None or not _LENGTH.fullmatch(stated) or _UNUSUAL & headers.keys():

@@ -21,6 +21,7 @@ from ._clients import open_clients
 from ._conditions import CONDITIONS
 from ._metrics import Metrics
 from ._problems import EXCEPTION_HANDLERS
+from ._read_ahead import Budget
 from ._readiness import Readiness
 from ._request_id import RequestId
 from ._s3 import StoredObject
@@ -122,6 +123,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             "s3": clients.s3,
             "store": clients.store,
             "http": clients.http,
+            "read_ahead": Budget(settings.read_ahead_bytes),
             "admission": admission,
             "readiness": Readiness(probe.is_answered_for),
         }

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ._asked import asked_of, download_name_of
-from ._download import DownloadScope, healing_of, in_time, owner_of, patience_of
+from ._download import DownloadScope, ahead_of, healing_of, in_time, owner_of, patience_of
 from ._errors import BadUpstream
 from ._headers import download_headers, not_modified_headers
 from ._path import ExactRoute, task_id_of
@@ -35,6 +35,7 @@ async def image(request: Request) -> StreamingResponse:
             asked,
             owner_of(request),
             healing_of(request),
+            ahead=ahead_of(request),
             verified=settings.verify_checksums,
         )
     selection = await in_time(request, selecting)

@@ -78,3 +78,17 @@ def test_readiness_is_remembered_for_a_moment(upstream: Misbehaving) -> None:
         for _ in range(20):
             assert service.get("/readyz").status_code == 200
     assert upstream.requests == ["HEAD /photos/test/0/image.jpg", "GET /photos/test/0/image.jpg"]
+
+
+def test_ready_service_has_a_connection_to_the_store(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """The first download after readiness waits for no handshake."""
+
+    async def giving(exchange: Exchange) -> None:
+        await exchange.answer(200, b"picture", 'etag: "1"')
+
+    upstream.behaviour = giving
+    assert troubled.get("/readyz").status_code == 200
+    assert troubled.get("/tasks/1/image").content == b"picture"
+    assert len({exchange.writer for exchange in upstream.exchanges}) == 1
