@@ -293,6 +293,9 @@ class Protocol(HttpToolsProtocol):
             running.message_event.set()
         super().connection_lost(exc)
 
+    def on_body(self, body: bytes) -> None:
+        """Drop the body of a request: kept, it would have reading paused, and leaving unseen."""
+
     def on_message_begin(self) -> None:
         """Begin a request, with its connection among the extensions of its scope."""
         super().on_message_begin()
@@ -336,7 +339,8 @@ class WithHead:
     def _flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self._transport.write(head)
+            if not self._transport.is_closing():
+                self._transport.write(head)
 
 
 def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -> None:

@@ -25,6 +25,7 @@ The map, top to bottom; each line may import from those below it and from nothin
     _read_ahead                several connections for a body that one to the store limits
     _healing                   continuing a body whose upstream broke
     _multipart                 several parts of an object in one body
+    _pilot                     how many connections to the store a body is worth
     _idle                      idle connections of a pool, when one was dead
     _patience                  trying again what failed before an answer has begun
     _upstream                  an opened upstream answer, and its body to the byte

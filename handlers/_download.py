@@ -164,7 +164,7 @@ class _Download:
         self._task: asyncio.Task[Any] | None = None
         """That of the application, as long as it runs."""
 
-        self._cancels = 0
+        self._cancels = self._cancels_before = 0
         self._is_late = False
 
     # What handlers tell...
@@ -193,6 +193,7 @@ class _Download:
         task = self._task = asyncio.current_task()
         if task is None:
             raise RuntimeError("not in a task")
+        self._cancels_before = task.cancelling()
         failure: Exception | None = None
         # Who sees the connection is told by it; others have to listen.
         listening = None if self._connection else self._loop.create_task(self._listen())
@@ -203,17 +204,27 @@ class _Download:
         except Exception as error:  # noqa: BLE001 - raised again when all is closed
             failure = error
         except asyncio.CancelledError:
-            if task.cancelling() > self._cancels:  # By the server, too.
+            if task.cancelling() > self._cancels_before + self._cancels:  # By the server, too.
                 raise
+            if not self._cancels:
+                failure = self._cancelled_by_nobody()
         finally:
             self._task = None
             for _ in range(self._cancels):
                 task.uncancel()
             if listening:
                 listening.cancel()
-            elif self._connection:
+            elif self._connection and self._connection.on_lost == self._lose_client:
                 self._connection.on_lost = None
-        await self._conclude(failure)
+        try:
+            await self._conclude(failure)
+        finally:
+            del failure  # It has this frame in its traceback, and the last pieces in others.
+
+    def _cancelled_by_nobody(self) -> Exception:
+        """Return the failure that a cancellation is which leaked out of something."""
+        text = "cancelled by nobody"
+        return BrokenTransfer("truncated", text) if self.record.status else RuntimeError(text)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
         admission = self._admission
@@ -360,7 +371,7 @@ class _Download:
             return False
         self._is_late = False
         self._cancels -= 1
-        return self._task.uncancel() == 0
+        return self._task.uncancel() <= self._cancels_before
 
     async def _break_visibly(self) -> None:
         """Make Starlette's middleware of a base class fail, too, where a host has one.
@@ -394,11 +405,15 @@ class _Download:
             record.outcome = "shed" if isinstance(failure, NoSlot | Draining) else "failed"
         else:
             record.outcome = "failed"
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
     def end(self) -> None:
         """Tell how it ended."""
         self.record.log()
+        self.record.error = None  # Nor does it keep the frames of what went wrong.
         try:
             self._count_sent()
             self._metrics.count(self.record)

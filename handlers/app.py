@@ -138,5 +138,6 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             # Nothing is left to fetch with in a moment; a server has waited for them long before.
             await admission.drain(0)
             looking_after.cancel()
+            app.state.metrics.show(0, 0)
             for name in opened:
                 delattr(app.state, name)

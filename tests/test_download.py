@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
+import weakref
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -272,3 +275,101 @@ async def test_figures_that_can_not_be_written_cost_no_download(
     monkeypatch.setattr(app.state.metrics, "count", failing)
     await DownloadScope(answering, source="s3")(scope_of(app), nothing, ignore)
     assert "GET / 204 complete" in caplog.text
+
+
+async def test_cancellation_by_the_server_is_passed_on(app: Starlette) -> None:
+    """Only what we cancelled ourselves ends here; nothing of it is left on the task."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await anyio.sleep_forever()
+
+    serving = asyncio.create_task(
+        DownloadScope(answering, source="s3")(scope_of(app), nothing, ignore)
+    )
+    await anyio.wait_all_tasks_blocked()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+@pytest.mark.parametrize("cancelled_before", [0, 1])
+async def test_stopped_download_leaves_its_task_as_it_was(
+    app: Starlette, cancelled_before: int
+) -> None:
+    """A host's own timeouts go on counting right, also in a task that has been cancelled once."""
+    task = asyncio.current_task()
+    assert task is not None
+    for _ in range(cancelled_before):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["downspout.download"].record.begun -= 1000
+        await in_time(Request(scope), anyio.sleep_forever())
+
+    async def listening(scope: Scope, receive: Receive, send: Send) -> None:
+        await anyio.sleep_forever()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(UpstreamTimeout):
+        await DownloadScope(late, source="s3")(scope_of(app), nothing, ignore)
+    await DownloadScope(listening, source="s3")(scope_of(app), receive, ignore)
+    assert task.cancelling() == cancelled_before
+    for _ in range(cancelled_before):
+        task.uncancel()
+
+
+async def test_client_that_leaves_when_the_time_is_up_has_left(app: Starlette) -> None:
+    """Of two reasons to cancel in one turn of the loop, the client's is told."""
+    records: list[Any] = []
+
+    async def opening(scope: Scope, receive: Receive, send: Send) -> None:
+        download = scope["downspout.download"]
+        records.append(download.record)
+        download.record.begun -= 1000
+        asyncio.get_running_loop().call_soon(download._lose_client)
+        await in_time(Request(scope), anyio.sleep_forever())
+
+    await DownloadScope(opening, source="s3")(scope_of(app), nothing, ignore)
+    assert records[0].outcome == "client_gone"
+
+
+@pytest.mark.parametrize(("begun", "failure"), [(True, BrokenTransfer), (False, RuntimeError)])
+async def test_cancellation_that_nobody_asked_for_is_a_failure(
+    app: Starlette, begun: bool, failure: type[Exception]
+) -> None:
+    """It leaks out of something that was cancelled; what had been sent must not look whole."""
+
+    async def leaking(scope: Scope, receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise asyncio.CancelledError
+
+    with pytest.raises(failure):
+        await DownloadScope(leaking, source="s3")(scope_of(app), nothing, ignore)
+
+
+async def test_broken_download_keeps_nothing(app: Starlette) -> None:
+    """Its frames, and the pieces in them, are gone with it, and wait for no collector."""
+
+    class Piece:
+        pass
+
+    kept: list[weakref.ref[Piece]] = []
+
+    async def breaking(scope: Scope, receive: Receive, send: Send) -> None:
+        piece = Piece()
+        kept.append(weakref.ref(piece))
+        raise BrokenTransfer("truncated", "")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(BrokenTransfer):
+            await DownloadScope(breaking, source="s3")(scope_of(app), nothing, ignore)
+        assert kept[0]() is None
+    finally:
+        gc.enable()

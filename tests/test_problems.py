@@ -8,9 +8,11 @@ import logging
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import Message, Receive, Scope, Send
 
 from handlers import create_app
 from handlers._errors import DownloadError
+from handlers._request_id import RequestId
 from settings import Settings
 
 from .support.client import fetch
@@ -190,3 +192,22 @@ def test_app_answers_http_alone(troubled: RunningService) -> None:
 
     asyncio.run(shake_hands())
     assert sent == ["websocket.close"]
+
+
+async def test_answer_has_one_id_even_where_a_mounted_application_gave_it_one() -> None:
+    """An answer of two ids could be looked up by neither."""
+    sent: list[Message] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"x-request-id", b"theirs"), (b"etag", b'"1"')]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    async def nothing() -> Message:
+        raise AssertionError
+
+    given = [(b"x-request-id", b"ours")]
+    await RequestId(answering)({"type": "http", "headers": given}, nothing, keep)
+    assert sent[0]["headers"] == [(b"etag", b'"1"'), (b"x-request-id", b"ours")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
 import json
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -547,6 +548,49 @@ def fetch_length(port: int, path: str) -> int:
         while data := client.recv(1 << 20):
             length += len(data)
     return length
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_leaving_is_seen_behind_the_body_of_a_request(upstream: Misbehaving, queued: bool) -> None:
+    """Who sends a large body with a GET, and leaves, is gone, waiting for a place or not."""
+
+    async def silent(exchange: Exchange) -> None:
+        await exchange.hang()
+
+    upstream.behaviour = silent
+    environ = environ_for(upstream, MAX_DOWNLOADS="1", QUEUE_TIMEOUT="20")
+    with ServiceProcess(environ) as process:
+        port = port_of(process.url())
+        with ExitStack() as others:
+            if queued:
+                others.enter_context(asked(port, "/tasks/1/image"))
+                wait_until(lambda: len(upstream.exchanges) == 1)
+            with connect(port) as client:
+                client.sendall(b"GET /tasks/2/image HTTP/1.1\r\nhost: x\r\n")
+                client.sendall(b"content-length: 10000000\r\n\r\n" + bytes(1_000_000))
+                if not queued:
+                    wait_until(lambda: len(upstream.exchanges) == 1)
+            wait_until(lambda: process.saw("GET /tasks/2/image - client_gone"), seconds=5)
+
+
+def test_head_that_is_held_is_not_written_to_a_lost_connection() -> None:
+    """The client may be gone before the turn of the loop in which it would go out by itself."""
+
+    class Lost:
+        def is_closing(self) -> bool:
+            return True
+
+        def write(self, _: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+    loop = asyncio.new_event_loop()
+    failed: list[object] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    held = service_module.WithHead(Lost(), loop)  # type: ignore[arg-type]
+    held.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert failed == []
 
 
 async def test_collector_leaves_alone_what_was_there_at_the_start() -> None:
