@@ -329,14 +329,18 @@ class _Download:
         self._count_sent()
         if not self._is_sending:
             self._pace.rest()
-        elif self._pace.is_too_slow(self.record.sent - self.lag(), now):
+        elif self._pace.is_too_slow(self._taken(), now):
             self._stop("client_stalled")
             if self._connection:
                 self._connection.abort()
 
+    def _taken(self) -> int:
+        """Return how much the client has taken, as well as that can be seen."""
+        return self.record.sent - (self._connection.buffered() if self._connection else 0)
+
     def lag(self) -> int:
-        """Return how many of the bytes sent the client has not taken, as far as can be seen."""
-        return self._connection.buffered() if self._connection else 0
+        """Return how many of the bytes sent the client may not have taken."""
+        return self._connection.buffered() if self._connection else DIM.buffer
 
     def break_off(self) -> None:
         """End it visibly: the process ends."""

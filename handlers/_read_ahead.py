@@ -66,7 +66,7 @@ class Ahead:
     """Connections for one body; 1 where nothing is read ahead."""
 
     lag: Callable[[], int] = lambda: 0
-    """How many bytes wait in our buffers for the client, where that can be seen."""
+    """How many bytes may wait in our buffers for the client."""
 
 
 @dataclass(eq=False, slots=True)
@@ -90,6 +90,7 @@ class _Piece:
         """Close it and forget what it has; the reader that waits for it looks again."""
         if self.task:
             self.task.cancel()
+            self.task = None  # Its end has this in its frames.
         self.is_over = True
         self.stack.close()
         self.chunks.clear()
@@ -237,7 +238,9 @@ class _ReadAhead:
             piece.news.clear()
             await piece.news.wait()
         elif piece.missing:
-            raise piece.failure or BrokenTransfer("truncated", "a part was left")
+            failure = piece.failure or BrokenTransfer("truncated", "a part was left")
+            # A new one: what is raised gets frames, which have the piece.
+            raise BrokenTransfer(failure.outcome, str(failure))
         else:
             self.pieces.popleft()
             self._start_pieces()
@@ -315,7 +318,8 @@ class _ReadAhead:
                 if piece.missing >= 0:
                     self._keep(piece, chunk)
         except BrokenTransfer as broken:
-            piece.failure = broken
+            # A new one, without the frames that have the piece.
+            piece.failure = BrokenTransfer(broken.outcome, str(broken))
         # Whatever it is: the reader would wait for ever.
         except Exception as error:  # noqa: BLE001
             piece.failure = BrokenTransfer("truncated", f"a part: {type(error).__name__}")
