@@ -359,8 +359,11 @@ def break_piece(
     return received
 
 
-@pytest.mark.parametrize("piece", [FIRST, LATER])
-@pytest.mark.parametrize("fault", [*BREAKS, *LENGTHS, *LIES])
+@pytest.mark.parametrize(
+    ("fault", "piece"),
+    [(fault, LATER) for fault in (*BREAKS, *LENGTHS, *LIES)]
+    + [(fault, FIRST) for fault in ("cut", "503", "another etag")],
+)
 @pytest.mark.usefixtures("eager")
 def test_broken_piece_breaks_no_body(
     service: RunningService,
@@ -419,6 +422,25 @@ def test_store_that_gives_no_piece_at_all(
     store.check()
 
 
+@pytest.mark.usefixtures("eager")
+def test_failed_pieces_are_counted(upstream: Misbehaving) -> None:
+    """The metric has failed requests and broken bodies "whether or not they were mended"."""
+    upstream.behaviour = store = Paced(
+        rate=4 * RATE, faults={n: "503" if n % 2 else "cut" for n in range(1, 500)}
+    )
+    with running(upstream) as service:
+        assert is_right(fetch(service.port, PATH))
+        told = re.findall(
+            r"(?m)^downspout_upstream_errors_total\{.*\} (\S+)$", metrics_of(service)
+        )
+    assert store.faulted > 0
+    assert sum(map(float, told)) > 0
+
+
+def metrics_of(service: RunningService) -> str:
+    return service.get("/metrics").text
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("eager")
 def test_checksum_is_of_all_that_was_read_ahead(
@@ -445,7 +467,7 @@ def test_store_that_takes_no_further_connection(
     caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
     """Where nothing listens any more, the body comes over the connection that it has."""
-    store = Paced()
+    store = Paced(rate=4 * RATE)
     with only_once(store) as upstream, running(upstream, way) as service:
         assert is_right(fetch(service.port, PATH))
     assert outcome_of(caplog) == "complete"
@@ -631,7 +653,6 @@ def test_two_large_parts_of_one_answer(
 # 7. Off
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("size", "changes"),
     [
@@ -644,11 +665,11 @@ def test_two_large_parts_of_one_answer(
 )
 @pytest.mark.usefixtures("eager")
 def test_without_reading_ahead_there_is_one_request(
-    upstream: Misbehaving, way: str, size: int, changes: dict[str, int]
+    upstream: Misbehaving, size: int, changes: dict[str, int]
 ) -> None:
     """What is switched off, or too small to profit, costs no second request."""
     upstream.behaviour = store = Paced(BODY[:size], rate=8 * RATE)
-    with running(upstream, way, **changes) as service:
+    with running(upstream, **changes) as service:
         assert is_right(fetch(service.port, PATH), BODY[:size])
     assert len(store.asked) == 1
 
@@ -676,7 +697,7 @@ def test_many_downloads_share_what_there_is(
     changes = {"read_ahead_bytes": budget, "max_downloads": downloads + 2}
     with running(upstream, way, **changes) as service:
         paths = [f"/tasks/{number}/image" for number in range(2, 2 + downloads)]
-        rates = (12 * MIB, 16 * MIB, 24 * MIB, None, None, None)
+        rates = (16 * MIB, 24 * MIB, 32 * MIB, None, None, None)
         with ThreadPoolExecutor(downloads) as pool:
             fetched = [
                 pool.submit(fetch_at, service.port, path, rate)
