@@ -69,8 +69,7 @@ THRESHOLDS = (10_000, 10, 10)
 # For what lies in the server's buffers when the downloads are over.
 FLUSH_SECONDS = 2
 
-# A download has two connections; beside them there are files, listeners, probes.
-DESCRIPTORS_PER_DOWNLOAD = 2
+# Beside connections there are files, listeners, probes.
 SPARE_DESCRIPTORS = 100
 
 EXIT_OK = 0
@@ -352,7 +351,7 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
     logger.info("listening on %s, bucket from %s", base_url, bucket_variable)
     if settings.s3_tls_verify is False:
         logger.warning("AWS_TLS_VERIFY is false: whoever is on the way can pose as the store")
-    needed = DESCRIPTORS_PER_DOWNLOAD * settings.max_downloads + SPARE_DESCRIPTORS
+    needed = settings.max_downloads + settings.store_connections + SPARE_DESCRIPTORS
     if descriptors < needed:
         logger.warning(
             "%d downloads need %d descriptors, of %d", settings.max_downloads, needed, descriptors

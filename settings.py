@@ -23,6 +23,8 @@ MIB = 1024 * 1024
 # What an idle process holds, and a download whose client is slow, at the most (both measured).
 IDLE_BYTES = 96 * MIB
 DOWNLOAD_BYTES = 1 * MIB
+# What a connection that reads ahead fetches, at the least (`handlers/_read_ahead.py`).
+PIECE_BYTES = 1 * MIB
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MAX_KEY_BYTES = 1024  # of S3 itself
 
@@ -494,9 +496,14 @@ class Settings:
         default_factory=lambda: MappingProxyType({}), repr=False, compare=False
     )
 
+    @property
+    def store_connections(self) -> int:
+        """Connections to the store that downloads may have at once: what is ahead has pieces."""
+        return self.max_downloads + self.read_ahead_bytes // PIECE_BYTES
+
     def __post_init__(self) -> None:
         if self.max_downloads is None:
-            most = _downloads_in_memory(self.web_concurrency)
+            most = _downloads_in_memory(self.web_concurrency, self.read_ahead_bytes)
             object.__setattr__(self, "max_downloads", most)  # frozen, but being made
         values = {one.name: getattr(self, one.name) for one in variables()}
         problems = [
@@ -567,11 +574,11 @@ def _problems_between(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "aws_session_token", "is set without an access key id"
 
 
-def _downloads_in_memory(processes: object) -> int:
+def _downloads_in_memory(processes: object, read_ahead: object) -> int:
     """Return how many downloads 60 % of this machine's or container's memory has room for."""
-    if not isinstance(processes, int) or processes < 1:
+    if not isinstance(processes, int) or processes < 1 or not isinstance(read_ahead, int):
         return 1  # That is a problem of its own.
-    room = _memory() // processes - IDLE_BYTES
+    room = _memory() // processes - IDLE_BYTES - read_ahead
     return int(min(max(room * 0.6 / DOWNLOAD_BYTES, 16), 1000))
 
 

@@ -18,7 +18,6 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from ._errors import CannotStart
-from ._read_ahead import LEAST_PIECE
 from ._s3 import Store
 from ._s3_direct import DirectStore, place_of
 from ._s3_full import FullStore, OwnedSession, ask_for_checksum
@@ -150,9 +149,7 @@ def _s3_client(
         s3={"addressing_style": style},
         connect_timeout=settings.upstream_connect_timeout,
         read_timeout=settings.upstream_read_timeout,
-        max_pool_connections=settings.max_downloads
-        + settings.read_ahead_bytes // LEAST_PIECE
-        + SPARE_CONNECTIONS,
+        max_pool_connections=settings.store_connections + SPARE_CONNECTIONS,
         # What is tried again, and how often, is one rule for both upstreams: `_patience`.
         retries={"mode": "standard", "total_max_attempts": 1},
         connector_args={"keepalive_timeout": IDLE_SECONDS},

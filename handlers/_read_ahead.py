@@ -106,6 +106,7 @@ def read_ahead(
     budget: Budget,
     width: int,
     lag: Callable[[], int] = lambda: 0,
+    on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> Upstream:
     """Return an opened upstream of the bytes `position` to `last`, read ahead where that pays.
 
@@ -114,7 +115,7 @@ def read_ahead(
     """
     if width <= 1 or upstream.read is None or last + 1 - position < READ_AHEAD_MIN:
         return upstream
-    ahead = _ReadAhead(upstream.read, last, position, open_part, budget, width, lag)
+    ahead = _ReadAhead(upstream.read, last, position, open_part, budget, width, lag, on_failure)
     ahead.stack.callback(upstream.close)
     return replace(upstream, read=ahead.read, close=ahead.close)
 
@@ -134,6 +135,8 @@ class _ReadAhead:
     budget: Budget
     most: int
     lag: Callable[[], int]
+    on_failure: Callable[[Exception], None]
+    """Called with what breaks a piece that is dropped; of others their reader is told."""
     stack: ExitStack = field(default_factory=ExitStack)
     """Of the plain stream."""
     surplus: Chunk = b""
@@ -354,6 +357,8 @@ class _ReadAhead:
         self.pilot.hold_off(self.seen, self.pilot.width - 1)
         index = self.pieces.index(failed)
         is_kept = bool(failed.chunks) if index else self.stream is None
+        if not is_kept:
+            self.on_failure(failed.failure)
         self._drop_pieces(index + is_kept)
 
     def _drop_pieces(self, kept: int = 0) -> None:

@@ -179,6 +179,7 @@ class _Version:
             budget=ahead.budget,
             width=ahead.width,
             lag=ahead.lag,
+            on_failure=self.healing.on_failure,
         )
         if body is not opened:
             owner.callback(body.close)

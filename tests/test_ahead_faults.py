@@ -665,7 +665,7 @@ def test_two_large_parts_of_one_answer(
 )
 @pytest.mark.usefixtures("eager")
 def test_without_reading_ahead_there_is_one_request(
-    upstream: Misbehaving, size: int, changes: dict[str, int]
+    upstream: Misbehaving, size: int, changes: dict[str, Any]
 ) -> None:
     """What is switched off, or too small to profit, costs no second request."""
     upstream.behaviour = store = Paced(BODY[:size], rate=8 * RATE)

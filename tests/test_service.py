@@ -505,7 +505,7 @@ def test_too_few_descriptors_are_warned_of(caplog: pytest.LogCaptureFixture) -> 
     settings = Settings(s3_image_bucket="photos", port=0, max_downloads=100)
     with service_module.listen(settings) as listener:
         service_module.announce(settings, listener, descriptors=256)
-    assert "100 downloads need 300 descriptors, of 256" in caplog.text
+    assert "100 downloads need 364 descriptors, of 256" in caplog.text
 
 
 def test_large_download_needs_little_memory(upstream: Misbehaving) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import certifi
 import pytest
@@ -230,3 +231,17 @@ def test_settings_are_frozen() -> None:
     """Nobody changes a setting while the service runs."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings(s3_image_bucket="photos").port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("ahead", "downloads"), [("0", 249), ("64", 211), ("200", 129)])
+def test_default_of_downloads_fits_the_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ahead: str, downloads: int
+) -> None:
+    """Of 512 MiB an idle process and what is read ahead are taken off, and 40 % of the rest."""
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{512 << 20}\n")
+    monkeypatch.setattr("settings.MEMORY_LIMITS", (str(limit),))
+    environ = {**BUCKET, "READ_AHEAD_BYTES": str(int(ahead) << 20)}
+    settings = Settings.from_environ(environ)
+    assert settings.max_downloads == downloads
+    assert settings.store_connections == downloads + int(ahead)
