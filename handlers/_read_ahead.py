@@ -103,21 +103,18 @@ def read_ahead(
     last: int,
     position: int,
     open_part: OpenPart,
-    budget: Budget,
-    width: int,
-    lag: Callable[[], int] = lambda: 0,
+    ahead: Ahead,
     on_failure: Callable[[Exception], None] = lambda _: None,
 ) -> Upstream:
     """Return an opened upstream of the bytes `position` to `last`, read ahead where that pays.
 
-    `lag` tells how many bytes wait in our buffers for the client, where that can be seen. The
-    request's owner has to call the `close` returned, too: only then is no task left.
+    The request's owner has to call the `close` returned, too: only then is no task left.
     """
-    if width <= 1 or upstream.read is None or last + 1 - position < READ_AHEAD_MIN:
+    if ahead.width <= 1 or upstream.read is None or last + 1 - position < READ_AHEAD_MIN:
         return upstream
-    ahead = _ReadAhead(upstream.read, last, position, open_part, budget, width, lag, on_failure)
-    ahead.stack.callback(upstream.close)
-    return replace(upstream, read=ahead.read, close=ahead.close)
+    body = _ReadAhead(upstream.read, last, position, open_part, ahead, on_failure)
+    body.stack.callback(upstream.close)
+    return replace(upstream, read=body.read, close=body.close)
 
 
 @dataclass(eq=False, slots=True)
@@ -132,9 +129,7 @@ class _ReadAhead:
     last: int
     position: int
     open_part: OpenPart
-    budget: Budget
-    most: int
-    lag: Callable[[], int]
+    ahead: Ahead
     on_failure: Callable[[Exception], None]
     """Called with what breaks a piece that is dropped; of others their reader is told."""
     stack: ExitStack = field(default_factory=ExitStack)
@@ -157,7 +152,7 @@ class _ReadAhead:
     pilot: Pilot = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pilot, self.gap = Pilot(self.most), 2 * LEAST_PIECE
+        self.pilot, self.gap = Pilot(self.ahead.width), 2 * LEAST_PIECE
         self.handed_out = self.seen
         self.window, self.window_seconds = Window(self.seen), WINDOW_SECONDS
 
@@ -235,7 +230,7 @@ class _ReadAhead:
                 chunks.append(piece.chunks.popleft())
                 size += len(chunks[-1])
             piece.held -= size
-            self.budget.give(size)
+            self.ahead.budget.give(size)
             return b"".join(chunks) if len(chunks) > 1 else chunks[0]
         if not piece.is_over:
             piece.news.clear()
@@ -283,7 +278,7 @@ class _ReadAhead:
 
     def _start_piece(self) -> bool:
         # A few may be over before their turn comes; more are for a client that takes too little.
-        is_full = len(self.pieces) >= self.most + self.most // 2
+        is_full = len(self.pieces) >= self.ahead.width + self.ahead.width // 2
         if self.is_closed or is_full or self.pilot.width == 1:
             return False
         first = self.position
@@ -293,7 +288,7 @@ class _ReadAhead:
             first = self.pieces[-1].part.last + 1
         elif self.stream:
             first += max(self._size_at(first), self.gap)
-        size = self.budget.take(self._size_at(first))
+        size = self.ahead.budget.take(self._size_at(first))
         if not size:
             return False
         piece = _Piece(Part(first, first + size - 1), size, size)
@@ -310,7 +305,7 @@ class _ReadAhead:
         missing = left + sum(piece.missing for piece in self.pieces)
         if self.stream and self.pieces:
             missing += self._before_pieces()
-        size = min(max(missing // self.most, LEAST_PIECE), LARGEST_PIECE)
+        size = min(max(missing // self.ahead.width, LEAST_PIECE), LARGEST_PIECE)
         return left if left - size < LEAST_PIECE else size
 
     async def _fill(self, piece: _Piece) -> None:
@@ -367,7 +362,7 @@ class _ReadAhead:
 
     def _drop(self, piece: _Piece) -> None:
         piece.drop()
-        self.budget.give(piece.held)
+        self.ahead.budget.give(piece.held)
 
     def _watch(self) -> None:
         """Drop what is ahead of a client that takes nothing; called while there may be such."""
@@ -401,7 +396,7 @@ class _ReadAhead:
         newest = self.newest
         seen.is_opening = newest is not None and not (newest.has_begun or newest.is_over)
         # The buffers on the way take the first bytes of a slow client's as fast as a fast one.
-        if self.lag() > self.delivered / 2:
+        if self.ahead.lag() > self.delivered / 2:
             seen.waited = 0
         width = self.pilot.width
         self.pilot.judge(seen)

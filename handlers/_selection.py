@@ -170,15 +170,12 @@ class _Version:
         self, opened: Upstream, part: Part, owner: AsyncExitStack | ExitStack
     ) -> Upstream:
         """Return an opened part, read ahead where that pays; `owner` closes that."""
-        ahead = self.ahead
         body = read_ahead(
             opened,
             last=part.last,
             position=part.first,
             open_part=lambda part, owner: self._once(owner).open_part(part),
-            budget=ahead.budget,
-            width=ahead.width,
-            lag=ahead.lag,
+            ahead=self.ahead,
             on_failure=self.healing.on_failure,
         )
         if body is not opened:

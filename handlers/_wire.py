@@ -19,7 +19,7 @@ from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from yarl import URL
 
-from ._upstream import Chunk, Read
+from ._upstream import READ_BUFFER, Chunk, Read
 
 # For a head, and for all of a small body behind it.
 HEAD_BUFFER = 32 * 1024
@@ -31,9 +31,6 @@ SMALL = 32 * 1024
 LARGE = 512 * 1024
 SHARE = 8
 PAUSE_SECONDS = 0.05
-
-# Where aiohttp's parser reads: see READ_BUFFER in `_upstream`.
-PARSED = 64 * 1024
 
 # Stricter than aiohttp's parser in all, and within its limits for a line and for their number.
 _PLAIN = re.compile(
@@ -250,7 +247,7 @@ class _Exchange(asyncio.BufferedProtocol):
             read_until_eof=True,
             auto_decompress=False,
             read_timeout=self._silence,
-            read_bufsize=PARSED,
+            read_bufsize=READ_BUFFER,
         )
         self._stop_timer()
         self._transport.set_protocol(self._handler)

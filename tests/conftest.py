@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Generator
 
@@ -82,3 +83,12 @@ def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
+
+
+@pytest.fixture
+def no_garbage_collection() -> Generator[None]:
+    """Leave nothing to the collector: it would close later what nobody closed in time."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

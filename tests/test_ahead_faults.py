@@ -11,7 +11,6 @@ import random
 import re
 import signal
 import socket
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Generator, Mapping
@@ -28,7 +27,7 @@ from handlers._read_ahead import Budget, _Piece
 
 from .support.client import Received, abort, ask, connect, fetch
 from .support.components import BUCKET, settings_for
-from .support.misbehaving import Exchange, Misbehaving
+from .support.misbehaving import Exchange, Misbehaving, misbehaving
 from .support.serving import RunningService, ServiceProcess, serving, wait_until
 
 KIB, MIB = 1024, 1024 * 1024
@@ -477,27 +476,9 @@ def test_store_that_takes_no_further_connection(
 @contextmanager
 def only_once(store: Paced) -> Generator[Misbehaving]:
     """Run a store that stops to listen when it has been asked."""
-    server = Misbehaving(store)
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def main() -> None:
-        listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-        server.port = listener.sockets[0].getsockname()[1]
-        store.on_request = listener.close
-        ready.set()
-        await stop.wait()
-        await server.cancel_all()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    try:
-        assert ready.wait(10)
+    with misbehaving(store) as server:
+        store.on_request = server.stop_listening
         yield server
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
 
 
 # 3. The object is replaced
@@ -555,14 +536,6 @@ def test_dropped_pieces_leave_nothing_to_the_collector(
         abort(client)
     nothing_is_left(service)
     wait_until(lambda: not [o for o in gc.get_objects() if isinstance(o, _Piece)], seconds=3)
-
-
-@pytest.fixture
-def no_garbage_collection() -> Generator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("eager")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
@@ -33,15 +32,6 @@ ABORTS = 50
 PLACES = 64  # of which an eighth is for small downloads
 SMALL = b"small"
 PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": "/tasks/1/bytes/1000000000"}
-
-
-@pytest.fixture
-def no_garbage_collection() -> Generator[None]:
-    """Leave nothing to the collector: it would close later what nobody closed in time."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 async def small(exchange: Exchange) -> None:

@@ -16,7 +16,7 @@ from handlers import _read_ahead
 from handlers._errors import BrokenTransfer, DownloadError, UpstreamBusy
 from handlers._pilot import TRIES, Pilot, Window
 from handlers._ranges import Part
-from handlers._read_ahead import Budget, read_ahead
+from handlers._read_ahead import Ahead, Budget, read_ahead
 from handlers._upstream import Chunk, Upstream
 
 KIB, MIB = 1024, 1024 * 1024
@@ -127,9 +127,7 @@ class Store:
             last=self.last,
             position=self.first,
             open_part=self.open_part,
-            budget=self.budget,
-            width=width,
-            lag=lag,
+            ahead=Ahead(self.budget, width, lag),
         )
 
     @asynccontextmanager
@@ -278,8 +276,8 @@ async def test_without_a_body_it_is_left_alone() -> None:
     """An answer to HEAD has nothing to read."""
     store = Store()
     head = Upstream(headers={}, length=SIZE)
-    budget, open_part = store.budget, store.open_part
-    same = read_ahead(head, last=SIZE - 1, position=0, open_part=open_part, budget=budget, width=4)
+    ahead, open_part = Ahead(store.budget, 4), store.open_part
+    same = read_ahead(head, last=SIZE - 1, position=0, open_part=open_part, ahead=ahead)
     assert same is head
 
 

@@ -90,6 +90,9 @@ class Misbehaving:
     port: int = 0
     open_connections: int = 0
     exchanges: list[Exchange] = field(default_factory=list)
+    stop_listening: Callable[[], None] = lambda: None
+    """Take no more connections; to be called by a behaviour, in its thread."""
+
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -151,6 +154,7 @@ def misbehaving(behaviour: Behaviour = not_there) -> Generator[Misbehaving]:
     async def main() -> None:
         listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=1024)
         server.port = listener.sockets[0].getsockname()[1]
+        server.stop_listening = listener.close
         ready.set()
         await stop.wait()
         listener.close()
