@@ -1,6 +1,7 @@
 """The process: ``python service.py``, or any ASGI server on ``service:app``.
 
-``python service.py --demo`` serves an embedded store and upstream (``scripts/demo``).
+``python service.py --demo`` serves an embedded store and upstream (``scripts/demo``),
+``python service.py sign`` makes a signed address.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 
+import argparse
 import asyncio
 import fcntl
 import gc
 import logging
 import multiprocessing
 import os
+import re
 import resource
 import socket
 import struct
 import termios
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,8 +51,9 @@ from handlers import (
     create_app,
     curl_lines,
     drain,
+    sign_url,
 )
-from settings import Settings, SettingsError
+from settings import Settings, SettingsError, signing_from_environ
 
 # Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
 # it is never we who close one that a request is already on its way over.
@@ -71,6 +75,11 @@ FLUSH_SECONDS = 2
 
 # Beside connections there are files, listeners, probes.
 SPARE_DESCRIPTORS = 100
+
+# `app` for our own server, which has said what there is to say of it.
+_ANNOUNCED_APP = "announced_app"
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 EXIT_OK = 0
 EXIT_CANNOT_LISTEN = 1
@@ -140,10 +149,13 @@ def load_settings() -> Settings:
 
 def __getattr__(name: str) -> Starlette:
     """Make `app` when a server asks this module for it; importing it does nothing (PEP 562)."""
-    if name != "app":
+    if name not in ("app", _ANNOUNCED_APP):
         raise AttributeError(name)
     logging.getLogger("uvicorn.error").addFilter(tell_once)
-    app = create_app(load_settings())
+    settings = load_settings()
+    if name == "app":
+        tell_who_may_download(settings, logging.WARNING)
+    app = create_app(settings)
     app.router.lifespan_context = settled(app.router.lifespan_context)
     if threading.current_thread() is threading.main_thread():
         Ending(app)
@@ -349,6 +361,8 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
     logger = logging.getLogger("downspout")
     bucket_variable = settings.sources.get("s3_image_bucket", "the settings")
     logger.info("listening on %s, bucket from %s", base_url, bucket_variable)
+    is_local = settings.host in LOOPBACK
+    tell_who_may_download(settings, logging.INFO if is_local else logging.WARNING)
     if settings.s3_tls_verify is False:
         logger.warning("AWS_TLS_VERIFY is false: whoever is on the way can pose as the store")
     needed = settings.max_downloads + settings.store_connections + SPARE_DESCRIPTORS
@@ -356,9 +370,25 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
         logger.warning(
             "%d downloads need %d descriptors, of %d", settings.max_downloads, needed, descriptors
         )
-    is_read = settings.log_format == "text"  # by a person, who may copy a line
-    if is_read and settings.host in ("127.0.0.1", "::1", "localhost"):
-        print("Try:", *curl_lines(base_url), sep="\n  ", flush=True)
+    is_read = log_format_of(settings) == "text"  # by a person, who may copy a line
+    if is_read and is_local:
+        lines = curl_lines(base_url, guarded=settings.is_guarded)
+        print("Try:", *lines, sep="\n  ", flush=True)
+
+
+def tell_who_may_download(settings: Settings, level: int) -> None:
+    """Say so where everybody may: task ids are numbers, which anybody can guess."""
+    if not settings.is_guarded:
+        logging.getLogger("downspout").log(
+            level,
+            "downloads are open to anyone who reaches the port: "
+            "neither ACCESS_TOKENS nor URL_SIGNING_KEYS is set",
+        )
+
+
+def log_format_of(settings: Settings) -> str:
+    """Return the format of the log: for people on a terminal, for programs elsewhere."""
+    return settings.log_format or ("text" if sys.stdout.isatty() else "json")
 
 
 def raise_descriptor_limit() -> int:
@@ -378,13 +408,13 @@ def serve(settings: Settings) -> int:
         print(f"can't listen on {settings.host} port {settings.port}: {error}", file=sys.stderr)
         return EXIT_CANNOT_LISTEN
     config = uvicorn.Config(
-        "service:app",
+        f"service:{_ANNOUNCED_APP}",
         loop="uvloop",
         http=Protocol,
         ws="none",
         lifespan="on",
         workers=settings.web_concurrency,
-        log_config=logging_config(settings.log_format, settings.log_level),
+        log_config=logging_config(log_format_of(settings), settings.log_level),
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
@@ -415,15 +445,67 @@ def supervise(
     return EXIT_SETTINGS if failed else EXIT_OK
 
 
+USAGE = """\
+usage: python service.py           serve what the environment says
+       python service.py --demo    serve an embedded store
+       python service.py sign URL  print a signed address (sign --help)"""
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
 def main(arguments: list[str]) -> int:
     """Run the process as told on the command line; returns the exit code."""
     if arguments == ["--demo"]:
         demo = Path(__file__).parent / "scripts" / "demo"
         os.execv(sys.executable, [sys.executable, str(demo)])
+    if arguments[:1] == ["sign"]:
+        return sign(arguments[1:])
     if arguments:
-        print("usage: python service.py [--demo]", file=sys.stderr)
+        print(USAGE, file=sys.stderr)
         return EXIT_SETTINGS
     return serve(load_settings())
+
+
+def sign(arguments: list[str]) -> int:
+    """Print a signed address; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="service.py sign",
+        description="Print an address, signed with a key of URL_SIGNING_KEYS.",
+    )
+    parser.add_argument("url", help="a whole one or a path, with ?download=NAME if it has a name")
+    parser.add_argument(
+        "--expires", default="1h", help="how long it is good for: 90s, 30m, 1h, 7d"
+    )
+    parser.add_argument("--key", metavar="ID", help="which key; the first if not told")
+    parser.add_argument("--root-path", default="", help="where the application is mounted in it")
+    given = parser.parse_args(arguments)
+    try:
+        keys, longest = signing_from_environ()
+        key, lifetime = key_of(given.key, keys), seconds_of(given.expires, longest)
+        print(sign_url(given.url, key, lifetime=lifetime, root_path=given.root_path))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_SETTINGS
+    return EXIT_OK
+
+
+def key_of(key_id: str | None, keys: Sequence[str]) -> str:
+    """Return the key of that id, the first where none is told; raises ValueError."""
+    for key in keys:
+        if key_id in (None, key.partition(":")[0]):
+            return key
+    raise ValueError(f"--key {key_id}: URL_SIGNING_KEYS has no such id")
+
+
+def seconds_of(text: str, longest: float) -> int:
+    """Return the seconds that a number with a unit stands for; raises ValueError."""
+    parsed = re.fullmatch("([0-9]{1,10})([smhd]?)", text)
+    if parsed is None:
+        raise ValueError(f"--expires {text}: must be a number with s, m, h or d; for example 1h")
+    seconds = int(parsed[1]) * UNITS[parsed[2]]
+    if seconds > longest:
+        raise ValueError(f"--expires {text}: URL_MAX_LIFETIME is {longest:g} seconds")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -231,6 +231,27 @@ _metadata_names = _list_of(
 _origins = _list_of(
     r"https?://[A-Za-z0-9.:\[\]-]+|\*", "origins (scheme, host and port, no path), or *"
 )
+_TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}=*"  # as RFC 6750 has it
+_TOKENS = "tokens of at least 16 letters and digits, with commas between"
+_KEYS = "id:secret, with commas between, secrets of at least 16 letters and digits"
+
+
+def _parse_secrets(text: str) -> tuple[str, ...]:
+    found = tuple(one.strip() for one in text.split(","))
+    if not all(found):  # None would be "open to all", which nobody means by setting it.
+        raise ValueError("must have no empty element")
+    return found
+
+
+def _check_signing_keys(value: Any) -> None:
+    _list_of(rf"[A-Za-z0-9_-]{{1,32}}:{_TOKEN68}", _KEYS).check(value)
+    ids = [pair.partition(":")[0] for pair in value]
+    if len(set(ids)) < len(ids):
+        raise ValueError("must have an id of its own for each key")
+
+
+_tokens = Kind(_list_of(_TOKEN68, _TOKENS).check, _parse_secrets)
+_signing_keys = Kind(_check_signing_keys, _parse_secrets)
 _secret = _text(r"\S+", "a text without blanks")
 _address = _text(r"[A-Za-z0-9.:_-]+", "an address or a host name")
 _proxies = _text(r"\*|[0-9A-Fa-f.:/, ]+", "* or addresses with commas between")
@@ -364,6 +385,41 @@ class Settings:
         "Origins, with commas between, whose pages may read downloads; `*` for all.",
         default_text="none",
     )
+    access_tokens: tuple[str, ...] = setting(
+        (),
+        "ACCESS_TOKENS",
+        _tokens,
+        "4f8c...",
+        "Tokens, with commas between, one of which a download needs: `Authorization: Bearer ...`.",
+        default_text="none: open to all",
+        secret=True,
+    )
+    url_signing_keys: tuple[str, ...] = setting(
+        (),
+        "URL_SIGNING_KEYS",
+        _signing_keys,
+        "2026a:9b1d...",
+        "Keys, as `id:secret` with commas between, one of which an address has to be signed with.",
+        default_text="none: open to all",
+        secret=True,
+    )
+    url_max_lifetime: float = setting(
+        7 * 86_400.0,  # as long as S3 allows its own
+        "URL_MAX_LIFETIME",
+        _seconds(1, 10 * 366 * 86_400),
+        "3600",
+        "Seconds that a signed address may be good for.",
+        default_text="`604800`",
+    )
+    metrics_tokens: tuple[str, ...] = setting(
+        (),
+        "METRICS_TOKENS",
+        _tokens,
+        "c02e...",
+        "Tokens, with commas between, one of which `/metrics` needs.",
+        default_text="none: open to all",
+        secret=True,
+    )
     host: str = setting(
         "127.0.0.1",
         "HOST",
@@ -446,6 +502,13 @@ class Settings:
         "Downloads at once in a process; both connection pools are sized by it.",
         default_text="what 60 % of the memory has room for, from 16 to 1000",
     )
+    max_downloads_per_client: int | None = setting(
+        None,
+        "MAX_DOWNLOADS_PER_CLIENT",
+        _whole_number(1, 100_000),
+        "8",
+        "Downloads at once of one address in a process; more are a 429. Think of parallel parts.",
+    )
     queue_timeout: float = setting(
         5.0,
         "QUEUE_TIMEOUT",
@@ -474,8 +537,13 @@ class Settings:
         "268435456",
         "That all of those hold ahead of their clients.",
     )
-    log_format: str = setting(
-        "text", "LOG_FORMAT", _text("text|json", "text or json"), "json", "`text` or `json` lines."
+    log_format: str | None = setting(
+        None,
+        "LOG_FORMAT",
+        _text("text|json", "text or json"),
+        "json",
+        "`text` or `json` lines.",
+        default_text="`text` on a terminal, else `json`",
     )
     log_level: str = setting(
         "info",
@@ -501,6 +569,11 @@ class Settings:
         """Connections to the store that downloads may have at once: what is ahead has pieces."""
         return self.max_downloads + self.read_ahead_bytes // PIECE_BYTES
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether downloads need a token or a signed address."""
+        return bool(self.access_tokens or self.url_signing_keys)
+
     def __post_init__(self) -> None:
         if self.max_downloads is None:
             most = _downloads_in_memory(self.web_concurrency, self.read_ahead_bytes)
@@ -521,21 +594,7 @@ class Settings:
 
         Raises `SettingsError` naming the variable, the problem and an example for each error.
         """
-        values: dict[str, Any] = {}
-        sources: dict[str, str] = {}
-        problems: list[str] = []
-        for one in variables():
-            how = variable_of(one)
-            name = next((name for name in how.names if environ.get(name, "").strip()), None)
-            if name is None:
-                if one.default is MISSING:
-                    problems.append(_line(how.names[0], "is not set", how))
-                continue
-            sources[one.name] = name
-            try:
-                values[one.name] = how.value_of(environ[name].strip())
-            except ValueError as error:
-                problems.append(_line(name, str(error), how))
+        values, sources, problems = _read(environ, variables())
         for field_name, problem in _problems_between(values):
             how = variable_of(cls.__dataclass_fields__[field_name])
             problems.append(_line(how.names[0], problem, how))
@@ -547,6 +606,44 @@ class Settings:
 def variables() -> list[Field[Any]]:
     """Return the fields of `Settings` that the environment may set, in their order."""
     return [one for one in fields(Settings) if "variable" in one.metadata]
+
+
+def signing_from_environ(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], float]:
+    """Return the keys that addresses are signed with, and for how long; raises `SettingsError`.
+
+    They alone are read: who signs needs no bucket.
+    """
+    wanted = [one for one in variables() if one.name in ("url_signing_keys", "url_max_lifetime")]
+    values, _, problems = _read(environ, wanted)
+    keys_field, lifetime_field = wanted
+    how = variable_of(keys_field)
+    if not problems and not values.get("url_signing_keys"):
+        problems.append(_line(how.names[0], "is not set", how))
+    if problems:
+        raise SettingsError(problems)
+    return values["url_signing_keys"], values.get("url_max_lifetime", lifetime_field.default)
+
+
+def _read(
+    environ: Mapping[str, str], wanted: list[Field[Any]]
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Return the values of the settings that are set, their variables, and the problems."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    problems: list[str] = []
+    for one in wanted:
+        how = variable_of(one)
+        name = next((name for name in how.names if environ.get(name, "").strip()), None)
+        if name is None:
+            if one.default is MISSING:
+                problems.append(_line(how.names[0], "is not set", how))
+            continue
+        sources[one.name] = name
+        try:
+            values[one.name] = how.value_of(environ[name].strip())
+        except ValueError as error:
+            problems.append(_line(name, str(error), how))
+    return values, sources, problems
 
 
 def _problem(one: Field[Any], value: Any) -> str | None:

@@ -6,8 +6,11 @@ The map, top to bottom; each line may import from those below it and from nothin
     image, bytes, health,      one file for each area of the URL space: parse, open, answer
     metrics, openapi,
     landing
+    _tracing                   spans for OpenTelemetry
     _problems                  errors as RFC 9457 problems
     _download                  one request on a download route: what it owns, when it is over
+    _access, _per_client       who may download, and how much at once
+    _signed_url                addresses that are good for a while
     _selection                 which bytes of an S3 object answer a request
     _asked, _path              what a request asks for: ranges and conditions; numbers in paths
     _headers                   which stored headers go out, and how
@@ -41,6 +44,7 @@ under the name `downspout`.
 from ._clients import chain_problem
 from ._download import CONNECTION
 from ._errors import BrokenTransfer, CannotStart
+from ._signed_url import sign_url
 from .app import create_app, drain
 from .landing import curl_lines
 
@@ -52,4 +56,5 @@ __all__ = [
     "create_app",
     "curl_lines",
     "drain",
+    "sign_url",
 ]

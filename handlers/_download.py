@@ -14,12 +14,22 @@ import anyio
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ._access import Access
 from ._admission import SMALL, Admission, Crowded
-from ._errors import BrokenTransfer, DownloadError, Draining, NoSlot, NotStarted, UpstreamTimeout
+from ._errors import (
+    BrokenTransfer,
+    DownloadError,
+    Draining,
+    NoSlot,
+    NotStarted,
+    TooManyOfClient,
+    UpstreamTimeout,
+)
 from ._healing import Healing
 from ._metrics import Metrics
 from ._pace import CLEAR, DIM, Pace
 from ._patience import Patience
+from ._per_client import PerClient
 from ._read_ahead import Ahead
 from ._record import Outcome, Record
 from ._request_id import request_id_of
@@ -144,6 +154,8 @@ class _Download:
         )
         state = scope["app"].state
         self._admission: Admission | None = getattr(state, "admission", None)
+        self._access: Access = state.access
+        self._per_client: PerClient = state.per_client
         self._metrics: Metrics = state.metrics
         self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
         self._pace = Pace(
@@ -227,9 +239,19 @@ class _Download:
         return BrokenTransfer("truncated", text) if self.record.status else RuntimeError(text)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
+        if not self._access.is_open:
+            self._access.check(Request(self._scope))
         admission = self._admission
         if admission is None:
             raise NotStarted("enter the lifespan: " + NotStarted.detail)
+        client = self._scope.get("client")
+        counted_as = self._per_client.enter(client[0] if client else None)
+        try:
+            await self._run_in_a_place(app, admission)
+        finally:
+            self._per_client.leave(counted_as)
+
+    async def _run_in_a_place(self, app: ASGIApp, admission: Admission) -> None:
         until = self.record.begun + admission.wait
         try:
             await self._run_once(app, admission, until)
@@ -248,6 +270,7 @@ class _Download:
         asgi = {**self._scope.get("asgi", {}), "spec_version": "2.4"}
         scope = {**self._scope, "asgi": asgi, _KEY: self}
         await admission.enter(self, until)
+        self.record.placed = time.monotonic() - self.record.begun
         try:
             async with AsyncExitStack() as self.owner:
                 await app(scope, self.receive, self.send)
@@ -273,6 +296,7 @@ class _Download:
             record.expected = _content_length(message)
             if not self._has_long_place and self._is_long(message["status"]):
                 self._take_long_place()
+            message = {**message, "headers": [*message.get("headers", ()), record.timing()]}
         elif self._connection is None and isinstance(message.get("body"), memoryview):
             # Only of our own server is it known to take what is not bytes.
             message = {**message, "body": bytes(message["body"])}
@@ -291,9 +315,7 @@ class _Download:
     def _outcome_of_all(self) -> Outcome:
         """Return how an answer ended of which all was handed over."""
         if isinstance(self.record.error, DownloadError):  # the answer is its problem document
-            return (
-                "failed" if self.record.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
-            )
+            return _outcome_of_refusal(self.record.error)
         return "healed" if self.record.resumes else "complete"
 
     def _is_long(self, status: int) -> bool:
@@ -406,7 +428,7 @@ class _Download:
             await self._break_visibly()
         elif isinstance(failure, DownloadError):  # Turned away before its handler ran.
             record.status = failure.status
-            record.outcome = "shed" if isinstance(failure, NoSlot | Draining) else "failed"
+            record.outcome = _outcome_of_refusal(failure)
         else:
             record.outcome = "failed"
         try:
@@ -428,6 +450,12 @@ class _Download:
         sent, self._counted = self.record.sent - self._counted, self.record.sent
         if sent:
             self._metrics.count_sent(self.record.route, sent)
+
+
+def _outcome_of_refusal(failure: DownloadError) -> Outcome:
+    if isinstance(failure, NoSlot | Draining | TooManyOfClient):
+        return "shed"
+    return "failed" if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
 
 
 def _content_length(start: Message) -> int | None:

@@ -2,7 +2,10 @@
 
     Exception
     ├── DownloadError            before the first byte: answered as a problem document
-    │   │                        (the client asked for what can't be had)
+    │   │                        (the client may not, or asked for what can't be had)
+    │   ├── NotAllowed           401
+    │   │   └── NotSigned        403
+    │   ├── TooManyOfClient      429
     │   ├── NotFound             404
     │   │   └── Hidden           404, too
     │   ├── SizeTooLarge         400
@@ -51,6 +54,48 @@ class DownloadError(Exception):
     def headers(self) -> dict[str, str]:
         """Headers that the answer has because of this error."""
         return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+
+
+class NotAllowed(DownloadError):
+    """The request has no token, or no signed address, that is good now; which is the log's alone.
+
+    The same for all that can be wrong with either, and whatever there is at the address.
+    """
+
+    status = 401
+    kind = "not-allowed"
+    title = "Not allowed"
+    detail = "This needs a valid access token, or an address with a valid signature."
+    log_level = logging.INFO
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge that a 401 has to have (RFC 9110, 11.6.1; RFC 6750, 3)."""
+        return {"www-authenticate": 'Bearer realm="downspout"'}
+
+
+class NotSigned(NotAllowed):
+    """The same where no token would be of use: there is no scheme to challenge with."""
+
+    status = 403
+    kind = "not-signed"
+    detail = "This needs an address with a valid signature."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+
+class TooManyOfClient(DownloadError):
+    """As many downloads as one client may have are running for its address."""
+
+    status = 429
+    kind = "too-many-downloads-of-client"
+    title = "Too many downloads of this client"
+    detail = "As many downloads as this service allows one client are running."
+    retryable = True
+    log_level = logging.INFO
 
 
 class NotFound(DownloadError):

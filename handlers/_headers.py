@@ -42,6 +42,10 @@ _ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187, 3.2.1
 _NO_TYPE = ("", "binary/octet-stream")
 
 
+# `private` with a list of fields lets the rest of an answer be stored.
+_OF_SHARED = ("", "public", "private", "s-maxage", "proxy-revalidate")
+_DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+
 _KEPT_WITHOUT_BODY = ("etag", "last-modified", "cache-control", "expires")
 
 
@@ -54,12 +58,18 @@ def download_headers(
     ranges: bool = False,
     download_name: str | None = None,
     default_cache_control: str | None = None,
+    private: bool = False,
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the headers of an answer with a body of `length` bytes; `stored` has lower case."""
+    """Return the headers of an answer with a body of `length` bytes; `stored` has lower case.
+
+    Caches that several people share may not have what is `private`.
+    """
     headers = _stored_headers(stored, metadata_names)
     if default_cache_control:
         headers.setdefault("cache-control", default_cache_control)
+    if private:
+        headers["cache-control"] = private_cache_control(headers.get("cache-control", ""))
     if length is not None:
         headers["content-length"] = str(length)
     if ranges:
@@ -72,6 +82,20 @@ def download_headers(
     if download_name is not None:
         headers["content-disposition"] = attachment(download_name)
     return headers
+
+
+@lru_cache(maxsize=256)  # There are few of them.
+def private_cache_control(stored: str) -> str:
+    """Return a Cache-Control that keeps an answer out of shared caches (RFC 9111, 5.2.2.7).
+
+    What says already that nobody may store it is kept; what is of shared caches alone is not.
+    """
+    directives = [directive.strip(" \t") for directive in _DIRECTIVE.findall(stored)]
+    names = [directive.partition("=")[0].lower() for directive in directives]
+    if "no-store" in names:
+        return stored
+    kept = [d for d, name in zip(directives, names, strict=True) if name not in _OF_SHARED]
+    return ", ".join(["private", *kept])
 
 
 def not_modified_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 
@@ -48,6 +48,8 @@ class RemoteBody:
     """Seconds that a body may keep its reader waiting."""
 
     patience: Patience = ONCE
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request for it."""
 
     async def open(
         self,
@@ -73,7 +75,9 @@ class RemoteBody:
         conditions: Mapping[str, str],
         spec: Spec | None,
     ) -> Upstream:
-        headers = {**conditions, "range": f"bytes={spec}"} if spec else dict(conditions)
+        headers = {**self.headers, **conditions}
+        if spec:
+            headers["range"] = f"bytes={spec}"
         response = await self._request(method, headers)
         owner.callback(response.close)
         status = response.status

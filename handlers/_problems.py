@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,8 @@ from starlette.responses import Response
 from ._download import note_error
 from ._errors import DownloadError
 from ._request_id import request_id_of
+
+logger = logging.getLogger("downspout")
 
 # The kinds of problems that are of no download.
 NOT_READY = "not-ready"
@@ -84,8 +87,10 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
     )
 
 
-async def _unexpected(request: Request, _: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     """Answer a mistake of ours; Starlette raises it again, so that the server logs it."""
+    mistake, request_id = type(error).__name__, request_id_of(request.scope)
+    logger.error("mistake of ours: %s request_id=%s", mistake, request_id)
     return ProblemResponse(
         request,
         status=500,

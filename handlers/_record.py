@@ -35,12 +35,21 @@ class Record:
     expected: int | None = None
     """Bytes of the body as its Content-Length has it; None where that is not told."""
 
+    placed: float = 0.0
+    """Seconds until it had a place."""
+
     first_byte: float | None = None
     """Seconds until the answer began."""
 
     resumes: int = 0
     error: Exception | None = None
     begun: float = field(default_factory=time.monotonic)
+
+    def timing(self) -> tuple[bytes, bytes]:
+        """Return what an answer that begins now has for a Server-Timing, in milliseconds."""
+        passed = time.monotonic() - self.begun
+        slot, upstream = self.placed * 1000, (passed - self.placed) * 1000
+        return b"server-timing", b"slot;dur=%.1f, upstream;dur=%.1f" % (slot, upstream)
 
     def log(self) -> None:
         """Write the one line that says how the download ended; never the query string."""

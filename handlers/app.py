@@ -15,16 +15,19 @@ from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
+from ._access import Access, Tokens
 from ._admission import Admission
 from ._checksums import verifies_all
 from ._clients import open_clients
 from ._conditions import CONDITIONS
 from ._metrics import Metrics
+from ._per_client import PerClient
 from ._problems import EXCEPTION_HANDLERS
 from ._read_ahead import Budget
 from ._readiness import Readiness
 from ._request_id import RequestId
 from ._s3 import StoredObject
+from ._tracing import traced
 
 if TYPE_CHECKING:
     from settings import Settings
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("downspout")
 
 # What a page's script may send and see beyond what browsers allow by themselves.
-CORS_REQUEST_HEADERS = ("range", "if-range", *CONDITIONS, "x-request-id")
+CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")
 CORS_RESPONSE_HEADERS = (
     "accept-ranges",
     "content-disposition",
@@ -67,6 +70,11 @@ def create_app(settings: Settings) -> Starlette:
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.metrics = Metrics(settings.metrics_directory)
+    app.state.metrics_tokens = Tokens(settings.metrics_tokens)
+    app.state.access = Access(
+        settings.access_tokens, settings.url_signing_keys, longest=settings.url_max_lifetime
+    )
+    app.state.per_client = PerClient(settings.max_downloads_per_client)
     return app
 
 
@@ -97,7 +105,7 @@ class _Application(Starlette):
                 allow_headers=CORS_REQUEST_HEADERS,
                 expose_headers=(*CORS_RESPONSE_HEADERS, *metadata),
             )
-        return RequestId(stack)
+        return RequestId(traced(stack))
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from ._http import RemoteBody
 from ._path import ExactRoute, size_of, task_id_of
 from ._patience import ONCE
 from ._ranges import Part, Spec, parts_of
+from ._request_id import request_id_of
 from ._upstream import Resume, Upstream, exact_body
 
 
@@ -35,7 +36,8 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     size = size_of(request, most=settings.bytes_max_size)
     url = settings.bytes_url.format(task_id=task_id, size=size)
     silence, patience = settings.upstream_read_timeout, patience_of(request)
-    remote = RemoteBody(request.app.state.http, url, size, silence, patience)
+    known_as = {"x-request-id": request_id_of(request.scope)}  # so that it finds it in its log
+    remote = RemoteBody(request.app.state.http, url, size, silence, patience, known_as)
     asked = asked_of(request.method, request.headers)
     upstream = await in_time(request, _open(remote, request.method, asked, owner_of(request)))
     resume = _resume(remote, upstream, request) if upstream.read else None
@@ -125,6 +127,7 @@ def _headers_of(request: Request, upstream: Upstream, size: int) -> dict[str, st
         content_range=part.content_range(size) if part else None,
         ranges=_knows_ranges(upstream),
         download_name=download_name_of(request),
+        private=not request.app.state.access.is_open,
     )
     if upstream.status == HTTPStatus.NOT_MODIFIED:
         return not_modified_headers(headers)

@@ -59,6 +59,7 @@ def _headers_of(request: Request, selection: Selection) -> dict[str, str]:
         ranges=selection.length is not None,
         download_name=download_name_of(request),
         default_cache_control=settings.image_cache_control,
+        private=not request.app.state.access.is_open,
         metadata_names=settings.s3_metadata_headers,
     )
     if selection.status == HTTPStatus.NOT_MODIFIED:

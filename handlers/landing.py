@@ -44,7 +44,7 @@ async def landing(request: Request) -> Response:
     return PlainTextResponse(text, headers=headers)
 
 
-def curl_lines(base_url: str) -> list[str]:
+def curl_lines(base_url: str, *, guarded: bool = False) -> list[str]:
     """Return three commands that show the service at `base_url`, which ends in a slash."""
     return [
         f"curl -fS -o image.jpg {base_url}tasks/1/image",

@@ -6,6 +6,7 @@ from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ._access import check_metrics
 from ._admission import Admission
 from ._metrics import CONTENT_TYPE, Metrics
 from ._path import ExactRoute
@@ -13,6 +14,7 @@ from ._path import ExactRoute
 
 async def metrics(request: Request) -> Response:
     """Answer with the figures of this application, all of its worker processes added up."""
+    check_metrics(request.app.state.metrics_tokens, request)
     show_counts(request.app.state)
     figures: Metrics = request.app.state.metrics
     headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store"}

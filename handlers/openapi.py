@@ -30,10 +30,13 @@ _DATE = _text("When this version was stored.")
 _LENGTH = {"description": "Bytes of the body.", "schema": {"type": "integer", "minimum": 0}}
 _CONTENT_RANGE = _text("Which bytes of how many these are.")
 _RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
+_CHALLENGE = _text("`Bearer`, where there are tokens.")
 _NOSNIFF = _text("`nosniff`.")
 _CACHE_CONTROL = _text("As stored, or as set.")
 _ALWAYS = {"X-Request-ID": _REF_ID}
+_TIMING = _text("Milliseconds: `slot`, until it had a place; `upstream`, from there to here.")
 _VALIDATORS = _ALWAYS | {
+    "Server-Timing": _TIMING,
     "ETag": _ETAG,
     "Last-Modified": _DATE,
     "Cache-Control": _CACHE_CONTROL,
@@ -58,10 +61,19 @@ _REQUEST_HEADERS = {
     "If-Unmodified-Since": "Date: 412 for a newer version.",
     "X-Request-ID": "An id to go by; one is made where none is sent.",
 }
+_QUERY = {
+    "download": "Have it saved as a file of this name.",
+    "expires": "Of a signed address: until when it is good, in seconds since 1970.",
+    "key": "Of a signed address: the id of the key.",
+    "signature": "Of a signed address.",
+}
 
 # Which errors a download can end with before its first byte.
 _OF_STORE = (_errors.BadUpstream, _errors.UpstreamTimeout)
 _OF_REQUEST = (
+    _errors.NotAllowed,
+    _errors.NotSigned,
+    _errors.TooManyOfClient,
     _errors.NotFound,
     _errors.PreconditionFailed,
     _errors.RangeNotSatisfiable,
@@ -74,11 +86,16 @@ BYTES_ERRORS: tuple[type[_errors.DownloadError], ...] = (_errors.SizeTooLarge, *
 
 async def openapi(request: Request) -> JSONResponse:
     """Answer with the document, its server being wherever this application is mounted."""
-    largest = request.app.state.settings.bytes_max_size
-    return JSONResponse(document(request.scope.get("root_path", ""), largest_size=largest))
+    state = request.app.state
+    found = document(
+        request.scope.get("root_path", ""),
+        largest_size=state.settings.bytes_max_size,
+        guarded=not state.access.is_open,
+    )
+    return JSONResponse(found)
 
 
-def document(root_path: str, *, largest_size: int) -> Json:
+def document(root_path: str, *, largest_size: int, guarded: bool) -> Json:
     """Return the OpenAPI document of an application at `root_path`."""
     task_id = _in_path("task_id", "Number of the task.", most=10**MAX_DIGITS - 1)
     size = _in_path("size", "How many bytes.", most=largest_size)
@@ -94,14 +111,18 @@ def document(root_path: str, *, largest_size: int) -> Json:
         "servers": [{"url": root_path or "/"}],
         "paths": {
             "/tasks/{task_id}/image": _download(
-                "image", "The image of a task, out of S3.", [task_id], IMAGE_ERRORS
+                "image", "The image of a task, out of S3.", [task_id], IMAGE_ERRORS, guarded
             ),
             "/tasks/{task_id}/bytes/{size}": _download(
-                "bytes", "So many bytes, out of another service.", [task_id, size], BYTES_ERRORS
+                "bytes",
+                "So many bytes, out of another service.",
+                [task_id, size],
+                BYTES_ERRORS,
+                guarded,
             ),
             "/healthz": _plain("health", "Whether the process lives.", "text/plain"),
             "/readyz": _plain("readiness", "Whether the store answers.", "text/plain", ready=True),
-            "/metrics": _plain("metrics", "Figures for Prometheus.", "text/plain"),
+            "/metrics": _plain("metrics", "Figures for Prometheus.", "text/plain", closed=True),
             "/openapi.json": _plain("document", "This document.", "application/json"),
             "/": _plain("landing", "Commands to copy.", "text/plain", "text/html"),
         },
@@ -113,6 +134,15 @@ def document(root_path: str, *, largest_size: int) -> Json:
                 }
             },
             "schemas": {"Problem": _problem_schema()},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "signature": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "signature",
+                    "description": "With `expires` and `key`, as `service.py sign` makes them.",
+                },
+            },
         },
     }
 
@@ -128,18 +158,20 @@ def _in_path(name: str, description: str, *, most: int) -> Json:
 
 
 def _download(
-    name: str, summary: str, in_path: list[Json], errors: tuple[type[_errors.DownloadError], ...]
+    name: str,
+    summary: str,
+    in_path: list[Json],
+    errors: tuple[type[_errors.DownloadError], ...],
+    guarded: bool,
 ) -> Json:
     given = [
         {"name": header, "in": "header", "description": description, "schema": _STRING}
         for header, description in _REQUEST_HEADERS.items()
     ]
-    named = {
-        "name": "download",
-        "in": "query",
-        "description": "Have it saved as a file of this name.",
-        "schema": _STRING,
-    }
+    given += [
+        {"name": parameter, "in": "query", "description": description, "schema": _STRING}
+        for parameter, description in _QUERY.items()
+    ]
     whole = {"description": "The whole.", "headers": _BODY_HEADERS, "content": {"*/*": {}}}
     part = {
         "description": "The part that was asked for, or several of them.",
@@ -148,12 +180,18 @@ def _download(
     }
     known = {"description": "The client has this version.", "headers": _VALIDATORS}
     responses = {"200": whole, "304": known, **_problems(errors)}
-    return _operations(
-        name, summary, [*in_path, *given, named], {**responses, "206": part}, responses
+    operations = _operations(
+        name, summary, [*in_path, *given], {**responses, "206": part}, responses
     )
+    if guarded:
+        for operation in operations.values():
+            operation["security"] = [{"token": []}, {"signature": []}]
+    return operations
 
 
-def _plain(name: str, summary: str, *media_types: str, ready: bool = False) -> Json:
+def _plain(
+    name: str, summary: str, *media_types: str, ready: bool = False, closed: bool = False
+) -> Json:
     fine = {
         "description": summary,
         "headers": _ALWAYS
@@ -166,7 +204,8 @@ def _plain(name: str, summary: str, *media_types: str, ready: bool = False) -> J
         "content": {media_type: {} for media_type in media_types},
     }
     not_ready = {"503": _problem("Not ready.", {"Retry-After": _RETRY_AFTER})}
-    responses = {"200": fine} | (not_ready if ready else {})
+    not_allowed = {"401": _problem_of([_errors.NotAllowed])}
+    responses = {"200": fine} | (not_ready if ready else {}) | (not_allowed if closed else {})
     return _operations(name, summary, [], responses, responses)
 
 
@@ -195,9 +234,11 @@ def _problems(errors: Iterable[type[_errors.DownloadError]]) -> Json:
 
 def _problem_of(errors: list[type[_errors.DownloadError]]) -> Json:
     described = " Or: ".join(f"`{error.kind}`: {error.detail}" for error in errors)
-    headers: Json = {}
-    if any(error.retryable and error.status == 503 for error in errors):  # noqa: PLR2004
+    headers: Json = {"Server-Timing": _TIMING}
+    if any(error.retryable and error.status in (429, 503) for error in errors):
         headers["Retry-After"] = _RETRY_AFTER
+    if any(error.status == 401 for error in errors):  # noqa: PLR2004
+        headers["WWW-Authenticate"] = _CHALLENGE
     if _errors.RangeNotSatisfiable in errors:
         headers["Content-Range"] = _CONTENT_RANGE
     return _problem(described, headers)

@@ -208,7 +208,7 @@ def test_nothing_of_the_client_goes_to_the_upstream(
     headers = {"authorization": "Bearer x", "cookie": "a=b", "accept-encoding": "gzip, br"}
     troubled.get("/tasks/1/bytes/1024", headers=headers)
     sent = upstream.exchanges[0].headers
-    assert set(sent) == {"host", "accept", "accept-encoding", "user-agent"}
+    assert set(sent) == {"host", "accept", "accept-encoding", "user-agent", "x-request-id"}
     assert sent["accept-encoding"] == "identity"
     assert sent["host"] == f"127.0.0.1:{upstream.port}"
 
@@ -461,3 +461,12 @@ def test_download_under_a_name(upstream: Misbehaving, troubled: RunningService) 
         'attachment; filename="B_ume _im_ Regen.bin"; '
         "filename*=UTF-8''B%C3%A4ume%20%22im%22%20Regen.bin"
     )
+
+
+def test_upstream_hears_the_id_of_the_request(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """What went wrong there can be found in its log, too."""
+    troubled.get("/tasks/1/bytes/5", headers={"x-request-id": "one", "range": "bytes=1-2"})
+    assert [exchange.headers["x-request-id"] for exchange in upstream.exchanges] == ["one"]
+    assert upstream.exchanges[0].headers["range"] == "bytes=1-2"

@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from handlers._access import Access
 from handlers._admission import Admission
 from handlers._download import DownloadScope, in_time
 from handlers._errors import BrokenTransfer, NoSlot, UpstreamTimeout
 from handlers._metrics import Metrics
+from handlers._per_client import PerClient
 from settings import Settings
 
 
@@ -41,6 +43,8 @@ def app() -> Starlette:
     app = Starlette()
     app.state.admission = Admission(1, wait=0)
     app.state.metrics = Metrics()
+    app.state.access = Access((), (), longest=0)
+    app.state.per_client = PerClient(None)
     app.state.settings = Settings(s3_image_bucket="photos")
     return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -56,7 +57,7 @@ def test_head_is_get_without_a_body(store: Store, service: RunningService) -> No
     get, head = service.get("/tasks/3/image"), service.request("HEAD", "/tasks/3/image")
     assert head.status_code == 200
     assert head.content == b""
-    differ = {"date", "x-request-id"}
+    differ = {"date", "x-request-id", "server-timing"}
     assert {n: v for n, v in head.headers.items() if n not in differ} == {
         n: v for n, v in get.headers.items() if n not in differ
     }
@@ -348,3 +349,17 @@ def test_answer_that_the_library_can_not_take(
     for _ in range(3):
         assert troubled_store.get("/tasks/1/image").status_code in (200, 502)
     wait_until(lambda: troubled_store.acquired_connections() == 0)
+
+
+def test_answer_tells_where_its_time_went(store: Store, service: RunningService) -> None:
+    """Server-Timing has the milliseconds until there was a place, and then an answer."""
+    store.put("test/5/image.jpg", b"picture")
+    for path, status in (("/tasks/5/image", 200), ("/tasks/404/image", 404)):
+        answer = service.get(path)
+        assert answer.status_code == status
+        found = re.fullmatch(
+            r"slot;dur=([0-9.]+), upstream;dur=([0-9.]+)", answer.headers["server-timing"]
+        )
+        assert found is not None
+        assert 0 <= float(found[1]) < 1000
+        assert 0 < float(found[2]) < 20_000

@@ -52,7 +52,7 @@ def test_other_request_ids_are_replaced(troubled: RunningService, given: str) ->
 
 
 def test_mistake_of_ours_is_a_problem_too(
-    troubled: RunningService, monkeypatch: pytest.MonkeyPatch
+    troubled: RunningService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An exception that nothing foresaw is a 500 that says nothing of itself."""
 
@@ -66,6 +66,8 @@ def test_mistake_of_ours_is_a_problem_too(
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert "SECRET" not in answer.text
     assert "ZeroDivisionError" not in answer.text
+    request_id = answer.headers["x-request-id"]
+    assert f"mistake of ours: ZeroDivisionError request_id={request_id}" in caplog.text
 
 
 def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:
@@ -82,7 +84,7 @@ def test_every_error_says_what_a_client_is_told() -> None:
         assert error.kind == error.kind.lower().replace(" ", "-")
         assert error.title
         assert error.detail.endswith((".", "yield"))
-        assert error.retryable == (error.status in (503, 504) and error.kind != "not-started")
+        assert error.retryable == (error.status in (429, 503, 504) and error.kind != "not-started")
 
 
 def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:

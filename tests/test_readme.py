@@ -34,7 +34,7 @@ def test_its_curl_lines_work(store: Store, service: RunningService, tmp_path: Pa
     """Every command for a running service succeeds as it stands there."""
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     lines = re.findall(r"^(?:\$ )?(curl .*)$", README, re.MULTILINE)
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         command = line.replace("http://127.0.0.1:8000", service.url)
         subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
@@ -60,3 +60,17 @@ def test_requirements_hold_what_the_package_declares() -> None:
     names = {re.split(r"[<>=]", one)[0] for one in declared}
     pinned = {line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().split("\n")}
     assert names <= pinned
+
+
+def test_every_threat_has_a_test_that_exists() -> None:
+    """SECURITY.md names tests by their module and name."""
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = [row.split("|") for row in text.splitlines() if "`test_" in row]
+    assert len(rows) > 20
+    for row in rows:
+        for group in row[3].split(";"):
+            for module, names in re.findall(r"`(test_\w+)`(?:: ([^;]*))?", group):
+                code = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+                for name in re.findall(r"`(\w+)`", names):
+                    if not name.startswith("test_"):
+                        assert f"def test_{name}(" in code, (module, name)

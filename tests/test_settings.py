@@ -33,10 +33,18 @@ def test_bucket_is_enough() -> None:
 
 
 def test_every_variable_is_read() -> None:
-    """Each variable's example is a right value, and reaches the setting."""
-    bundle = certifi.where()
+    """Each variable's example is a right value, and reaches the setting.
+
+    Not those that hold secrets: one that stands in a message would be used.
+    """
+    others = {
+        "AWS_TLS_VERIFY": certifi.where(),
+        "ACCESS_TOKENS": "first-token-of-two,second/token+of~two==",
+        "URL_SIGNING_KEYS": "new:0123456789abcdef,old:fedcba9876543210",
+        "METRICS_TOKENS": "0123456789abcdef",
+    }
     environ = {
-        name: bundle if name == "AWS_TLS_VERIFY" else variable_of(setting).example
+        name: others.get(name, variable_of(setting).example)
         for setting in variables()
         for name in variable_of(setting).names[:1]
     }
@@ -245,3 +253,49 @@ def test_default_of_downloads_fits_the_memory(
     settings = Settings.from_environ(environ)
     assert settings.max_downloads == downloads
     assert settings.store_connections == downloads + int(ahead)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCESS_TOKENS", ","),
+        ("ACCESS_TOKENS", "0123456789abcdef,"),
+        ("ACCESS_TOKENS", "0123456789abcde"),
+        ("ACCESS_TOKENS", "0123456789 abcdef"),
+        ("ACCESS_TOKENS", "0123456789abcdef\u00e9"),
+        ("ACCESS_TOKENS", "4f8c..."),
+        ("METRICS_TOKENS", "short"),
+        ("URL_SIGNING_KEYS", "0123456789abcdef"),
+        ("URL_SIGNING_KEYS", "a:0123456789abcde"),
+        ("URL_SIGNING_KEYS", ":0123456789abcdef"),
+        ("URL_SIGNING_KEYS", "a b:0123456789abcdef"),
+        ("URL_SIGNING_KEYS", "a:0123456789abcdef,a:fedcba9876543210"),
+        ("URL_SIGNING_KEYS", "2026a:9b1d..."),
+        ("URL_MAX_LIFETIME", "0"),
+        ("MAX_DOWNLOADS_PER_CLIENT", "0"),
+    ],
+)
+def test_access_that_is_set_wrong_is_not_left_open(name: str, value: str) -> None:
+    """What was meant to close downloads and can't is an error, which does not repeat it."""
+    [line] = problems_of({**BUCKET, name: value})
+    assert line.startswith(f"{name} must")
+    assert len(value) < 10 or value not in line.partition("; for example")[0]
+
+
+def test_secrets_of_access_are_in_no_repr() -> None:
+    """Settings can be shown in a traceback."""
+    token, pair = "token-0123456789abcdef", "a:secret-0123456789abcdef"
+    settings = Settings(
+        s3_image_bucket="photos",
+        access_tokens=(token,),
+        metrics_tokens=(token,),
+        url_signing_keys=(pair,),
+    )
+    assert "0123456789abcdef" not in repr(settings)
+    assert settings.is_guarded
+
+
+def test_tokens_in_code_are_a_tuple() -> None:
+    """A text would be tokens of a letter each."""
+    with pytest.raises(SettingsError, match="access_tokens: must be tokens"):
+        Settings(s3_image_bucket="photos", access_tokens="0123456789abcdef")  # type: ignore[arg-type]

@@ -105,7 +105,7 @@ class ServiceProcess:
         self.process = subprocess.Popen(
             [sys.executable, *(command or ("service.py",))],
             cwd=cwd,
-            env={**base, "PYTHONUNBUFFERED": "1", "PORT": "0", **environ},
+            env={**base, "PYTHONUNBUFFERED": "1", "PORT": "0", "LOG_FORMAT": "text", **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
