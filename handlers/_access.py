@@ -1,16 +1,21 @@
-"""Who may download: whoever has a token or a signed address; everybody, where neither is set."""
+"""Who may download: who has a token or a signed address, or whom a host lets in; else all."""
 
 from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from hashlib import sha256
+from typing import TypeAlias
 
 from starlette.requests import Request
 
-from ._errors import NotAllowed, NotSigned
+from ._called import called
+from ._errors import NotAllowed, NotAuthorized, NotSigned
 from ._signed_url import SigningKey, problem_of
+
+Authorize: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
+"""Return whether a request is let in; a plain function is called in a thread."""
 
 _BEARER = re.compile(r"bearer +([^ ]+)", re.IGNORECASE)
 
@@ -45,33 +50,54 @@ class Access:
     """
 
     def __init__(
-        self, tokens: Collection[str], signing_keys: Collection[str], *, longest: float
+        self,
+        tokens: Collection[str],
+        signing_keys: Collection[str],
+        *,
+        longest: float,
+        authorize: Authorize | None = None,
     ) -> None:
         self._tokens = Tokens(tokens)
+        self._authorize = authorize
         self._keys = [SigningKey.of(key) for key in signing_keys]
         self._longest = longest
 
     @property
     def is_open(self) -> bool:
         """Whether everybody may download."""
-        return not self._tokens and not self._keys
+        return not self._tokens and not self._keys and self._authorize is None
 
-    def check(self, request: Request) -> None:
-        """Let a request of a download route in; raises NotAllowed."""
+    async def check(self, request: Request) -> None:
+        """Let a request of a download route in; raises NotAllowed, or what the host does."""
+        problems = self._problems_of(request)
+        if self._authorize is not None and (problems or not (self._tokens or self._keys)):
+            if await called(self._authorize, request):
+                return
+            problems.append("the host did not let it in")
+        if problems:
+            raise self._refusal(", ".join(problems))
+
+    def _problems_of(self, request: Request) -> list[str]:
+        """Return why neither a token nor a signature lets a request in, if they do not."""
         problems: list[str] = []
         if self._tokens:
-            problems += filter(None, [self._tokens.problem_of(request)])
-            if not problems:
-                return
+            problem = self._tokens.problem_of(request)
+            if problem is None:
+                return []
+            problems.append(problem)
         if self._keys:
             path = request.scope["route"].path.format(**request.path_params)
             parameters = request.query_params.multi_items()
             problem = problem_of(self._keys, path, parameters, longest=self._longest)
             if problem is None:
-                return
+                return []
             problems.append(problem)
-        if problems:
-            raise (NotAllowed if self._tokens else NotSigned)(", ".join(problems))
+        return problems
+
+    def _refusal(self, log_text: str) -> NotAllowed:
+        if self._tokens:
+            return NotAllowed(log_text)
+        return NotAuthorized(log_text) if self._authorize else NotSigned(log_text)
 
 
 def check_metrics(tokens: Tokens, request: Request) -> None:

@@ -22,7 +22,7 @@ from ._s3 import Store
 from ._s3_direct import DirectStore, place_of
 from ._s3_full import FullStore, OwnedSession, ask_for_checksum
 from ._sigv4 import Credentials
-from ._upstream import READ_BUFFER
+from ._stores import Stores
 from ._wire import Wire
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Clients:
     """What requests fetch with."""
 
     s3: S3Client
-    store: Store
+    stores: Stores
     http: aiohttp.ClientSession
 
 
@@ -66,22 +66,35 @@ def chain_problem() -> str | None:
 
 
 @asynccontextmanager
-async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
-    """Open both clients; closes them, within `CLOSE_SECONDS`, at the end.
+async def open_clients(
+    settings: Settings, *, s3: S3Client | None = None, http: aiohttp.ClientSession | None = None
+) -> AsyncIterator[Clients]:
+    """Open the clients that are not given; closes them, within `CLOSE_SECONDS`, at the end.
 
     Raises CannotStart.
     """
     stack = AsyncExitStack()
     try:
-        transports: list[OwnedSession] = []
-        session = get_session()
-        s3 = await _entered_s3_client(settings, session, transports, stack)
-        store = await _store(settings, session, s3, transports[0])
-        http = await stack.enter_async_context(_http_session(settings))
-        yield Clients(s3=s3, store=store, http=http)
+        open_store: Callable[[str], Awaitable[Store]]
+        if s3 is None:
+            transports: list[OwnedSession] = []
+            session = get_session()
+            s3 = await _entered_s3_client(settings, session, transports, stack)
+            open_store = partial(_store, settings, session, s3, transports[0])
+        else:
+            # Whatever its host has had it do to a request is to be done to ours.
+            open_store = partial(_full_store, s3)
+        stores = Stores(await open_store(settings.s3_image_bucket), open_store)
+        if http is None:
+            http = await stack.enter_async_context(_http_session(settings))
+        yield Clients(s3=s3, stores=stores, http=http)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()
+
+
+async def _full_store(client: S3Client, bucket: str) -> Store:
+    return FullStore(client, bucket)
 
 
 async def _entered_s3_client(
@@ -99,10 +112,9 @@ async def _entered_s3_client(
 
 
 async def _store(
-    settings: Settings, session: AioSession, client: S3Client, transport: OwnedSession
+    settings: Settings, session: AioSession, client: S3Client, transport: OwnedSession, bucket: str
 ) -> Store:
-    """Return how the bucket is asked: by ourselves where it is an ordinary one."""
-    bucket = settings.s3_image_bucket
+    """Return how a bucket is asked: by ourselves where it is an ordinary one."""
     full = FullStore(client, bucket)
     if not settings.s3_direct:
         return full
@@ -175,15 +187,5 @@ def _http_session(settings: Settings) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(
             limit=settings.max_downloads + SPARE_CONNECTIONS, keepalive_timeout=IDLE_SECONDS
         ),
-        # No total: a download may take as long as it keeps moving.
-        timeout=aiohttp.ClientTimeout(
-            total=None,
-            sock_connect=settings.upstream_connect_timeout,
-            sock_read=settings.upstream_read_timeout,
-        ),
-        # The bytes that the upstream sends are the ones that go out, so none may be encoded.
-        auto_decompress=False,
-        headers={"accept-encoding": "identity", "user-agent": "downspout"},
         cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=READ_BUFFER,
     )

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
 import anyio
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,13 +72,15 @@ class DownloadScope:
     response's `__call__`, whatever happened in it.
     """
 
-    def __init__(self, app: ASGIApp, *, source: str) -> None:
+    def __init__(self, app: ASGIApp, *, source: str, guarded: bool = True) -> None:
         self.app = app
         self.source = source
+        self.guarded = guarded
+        """Whether it is asked who may download."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one download; raises what must break the connection."""
-        download = _Download(scope, receive, send, self.source)
+        download = _Download(scope, receive, send, source=self.source, guarded=self.guarded)
         try:
             await download.run(self.app)
         finally:
@@ -110,7 +113,7 @@ def patience_of(request: Request) -> Patience:
     return Patience(until=until, on_failure=download.count_failure)
 
 
-def note_error(request: Request, error: DownloadError) -> None:
+def note_error(request: Request, error: DownloadError | HTTPException) -> None:
     """Let the line in the log say why this download was answered with a problem."""
     if _KEY in request.scope:
         _download_of(request).record.error = error
@@ -143,18 +146,20 @@ def _download_of(request: Request) -> _Download:
 class _Download:
     """The messages of one download in both directions, watched and counted."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, source: str) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, source: str, guarded: bool
+    ) -> None:
         self.owner: AsyncExitStack
         self.record = Record(
             method=scope["method"],
             path=scope["path"],
-            route=scope["route"].path,
+            route=getattr(scope.get("route"), "path", source),
             source=source,
             request_id=request_id_of(scope),
         )
         state = scope["app"].state
         self._admission: Admission | None = getattr(state, "admission", None)
-        self._access: Access = state.access
+        self._access: Access | None = state.access if guarded else None
         self._per_client: PerClient = state.per_client
         self._metrics: Metrics = state.metrics
         self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
@@ -239,8 +244,8 @@ class _Download:
         return BrokenTransfer("truncated", text) if self.record.status else RuntimeError(text)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
-        if not self._access.is_open:
-            self._access.check(Request(self._scope))
+        if self._access and not self._access.is_open:
+            await self._access.check(Request(self._scope))
         admission = self._admission
         if admission is None:
             raise NotStarted("enter the lifespan: " + NotStarted.detail)
@@ -314,8 +319,8 @@ class _Download:
 
     def _outcome_of_all(self) -> Outcome:
         """Return how an answer ended of which all was handed over."""
-        if isinstance(self.record.error, DownloadError):  # the answer is its problem document
-            return _outcome_of_refusal(self.record.error)
+        if isinstance(self.record.error, DownloadError | HTTPException):
+            return _outcome_of_refusal(self.record.error)  # The answer is its problem document.
         return "healed" if self.record.resumes else "complete"
 
     def _is_long(self, status: int) -> bool:
@@ -426,8 +431,8 @@ class _Download:
         if isinstance(failure, BrokenTransfer):
             record.outcome = failure.outcome
             await self._break_visibly()
-        elif isinstance(failure, DownloadError):  # Turned away before its handler ran.
-            record.status = failure.status
+        elif isinstance(failure, DownloadError | HTTPException):  # Before its handler ran.
+            record.status = _status_of(failure)
             record.outcome = _outcome_of_refusal(failure)
         else:
             record.outcome = "failed"
@@ -452,10 +457,14 @@ class _Download:
             self._metrics.count_sent(self.record.route, sent)
 
 
-def _outcome_of_refusal(failure: DownloadError) -> Outcome:
+def _outcome_of_refusal(failure: DownloadError | HTTPException) -> Outcome:
     if isinstance(failure, NoSlot | Draining | TooManyOfClient):
         return "shed"
-    return "failed" if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
+    return "failed" if _status_of(failure) >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
+
+
+def _status_of(failure: DownloadError | HTTPException) -> int:
+    return failure.status if isinstance(failure, DownloadError) else failure.status_code
 
 
 def _content_length(start: Message) -> int | None:

@@ -4,7 +4,8 @@
     ├── DownloadError            before the first byte: answered as a problem document
     │   │                        (the client may not, or asked for what can't be had)
     │   ├── NotAllowed           401
-    │   │   └── NotSigned        403
+    │   │   ├── NotSigned        403
+    │   │   └── NotAuthorized    403
     │   ├── TooManyOfClient      429
     │   ├── NotFound             404
     │   │   └── Hidden           404, too
@@ -85,6 +86,13 @@ class NotSigned(NotAllowed):
     def headers(self) -> dict[str, str]:
         """None."""
         return {}
+
+
+class NotAuthorized(NotSigned):
+    """The host of this application did not let the request in."""
+
+    kind = "not-authorized"
+    detail = "You may not download this."
 
 
 class TooManyOfClient(DownloadError):

@@ -28,7 +28,9 @@ from ._errors import (
 from ._idle import close_idle
 from ._patience import ONCE, Patience
 from ._ranges import Part, Spec, parse_content_range
-from ._upstream import Upstream, body_reader, ends_visibly
+from ._upstream import READ_BUFFER, Upstream, body_reader, ends_visibly
+
+_OURS = {"accept-encoding": "identity", "user-agent": "downspout"}
 
 # The conditions of which a 412 can tell.
 _MAY_FAIL = {"if-match", "if-unmodified-since"}
@@ -36,16 +38,22 @@ _MAY_FAIL = {"if-match", "if-unmodified-since"}
 
 @dataclass(frozen=True, slots=True)
 class RemoteBody:
-    """The body of `length` bytes at `url`, there or not.
+    """The body at `url`, there or not.
 
-    The session is one that decodes nothing (`_clients`).
+    Whatever the session decodes, follows or waits for by itself is not left to it: it may be a
+    host's.
     """
 
     session: aiohttp.ClientSession
     url: str
-    length: int
+    length: int | None
+    """How many bytes it has; None where the upstream is to tell."""
+
     silence: float
-    """Seconds that a body may keep its reader waiting."""
+    """Seconds that it may keep its reader waiting."""
+
+    connecting: float
+    """Seconds for a connection."""
 
     patience: Patience = ONCE
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -75,33 +83,45 @@ class RemoteBody:
         conditions: Mapping[str, str],
         spec: Spec | None,
     ) -> Upstream:
-        headers = {**self.headers, **conditions}
+        headers = {**_OURS, **self.headers, **conditions}
         if spec:
             headers["range"] = f"bytes={spec}"
         response = await self._request(method, headers)
         owner.callback(response.close)
         status = response.status
         if status == HTTPStatus.OK:
-            _check_framing(response, method, self.length)
-            return self._opened(response, method, self.length)
+            length = _checked_length(response, method, self.length)
+            return self._opened(response, method, length)
         if status == HTTPStatus.PARTIAL_CONTENT and spec is not None:
-            part = self._checked_part(response, spec)
-            _check_framing(response, method, part.length)
-            return self._opened(response, method, part.length, part)
+            part, total = self._checked_part(response, spec)
+            length = _checked_length(response, method, part.length)
+            return self._opened(response, method, length, part, total)
         if status == HTTPStatus.NOT_MODIFIED and _may_be_known(response, conditions):
             return Upstream(status=status, headers=_headers_of(response), length=None)
         if status == HTTPStatus.PRECONDITION_FAILED and _MAY_FAIL & set(conditions):
             raise PreconditionFailed(f"upstream answered {status}")
-        beyond = spec is not None and spec.within(self.length) is None
-        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and beyond:
-            raise RangeNotSatisfiable(f"upstream answered {status}", length=self.length)
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec is not None:
+            length = self.length if self.length is not None else _length_beyond(response)
+            if length is None or spec.within(length) is None:
+                raise RangeNotSatisfiable(f"upstream answered {status}", length=length)
         response.close()  # Its body is of no use, and another attempt wants the place.
         raise _error_of_answer(response)
 
     async def _request(self, method: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         try:
             return await self.session.request(
-                method, self.url, headers=headers, allow_redirects=False
+                method,
+                self.url,
+                headers=headers,
+                allow_redirects=False,
+                # The bytes that the upstream sends are the ones that go out.
+                auto_decompress=False,
+                raise_for_status=False,
+                read_bufsize=READ_BUFFER,
+                # No total: a download may take as long as it keeps moving.
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=self.connecting, sock_read=self.silence
+                ),
             )
         except TimeoutError as error:
             raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
@@ -114,7 +134,12 @@ class RemoteBody:
             raise BadUpstream(f"upstream: {type(error).__name__}") from error
 
     def _opened(
-        self, response: aiohttp.ClientResponse, method: str, length: int, part: Part | None = None
+        self,
+        response: aiohttp.ClientResponse,
+        method: str,
+        length: int | None,
+        part: Part | None = None,
+        total: int | None = None,
     ) -> Upstream:
         read = body_reader(
             response.content.readany,
@@ -127,17 +152,21 @@ class RemoteBody:
             headers=_headers_of(response),
             length=length,
             part=part,
+            total=total,
             close=response.close,
             read=None if method == "HEAD" else read,
         )
 
-    def _checked_part(self, response: aiohttp.ClientResponse, spec: Spec) -> Part:
-        """Return the part that a 206 says to have, where it is the one that was asked for."""
+    def _checked_part(self, response: aiohttp.ClientResponse, spec: Spec) -> tuple[Part, int]:
+        """Return the part that a 206 has and of how many bytes, where that was asked for."""
         stated = response.headers.get("Content-Range", "")
         part, total = parse_content_range(stated) or (None, None)
-        if part is None or part != spec.within(self.length) or total not in (self.length, None):
+        length = total if self.length is None else self.length
+        if part is None or length is None or part != spec.within(length):
             raise BadUpstream(f"upstream answered range {spec} with content-range {stated!r}")
-        return part
+        if total not in (length, None):
+            raise BadUpstream(f"upstream has {total} bytes where {length} were asked for")
+        return part, length
 
 
 def _headers_of(response: aiohttp.ClientResponse) -> dict[str, str]:
@@ -153,17 +182,31 @@ def _may_be_known(response: aiohttp.ClientResponse, conditions: Mapping[str, str
     return stated.etag is None or verdict_on(known, stated) is Verdict.NOT_MODIFIED
 
 
-def _check_framing(response: aiohttp.ClientResponse, method: str, length: int) -> None:
-    """Refuse an answer that is known to be of other bytes, or whose end could not be told."""
+def _checked_length(
+    response: aiohttp.ClientResponse, method: str, expected: int | None
+) -> int | None:
+    """Return how long the body is, None where only its end will tell.
+
+    Refuses an answer that is known to be of other bytes, or whose end could not be told.
+    """
     headers = _headers_of(response)
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise BadUpstream(f"upstream answered in content-encoding {encoding!r}, unasked")
     stated = headers.get("content-length")
-    if stated is not None and stated != str(length):
-        raise BadUpstream(f"upstream has {stated} bytes where {length} were asked for")
+    if stated is not None and expected is None and re.fullmatch("[0-9]{1,18}", stated):
+        expected = int(stated)
+    if stated is not None and stated != str(expected):
+        raise BadUpstream(f"upstream has {stated} bytes where {expected} were asked for")
     if method != "HEAD" and not ends_visibly(headers):
         raise BadUpstream("upstream's answer has neither a length nor chunks")
+    return expected
+
+
+def _length_beyond(response: aiohttp.ClientResponse) -> int | None:
+    """Return the length that a 416 states (RFC 9110, 15.5.17)."""
+    stated = re.fullmatch(r"bytes \*/([0-9]{1,18})", response.headers.get("Content-Range", ""))
+    return int(stated[1]) if stated else None
 
 
 def _error_of_answer(response: aiohttp.ClientResponse) -> DownloadError:

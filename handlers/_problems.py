@@ -23,6 +23,8 @@ NOT_READY = "not-ready"
 METHOD_NOT_ALLOWED = "method-not-allowed"
 INTERNAL = "internal-error"
 
+_KNOWN = frozenset(HTTPStatus)
+
 
 def problem_type(kind: str) -> str:
     """Return the URI that a kind of problem has for its type (RFC 9457, 3.1.1)."""
@@ -73,16 +75,20 @@ async def _download_error(request: Request, error: DownloadError) -> Response:
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
-    """Answer what the router itself refuses: no such route, or not with this method."""
-    title = HTTPStatus(error.status_code).phrase.capitalize()
+    """Answer what the router refuses: no such route, or not with this method; or the host."""
+    note_error(request, error)
+    status = error.status_code
+    title = HTTPStatus(status).phrase.capitalize() if status in _KNOWN else "Refused"
+    details: dict[int, str] = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not answered at this address.",
+    }
     return ProblemResponse(
         request,
-        status=error.status_code,
+        status=status,
         kind=title.lower().replace(" ", "-"),
         title=title,
-        detail=f"{request.method} is not answered at this address."
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-        else "There is nothing at this address.",
+        detail=details.get(status, error.detail),
         headers=error.headers,
     )
 

@@ -157,6 +157,7 @@ class FullStore:
         with _translated_errors(), _owned_by(owner):
             answer = await self.client.get_object(Bucket=self.bucket, Key=key, **wanted)
         body = answer["Body"]
+        owner.callback(body.close)  # A client of our own has its transport see to that before.
         return _answer(answer, partial(body.read, CHUNK_SIZE), body.close)
 
     async def head(self, key: str) -> Answer:

@@ -15,11 +15,12 @@ from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
-from ._access import Access, Tokens
+from ._access import Access, Authorize, Tokens
 from ._admission import Admission
 from ._checksums import verifies_all
 from ._clients import open_clients
 from ._conditions import CONDITIONS
+from ._location import Locate
 from ._metrics import Metrics
 from ._per_client import PerClient
 from ._problems import EXCEPTION_HANDLERS
@@ -30,6 +31,9 @@ from ._s3 import StoredObject
 from ._tracing import traced
 
 if TYPE_CHECKING:
+    import aiohttp
+    from types_aiobotocore_s3 import S3Client
+
     from settings import Settings
 
 logger = logging.getLogger("downspout")
@@ -48,11 +52,30 @@ CORS_RESPONSE_HEADERS = (
 )
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(
+    settings: Settings,
+    *,
+    s3: S3Client | None = None,
+    http: aiohttp.ClientSession | None = None,
+    authorize: Authorize | None = None,
+    locate: Locate | None = None,
+) -> Starlette:
     """Return the application that serves by `settings`; several may live in one process.
 
     Its clients are opened and closed by its lifespan, which a server runs by itself and the
     host of a mounted application has to enter: `app.router.lifespan_context(app)`.
+
+    `s3`, an entered client of aiobotocore, and `http`, a session of aiohttp, are its host's: it
+    opens none of its own instead, and the host closes them, after the lifespan. What settings say
+    of credentials, region, endpoint, TLS and pools of these does not hold then.
+
+    `authorize` is called with each request of a download before anything else, and lets it in by
+    returning true; a plain function is called in a thread. It may raise Starlette's HTTPException.
+    Tokens and signed addresses let in all the same, where they are set.
+
+    `locate` is called with the number of a task, and says where its image is: a key in the
+    settings' bucket, a bucket and a key, or None for a 404; a plain function is called in a
+    thread.
     """
     app = _Application(
         routes=[
@@ -66,13 +89,18 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
+    app.state.given = {"s3": s3, "http": http}
+    app.state.locate = locate
     # A redirect would be to the Host that the request names, whoever's that is.
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.metrics = Metrics(settings.metrics_directory)
     app.state.metrics_tokens = Tokens(settings.metrics_tokens)
     app.state.access = Access(
-        settings.access_tokens, settings.url_signing_keys, longest=settings.url_max_lifetime
+        settings.access_tokens,
+        settings.url_signing_keys,
+        longest=settings.url_max_lifetime,
+        authorize=authorize,
     )
     app.state.per_client = PerClient(settings.max_downloads_per_client)
     return app
@@ -120,16 +148,19 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             "VERIFY_CHECKSUMS: the package awscrt is not installed; "
             "objects with CRC32C or CRC64NVME alone go out unverified"
         )
-    async with open_clients(settings) as clients:
+    async with open_clients(settings, **app.state.given) as clients:
         probe = StoredObject(
-            clients.store, settings.s3_image_key.format(task_id=0), settings.upstream_read_timeout
+            clients.stores.default,
+            settings.s3_image_key.format(task_id=0),
+            settings.upstream_read_timeout,
         )
         admission = Admission(
             settings.max_downloads, wait=min(settings.queue_timeout, settings.first_byte_timeout)
         )
         opened = {
             "s3": clients.s3,
-            "store": clients.store,
+            "store": clients.stores.default,
+            "stores": clients.stores,
             "http": clients.http,
             "read_ahead": Budget(settings.read_ahead_bytes),
             "admission": admission,

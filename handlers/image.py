@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import asked_of, download_name_of
-from ._download import DownloadScope, ahead_of, healing_of, in_time, owner_of, patience_of
-from ._errors import BadUpstream
-from ._headers import download_headers, not_modified_headers
+from ._download import DownloadScope, in_time
+from ._location import located
+from ._object_answer import answer_from_store
 from ._path import ExactRoute, task_id_of
-from ._s3 import StoredObject
-from ._selection import IMAGE_TYPE, Selection, select_get, select_head
+from ._stores import Stores
 
 
 async def image(request: Request) -> StreamingResponse:
-    """Answer with the object at the key of this task, or with what was asked of it."""
-    settings = request.app.state.settings
-    stored = StoredObject(
-        request.app.state.store,
-        settings.s3_image_key.format(task_id=task_id_of(request)),
-        settings.upstream_read_timeout,
-        patience_of(request),
-    )
-    asked = asked_of(request.method, request.headers)
-    if request.method == "HEAD":
-        selecting = select_head(stored, asked)
-    else:
-        selecting = select_get(
-            stored,
-            asked,
-            owner_of(request),
-            healing_of(request),
-            ahead=ahead_of(request),
-            verified=settings.verify_checksums,
-        )
-    selection = await in_time(request, selecting)
-    if selection.length is None and request.scope["http_version"] == "1.0":
-        # Which knows no chunks (RFC 9112, 7.1): it could not tell the whole from a part.
-        raise BadUpstream("an object of unknown length, for an HTTP/1.0 client")
-    return StreamingResponse(
-        content=selection.body,
-        status_code=selection.status,
-        headers=_headers_of(request, selection),
-    )
-
-
-def _headers_of(request: Request, selection: Selection) -> dict[str, str]:
-    settings = request.app.state.settings
-    headers = download_headers(
-        selection.stored,
-        default_type=IMAGE_TYPE,
-        length=selection.length,
-        content_range=selection.content_range,
-        ranges=selection.length is not None,
-        download_name=download_name_of(request),
-        default_cache_control=settings.image_cache_control,
-        private=not request.app.state.access.is_open,
-        metadata_names=settings.s3_metadata_headers,
-    )
-    if selection.status == HTTPStatus.NOT_MODIFIED:
-        return not_modified_headers(headers)
-    if selection.content_type:
-        headers["content-type"] = selection.content_type
-    return headers
+    """Answer with the object of this task, or with what was asked of it."""
+    state, task_id = request.app.state, task_id_of(request)
+    if state.locate is None:
+        key = state.settings.s3_image_key.format(task_id=task_id)
+        return await answer_from_store(request, state.store, key)
+    bucket, key = await in_time(request, located(state.locate, task_id))
+    stores: Stores = state.stores
+    store = await in_time(request, stores.of(bucket))
+    return await answer_from_store(request, store, key)
 
 
 routes = [

@@ -73,6 +73,7 @@ _OF_STORE = (_errors.BadUpstream, _errors.UpstreamTimeout)
 _OF_REQUEST = (
     _errors.NotAllowed,
     _errors.NotSigned,
+    _errors.NotAuthorized,
     _errors.TooManyOfClient,
     _errors.NotFound,
     _errors.PreconditionFailed,
