@@ -95,7 +95,7 @@ def of_upstream(upstream: Misbehaving, **options: object) -> Answer:
 
 
 def test_body_of_another_service(upstream: Misbehaving) -> None:
-    """A host's handler gives any address, whose length the upstream tells, asked with its headers."""
+    """A host's handler gives any address, asked with its headers; the upstream tells its length."""
 
     async def known(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "content-type: image/png", 'etag: "1"')
@@ -133,7 +133,7 @@ def test_part_of_a_body_whose_length_the_upstream_tells(upstream: Misbehaving) -
 
 
 def test_body_of_unknown_length(upstream: Misbehaving) -> None:
-    """Chunks are relayed to who knows them, and break visibly; HTTP/1.0 is refused."""
+    """Chunks are relayed, and what breaks is broken visibly."""
 
     async def chunks(exchange: Exchange) -> None:
         await exchange.head(200, "transfer-encoding: chunked")
@@ -270,5 +270,5 @@ def test_host_that_forgets_the_lifespan_is_told(store: Store) -> None:
 @pytest.mark.parametrize("key", ["", "a/../b", "./a", "..", "a\nb", "x" * 1025, "\udc80"])
 def test_key_that_is_none(store: Store, key: str) -> None:
     """A key that could name something else is the handler's mistake, and said to it."""
-    with pytest.raises(ValueError, match="key|surrogates"):
+    with pytest.raises(ValueError, match=r"key|surrogates"):
         stream_object(create_app(settings_for(store.url)), key)
