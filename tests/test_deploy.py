@@ -1,4 +1,4 @@
-"""What platforms deploy by agrees with the code."""
+"""What platforms deploy by agrees with the code, and the dashboard with the metrics."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import MISSING
+from itertools import combinations
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from handlers._record import Outcome
 from service import FLUSH_SECONDS
 from settings import Settings, variable_of, variables
 
 from .support.components import Store
+from .support.figures import exposition
+from .support.misbehaving import Misbehaving
 from .support.serving import ROOT, RunningService, ServiceProcess
 
 HEROKU = json.loads((ROOT / "app.json").read_text())
@@ -27,6 +33,7 @@ HEROKU = json.loads((ROOT / "app.json").read_text())
 FLY = tomllib.loads((ROOT / "fly.toml").read_text())
 RAILWAY = json.loads((ROOT / "railway.json").read_text())
 DOKKU = json.loads((ROOT / "deploy" / "dokku.json").read_text())
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text())
 
 START = (ROOT / "Procfile").read_text().strip().removeprefix("web: ")
 MEANINGS = {
@@ -204,3 +211,59 @@ def is_healthy(port: str) -> bool:
         [sys.executable, *command], env={"PORT": port}, check=False, capture_output=True
     )
     return checked.returncode == 0
+
+
+def queries() -> list[str]:
+    found = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    asked = [one["definition"] for one in DASHBOARD["templating"]["list"] if "definition" in one]
+    return [*found, *asked]
+
+
+def test_dashboard_asks_for_metrics_that_there_are(upstream: Misbehaving) -> None:
+    """Each metric and label in a query is one of /metrics, and each metric there is shown."""
+    exposed: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(exposition(upstream)):
+        for sample in family.samples if not family.name.endswith("_created") else ():
+            exposed.setdefault(sample.name, set()).update(sample.labels)
+    asked = set()
+    for query in queries():
+        names = re.findall(r"\bdownspout_\w+", query)
+        labels = set(re.findall(r"(\w+)=~?\"", query))
+        for group in re.findall(r"by \(([^)]*)\)|label_values\(\w+, (\w+)\)", query):
+            labels |= set("".join(group).split(", "))
+        assert names
+        for name in names:
+            assert labels <= exposed[name], query
+        asked |= set(names)
+    shown = {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked}
+    assert shown == {re.sub(r"_(bucket|count|sum)$", "", name) for name in exposed}
+
+
+def test_dashboard_asks_for_outcomes_that_there_are() -> None:
+    """Each outcome in a query is one that a download may have."""
+    outcomes = {one for part in get_args(Outcome) for one in get_args(part)}
+    asked = re.findall(r'outcome=~"([^"]*)"', "".join(queries()))
+    assert asked
+    assert {one for group in asked for one in group.split("|")} <= outcomes
+
+
+def test_dashboard_can_be_imported_anywhere() -> None:
+    """Its data source is asked for, its variables are its own, and its panels lie side by side."""
+    own = {one["name"] for one in DASHBOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD)))
+    assert used == {*own, "__rate_interval"}
+    for panel in DASHBOARD["panels"]:
+        for place in (panel, *panel["targets"]):
+            assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    for one, other in combinations((panel["gridPos"] for panel in DASHBOARD["panels"]), 2):
+        assert are_apart(one, other)
+
+
+def are_apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two places on a dashboard do not overlap."""
+    return any(
+        first[at] + first[size] <= second[at]
+        for first, second in ((one, other), (other, one))
+        for at, size in (("x", "w"), ("y", "h"))
+    )
