@@ -252,9 +252,10 @@ def test_dashboard_can_be_imported_anywhere() -> None:
     own = {one["name"] for one in DASHBOARD["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD)))
     assert used == {*own, "__rate_interval"}
-    for panel in DASHBOARD["panels"]:
-        for place in (panel, *panel["targets"]):
-            assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    _, route = DASHBOARD["templating"]["list"]
+    targets = [target for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    for place in (route, *DASHBOARD["panels"], *targets):
+        assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     for one, other in combinations((panel["gridPos"] for panel in DASHBOARD["panels"]), 2):
         assert are_apart(one, other)
