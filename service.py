@@ -372,7 +372,8 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
         )
     is_read = log_format_of(settings) == "text"  # by a person, who may copy a line
     if is_read and is_local:
-        lines = curl_lines(base_url, guarded=settings.is_guarded)
+        way_in = "token" if settings.access_tokens else "signature"
+        lines = curl_lines(base_url, way_in if settings.is_guarded else "open")
         print("Try:", *lines, sep="\n  ", flush=True)
 
 

@@ -55,7 +55,6 @@ class SigningKey:
         return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-
 def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str:
     """Return `url`, a whole one or a path, signed for `lifetime` seconds from now.
 

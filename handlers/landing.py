@@ -12,6 +12,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from ._access import WayIn
 from ._path import ExactRoute
 
 # Where the commands stand in landing.html.
@@ -20,11 +21,9 @@ _COMMANDS = "<!-- commands -->\n"
 
 async def landing(request: Request) -> Response:
     """Answer a page to who asks for HTML, else plain text."""
-    settings = request.app.state.settings
-    guarded = getattr(settings, "access_tokens", ()) or getattr(settings, "url_signing_keys", ())
     # Not base_url: of a mounted application, that is its host's.
     here = str(request.url.replace(query=""))
-    commands = curl_lines(here, guarded=bool(guarded))
+    commands = curl_lines(here, request.app.state.access.way_in, request.scope["root_path"])
     headers = {"vary": "accept", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if "text/html" in request.headers.get("accept", ""):
         page, policy = _page()
@@ -35,16 +34,23 @@ async def landing(request: Request) -> Response:
     return PlainTextResponse("\n".join(told) + "\n", headers=headers)
 
 
-def curl_lines(base_url: str, *, guarded: bool = False) -> list[str]:
+def curl_lines(base_url: str, way_in: WayIn = "open", root_path: str = "") -> list[str]:
     """Return three commands that show the service at `base_url`, which ends in a slash.
 
-    Where it is `guarded`, they send the token that the shell's variable TOKEN holds.
+    They send the token that the shell's variable TOKEN holds, or sign with the shell's
+    URL_SIGNING_KEYS, where that is the way in.
     """
-    token = '-H "Authorization: Bearer $TOKEN" ' if guarded else ""
+    token = '-H "Authorization: Bearer $TOKEN" ' if way_in == "token" else ""
+    root = f" --root-path {root_path}" if root_path else ""
+
+    def at(path: str) -> str:
+        url = f"{base_url}{path}"
+        return f'"$(python service.py sign {url}{root})"' if way_in == "signature" else url
+
     return [
-        f"curl -fS {token}-o image.jpg {base_url}tasks/1/image",
-        f"curl -fS {token}-o bytes.bin {base_url}tasks/1/bytes/100000",
-        f"curl -fsS {token}-I {base_url}tasks/1/image",
+        f"curl -fS {token}-o image.jpg {at('tasks/1/image')}",
+        f"curl -fS {token}-o bytes.bin {at('tasks/1/bytes/100000')}",
+        f"curl -fsS {token}-I {at('tasks/1/image')}",
     ]
 
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -148,20 +148,33 @@ def test_page_does_not_run_what_a_path_says() -> None:
     assert len(Parts(page).texts["script"]) == 1
 
 
-@pytest.mark.parametrize("setting", ["access_tokens", "url_signing_keys"])
-async def test_commands_send_a_token_where_one_is_asked_for(setting: str) -> None:
-    """With access controlled, every command sends the token of the shell's variable TOKEN."""
-    app = create_app(Settings(s3_image_bucket="photos"))
-    app.state.settings = SimpleNamespace(cors_origins=(), **{setting: ("key",)})
+async def landing_of(**changes: Any) -> tuple[str, str]:
+    """Return the text and the page of an application with these settings."""
+    app = create_app(Settings(s3_image_bucket="photos", **changes))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
-        text = (await client.get("/")).text
-        page = (await client.get("/", headers=BROWSER)).text
+        text, page = await client.get("/"), await client.get("/", headers=BROWSER)
+    return text.text, page.text
+
+
+async def test_commands_send_a_token_where_one_is_asked_for() -> None:
+    """With tokens, every command sends the one that the shell's variable TOKEN holds."""
+    text, page = await landing_of(access_tokens=("0" * 16,), url_signing_keys=("a:" + "0" * 16,))
     assert text.count("curl ") == 3
     for command in text.splitlines()[2:]:
         words = shlex.split(command)
         assert words[words.index("-H") + 1] == "Authorization: Bearer $TOKEN"
         assert words[-1].startswith("http://downspout.test/tasks/1/")
+        assert f"<code>{escape(command)}</code>" in page
+
+
+async def test_commands_sign_where_there_are_keys_alone() -> None:
+    """With keys alone, every command signs what it asks for, as whoever has the keys can."""
+    text, page = await landing_of(url_signing_keys=("a:" + "0" * 16,))
+    for command in text.splitlines()[2:]:
+        assert re.search(
+            r' "\$\(python service\.py sign http://downspout\.test/tasks/\S+\)"$', command
+        )
         assert f"<code>{escape(command)}</code>" in page
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.support.misbehaving import misbehaving
 from tests.support.serving import ROOT, ServiceProcess, serving_app
 
 from .chromium import Page, Scheme, chromium, new_page
-from .states import STATES, TOKEN, State, guarded, whole
+from .states import STATES, TOKEN, State, whole
 
 WIDTHS = (320, 768, 1600)
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
@@ -99,7 +100,7 @@ async def look(browser: int, keep: Path | None) -> None:
     with misbehaving() as store:
         settings = settings_for(store.url, max_resumes=2, first_byte_timeout=2.0)
         app = create_app(settings)
-        closed = guarded(create_app(settings))
+        closed = create_app(replace(settings, access_tokens=(TOKEN,), metrics_tokens=(TOKEN,)))
         with serving_app(app) as port, serving_app(closed) as closed_port:
             for state in STATES:
                 store.behaviour = state.store
