@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 MIB = 1024 * 1024
@@ -584,9 +584,11 @@ class Settings:
         return self.max_downloads + self.read_ahead_bytes // PIECE_BYTES
 
     @property
-    def is_guarded(self) -> bool:
-        """Whether downloads need a token or a signed address."""
-        return bool(self.access_tokens or self.url_signing_keys)
+    def way_in(self) -> Literal["open", "token", "signature"]:
+        """How who may download shows it; by a token, where a signature would do as well."""
+        if self.access_tokens:
+            return "token"
+        return "signature" if self.url_signing_keys else "open"
 
     def __post_init__(self) -> None:
         if self.max_downloads is None:

@@ -6,14 +6,11 @@ import hmac
 import re
 from collections.abc import Collection
 from hashlib import sha256
-from typing import Literal, TypeAlias
 
 from starlette.requests import Request
 
 from ._errors import NotAllowed, NotSigned
 from ._signed_url import SigningKey, problem_of
-
-WayIn: TypeAlias = Literal["open", "token", "signature"]
 
 _BEARER = re.compile(r"bearer +([^ ]+)", re.IGNORECASE)
 
@@ -57,14 +54,7 @@ class Access:
     @property
     def is_open(self) -> bool:
         """Whether everybody may download."""
-        return self.way_in == "open"
-
-    @property
-    def way_in(self) -> WayIn:
-        """How who may download shows it; by a token, where a signature would do as well."""
-        if self._tokens:
-            return "token"
-        return "signature" if self._keys else "open"
+        return not self._tokens and not self._keys
 
     def check(self, request: Request) -> None:
         """Let a request of a download route in; raises NotAllowed."""

@@ -8,12 +8,14 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from ._access import WayIn
 from ._path import ExactRoute
+
+WayIn: TypeAlias = Literal["open", "token", "signature"]
 
 # Where the commands stand in landing.html.
 _COMMANDS = "<!-- commands -->\n"
@@ -23,7 +25,7 @@ async def landing(request: Request) -> Response:
     """Answer a page to who asks for HTML, else plain text."""
     # Not base_url: of a mounted application, that is its host's.
     here = str(request.url.replace(query=""))
-    commands = curl_lines(here, request.app.state.access.way_in, request.scope["root_path"])
+    commands = curl_lines(here, request.app.state.settings.way_in, request.scope["root_path"])
     headers = {"vary": "accept", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if "text/html" in request.headers.get("accept", ""):
         page, policy = _page()
