@@ -372,13 +372,12 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
         )
     is_read = log_format_of(settings) == "text"  # by a person, who may copy a line
     if is_read and is_local:
-        lines = curl_lines(base_url, guarded=settings.is_guarded)
-        print("Try:", *lines, sep="\n  ", flush=True)
+        print("Try:", *curl_lines(base_url, settings.way_in), sep="\n  ", flush=True)
 
 
 def tell_who_may_download(settings: Settings, level: int) -> None:
     """Say so where everybody may: task ids are numbers, which anybody can guess."""
-    if not settings.is_guarded:
+    if settings.way_in == "open":
         logging.getLogger("downspout").log(
             level,
             "downloads are open to anyone who reaches the port: "

@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 MIB = 1024 * 1024
@@ -37,6 +37,15 @@ _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 REGION = rf"(?![0-9]+$){_LABEL}"
 ENDPOINT_HOST = rf"(?:{_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f:.]+"
 BUCKET_NAMES = "S3_IMAGE_BUCKET S3_BUCKET AWS_S3_BUCKET_NAME BUCKET_NAME BUCKETEER_BUCKET_NAME"
+
+# What Heroku's add-on Bucketeer sets for its one bucket, and what it stands in for.
+BUCKETEERS = (
+    (
+        {"BUCKETEER_AWS_ACCESS_KEY_ID", "BUCKETEER_AWS_SECRET_ACCESS_KEY"},
+        {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"},
+    ),
+    ({"BUCKETEER_AWS_REGION"}, {"AWS_REGION", "AWS_DEFAULT_REGION"}),
+)
 
 
 class SettingsError(ValueError):
@@ -211,6 +220,11 @@ def _parse_bool(text: str) -> bool | str:
     return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
 
 
+def _parse_style(text: str) -> str:
+    """Return the style that is meant: Railway's own word for one of them is a longer one."""
+    return "virtual" if text in ("virtual-host", "virtual-hosted") else text
+
+
 def _check_directory(value: Any) -> None:
     if not isinstance(value, str) or not Path(value).is_dir() or not os.access(value, os.W_OK):
         raise ValueError("must be a directory that can be written to")
@@ -284,7 +298,7 @@ class Settings:
     )
     s3_region: str | None = setting(
         None,
-        "AWS_REGION AWS_DEFAULT_REGION",
+        "AWS_REGION AWS_DEFAULT_REGION BUCKETEER_AWS_REGION",
         _text(REGION, "the name of a region"),
         "eu-central-1",
         "Region of the bucket.",
@@ -300,8 +314,8 @@ class Settings:
     )
     s3_addressing_style: str | None = setting(
         None,
-        "S3_ADDRESSING_STYLE",
-        _text("auto|path|virtual", "path, virtual or auto"),
+        "S3_ADDRESSING_STYLE AWS_S3_URL_STYLE",
+        Kind(_text("auto|path|virtual", "path, virtual or auto").check, _parse_style),
         "virtual",
         "`path`, `virtual` or `auto`: where the bucket's name goes in a request.",
         default_text="`path` with an endpoint, else `auto`",
@@ -322,7 +336,7 @@ class Settings:
     )
     aws_access_key_id: str | None = setting(
         None,
-        "AWS_ACCESS_KEY_ID",
+        "AWS_ACCESS_KEY_ID BUCKETEER_AWS_ACCESS_KEY_ID",
         _secret,
         "AKIA...",
         "Access key of the store.",
@@ -331,7 +345,7 @@ class Settings:
     )
     aws_secret_access_key: str | None = setting(
         None,
-        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SECRET_ACCESS_KEY BUCKETEER_AWS_SECRET_ACCESS_KEY",
         _secret,
         "wJalr...",
         "Secret of that access key.",
@@ -570,9 +584,11 @@ class Settings:
         return self.max_downloads + self.read_ahead_bytes // PIECE_BYTES
 
     @property
-    def is_guarded(self) -> bool:
-        """Whether downloads need a token or a signed address."""
-        return bool(self.access_tokens or self.url_signing_keys)
+    def way_in(self) -> Literal["open", "token", "signature"]:
+        """How who may download shows it; by a token, where a signature would do as well."""
+        if self.access_tokens:
+            return "token"
+        return "signature" if self.url_signing_keys else "open"
 
     def __post_init__(self) -> None:
         if self.max_downloads is None:
@@ -594,10 +610,12 @@ class Settings:
 
         Raises `SettingsError` naming the variable, the problem and an example for each error.
         """
-        values, sources, problems = _read(environ, variables())
+        values, sources, problems = _read(_of_the_bucket(environ), variables())
+        keys = (sources.get("aws_access_key_id"), sources.get("aws_secret_access_key"))
+        whose = "BUCKETEER_" if BUCKETEERS[0][0].intersection(keys) else ""
         for field_name, problem in _problems_between(values):
             how = variable_of(cls.__dataclass_fields__[field_name])
-            problems.append(_line(how.names[0], problem, how))
+            problems.append(_line(whose + how.names[0], problem, how))
         if problems:
             raise SettingsError(problems)
         return cls(**values, sources=MappingProxyType(sources))
@@ -644,6 +662,22 @@ def _read(
         except ValueError as error:
             problems.append(_line(name, str(error), how))
     return values, sources, problems
+
+
+def _of_the_bucket(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are not blank, without the keys and region of another bucket.
+
+    An application may have keys of AWS's for other purposes beside Bucketeer's, which open no
+    bucket but its own; half a pair of each would open none.
+    """
+    found = {name: text.strip() for name, text in environ.items() if text.strip()}
+    bucket = next((found[name] for name in BUCKET_NAMES.split() if name in found), None)
+    is_bucketeers = bucket is not None and bucket == found.get("BUCKETEER_BUCKET_NAME")
+    for theirs, others in BUCKETEERS:
+        holds = is_bucketeers and not theirs.isdisjoint(found)
+        for name in others if holds else theirs:
+            found.pop(name, None)
+    return found
 
 
 def _problem(one: Field[Any], value: Any) -> str | None:

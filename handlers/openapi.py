@@ -125,7 +125,7 @@ def document(root_path: str, *, largest_size: int, guarded: bool) -> Json:
             "/readyz": _plain("readiness", "Whether the store answers.", "text/plain", ready=True),
             "/metrics": _plain("metrics", "Figures for Prometheus.", "text/plain", closed=True),
             "/openapi.json": _plain("document", "This document.", "application/json"),
-            "/": _plain("landing", "Commands to copy.", "text/plain", "text/html"),
+            "/": _plain("landing", "Commands to copy, or a page.", "text/plain", "text/html"),
         },
         "components": {
             "headers": {
@@ -200,6 +200,10 @@ def _plain(
             "Content-Length": _LENGTH,
             "Cache-Control": _CACHE_CONTROL,
             "Vary": _text("`accept`, of the landing page."),
+            "Content-Security-Policy": _text(
+                "Of the landing page: its own style and script alone."
+            ),
+            "Referrer-Policy": _text("`no-referrer`, of the landing page."),
             "X-Content-Type-Options": _NOSNIFF,
         },
         "content": {media_type: {} for media_type in media_types},

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers._metrics import Metrics
 
 from .support.client import fetch
 from .support.components import Store, settings_for
+from .support.figures import exposition
 from .support.misbehaving import Exchange, Misbehaving
 from .support.serving import RunningService, ServiceProcess, serving, wait_until
 
@@ -59,22 +61,7 @@ def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> No
 
 def test_what_the_upstream_did_is_counted_by_kind(upstream: Misbehaving) -> None:
     """Failures are told whether or not they were mended, and so are the mendings."""
-
-    async def stumbling(exchange: Exchange) -> None:
-        lines = ['etag: "v"', "accept-ranges: bytes"]
-        if len(upstream.exchanges) == 1:
-            await exchange.error(503, "SlowDown")
-        elif "range" in exchange.headers:
-            await exchange.head(206, "content-length: 2", "content-range: bytes 3-4/5", *lines)
-            await exchange.body(b"45")
-        else:
-            await exchange.head(200, "content-length: 5", *lines)
-            await exchange.body(b"123")
-
-    upstream.behaviour = stumbling
-    with serving(settings_for(upstream.url)) as service:
-        assert fetch(service.port, "/tasks/1/image").body == b"12345"
-        found = figures_of(service)
+    found = figures(exposition(upstream))
     assert found["downspout_upstream_errors_total upstream_busy s3"] == 1
     assert found["downspout_upstream_errors_total truncated s3"] == 1
     assert found[f"downspout_resumes_total {IMAGE}"] == 1
@@ -173,3 +160,53 @@ def test_every_metric_says_what_it_is(name: str) -> None:
     [family] = [m for m in Metrics()._registry.collect() if m.name == name]
     assert family.documentation.endswith(".")
     assert re.fullmatch(r"downspout_[a-z]+(_[a-z]+)*", name)
+
+
+def families_of(text: str) -> list[Metric]:
+    return list(text_string_to_metric_families(text))
+
+
+def test_text_is_in_the_style_of_prometheus(upstream: Misbehaving) -> None:
+    """Names, help, types and units are as `promtool check metrics` wants them."""
+    text = exposition(upstream)
+    families = families_of(text)
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert text.count(f"# HELP {name} ") == text.count(f"# TYPE {name} ") == 1
+        assert family.documentation
+        assert family.type in ("counter", "gauge", "histogram")
+        assert not re.search(r"_(total|count|sum|bucket|info)$", family.name)
+        assert not re.search(r"(milli|micro|kilo|mega|minute|hour|percent)", family.name)
+        assert not set(family.name.split("_")) & {"counter", "gauge", "histogram", "metric"}
+    assert text.endswith("\n")
+
+
+def test_samples_are_what_their_family_may_have(upstream: Misbehaving) -> None:
+    """A sample comes once, under a name of its type, with labels of its own and a right value."""
+    suffixes = {"counter": {"_total"}, "gauge": {""}, "histogram": {"_bucket", "_count", "_sum"}}
+    samples = [
+        (family, sample)
+        for family in families_of(exposition(upstream))
+        for sample in family.samples
+    ]
+    assert len({(sample.name, *sorted(sample.labels.items())) for _, sample in samples}) == len(
+        samples
+    )
+    for family, sample in samples:
+        assert sample.name.removeprefix(family.name) in suffixes[family.type]
+        assert sample.value >= 0
+        own = set(sample.labels) - ({"le"} if sample.name.endswith("_bucket") else set())
+        assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", label) for label in own)
+        assert not own & {"le", "quantile", "job", "instance"}
+
+
+def test_buckets_add_up(upstream: Misbehaving) -> None:
+    """Each bucket holds those before it, and the last one, +Inf, holds all."""
+    [family] = [one for one in families_of(exposition(upstream)) if one.type == "histogram"]
+    bounds = [float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket")]
+    counts = [s.value for s in family.samples if s.name.endswith("_bucket")]
+    [all_of_them] = [s.value for s in family.samples if s.name.endswith("_count")]
+    assert bounds == sorted(set(bounds))
+    assert bounds[-1] == float("inf")
+    assert counts == sorted(counts)
+    assert counts[-1] == all_of_them == 1

@@ -106,10 +106,11 @@ def test_answers_have_no_header_that_is_not_documented(
         assert answer.headers["content-type"] in documented["content"]
 
 
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/"])
-def test_plain_answers_are_documented(service: RunningService, path: str) -> None:
+def test_plain_answers_are_documented(service: RunningService, path: str, accept: str) -> None:
     """So does that of the routes that are no downloads."""
-    answer = service.get(path)
+    answer = service.get(path, headers={"accept": accept})
     documented = service.get("/openapi.json").json()["paths"][path]["get"]["responses"]["200"]
     undocumented = set(answer.headers) - {name.lower() for name in documented["headers"]}
     assert undocumented <= {"date", "content-type"}

@@ -88,6 +88,92 @@ def test_bucket_under_the_names_that_platforms_give_it(name: str) -> None:
     assert settings.sources["s3_image_bucket"] == name
 
 
+TIGRIS = {
+    "BUCKET_NAME": "photos",
+    "AWS_ENDPOINT_URL_S3": "https://fly.storage.tigris.dev",
+    "AWS_ACCESS_KEY_ID": "tid_1",
+    "AWS_SECRET_ACCESS_KEY": "tsec_1",
+    "AWS_REGION": "auto",
+}
+RAILWAY = {
+    "AWS_S3_BUCKET_NAME": "photos-x1",
+    "AWS_ENDPOINT_URL": "https://storage.railway.app",
+    "AWS_ACCESS_KEY_ID": "tid_2",
+    "AWS_SECRET_ACCESS_KEY": "tsec_2",
+    "AWS_DEFAULT_REGION": "auto",
+    "AWS_S3_URL_STYLE": "virtual",
+}
+BUCKETEER = {
+    "BUCKETEER_BUCKET_NAME": "bucketeer-1",
+    "BUCKETEER_AWS_ACCESS_KEY_ID": "AKIA3",
+    "BUCKETEER_AWS_SECRET_ACCESS_KEY": "theirs",
+    "BUCKETEER_AWS_REGION": "us-east-1",
+}
+OTHERS = {
+    "AWS_ACCESS_KEY_ID": "AKIA4",
+    "AWS_SECRET_ACCESS_KEY": "mine",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_REGION": "eu-central-1",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
+
+
+def keys_of(settings: Settings) -> list[str | None]:
+    keys = [settings.aws_access_key_id, settings.aws_secret_access_key]
+    return [*keys, settings.aws_session_token, settings.s3_region]
+
+
+@pytest.mark.parametrize("environ", [TIGRIS, RAILWAY, BUCKETEER])
+def test_what_a_platform_sets_works_as_it_comes(environ: dict[str, str]) -> None:
+    """Each variable that Fly, Railway and Heroku's Bucketeer set for a bucket is used."""
+    settings = Settings.from_environ(environ)
+    assert set(settings.sources.values()) == set(environ)
+    used = {str(getattr(settings, name)) for name in settings.sources}
+    assert used == set(environ.values())
+
+
+def test_keys_are_those_of_the_bucket() -> None:
+    """Keys and region for another purpose, which an application may have, are left alone."""
+    ours = [OTHERS["AWS_ACCESS_KEY_ID"], OTHERS["AWS_SECRET_ACCESS_KEY"], "token", "eu-central-1"]
+    theirs = ["AKIA3", "theirs", None, "us-east-1"]
+    both = {**OTHERS, **BUCKETEER}
+    assert keys_of(Settings.from_environ(both)) == theirs
+    assert keys_of(Settings.from_environ({**both, "S3_BUCKET": "bucketeer-1"})) == theirs
+    assert keys_of(Settings.from_environ({**both, **BUCKET})) == ours
+    assert keys_of(Settings.from_environ({**BUCKETEER, **BUCKET})) == [None] * 4
+
+
+def test_what_the_bucket_has_none_of_is_found_elsewhere() -> None:
+    """A bucket of Bucketeer's alone, without its keys, is one to which others have access."""
+    environ = {**OTHERS, "BUCKETEER_BUCKET_NAME": "bucketeer-1"}
+    assert keys_of(Settings.from_environ(environ))[:2] == ["AKIA4", "mine"]
+    keys = {**BUCKETEER, "BUCKETEER_AWS_REGION": "", "AWS_REGION": "eu-west-1"}
+    assert keys_of(Settings.from_environ(keys)) == ["AKIA3", "theirs", None, "eu-west-1"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "bucket"),
+    [
+        ("BUCKETEER_AWS_ACCESS_KEY_ID", {}),
+        ("BUCKETEER_AWS_SECRET_ACCESS_KEY", {}),
+        ("AWS_ACCESS_KEY_ID", BUCKET),
+        ("AWS_SECRET_ACCESS_KEY", BUCKET),
+    ],
+)
+def test_halves_of_two_pairs_are_no_pair(missing: str, bucket: dict[str, str]) -> None:
+    """Half of the bucket's pair is not completed by half of another: one line says what lacks."""
+    environ = {**OTHERS, **BUCKETEER, **bucket, "AWS_SESSION_TOKEN": "", missing: ""}
+    [line] = problems_of(environ)
+    assert line.startswith(f"{missing} is not set while the ")
+
+
+def test_railways_longer_word_for_a_style() -> None:
+    """Railway's word for where the bucket's name goes is understood in each of its forms."""
+    for text in ("virtual", "virtual-host", "virtual-hosted"):
+        settings = Settings.from_environ({**RAILWAY, "AWS_S3_URL_STYLE": text})
+        assert settings.s3_addressing_style == "virtual"
+
+
 def test_first_name_wins() -> None:
     """Of several names the first one counts: our own, then the more special one."""
     environ = {"BUCKET_NAME": "theirs", "S3_IMAGE_BUCKET": "ours"}
@@ -292,7 +378,7 @@ def test_secrets_of_access_are_in_no_repr() -> None:
         url_signing_keys=(pair,),
     )
     assert "0123456789abcdef" not in repr(settings)
-    assert settings.is_guarded
+    assert settings.way_in == "token"
 
 
 def test_tokens_in_code_are_a_tuple() -> None:

@@ -58,9 +58,9 @@ def test_wheel_holds_one_package(installed: Path) -> None:
     """Nothing but the package, its settings and its metadata is installed."""
     top = sorted(path.name for path in installed.iterdir())
     assert top == ["downspout", "downspout-0.1.0.dist-info"]
-    modules = {path.name for path in (installed / "downspout").iterdir()}
-    expected = {path.name for path in (ROOT / "handlers").glob("*.py")} | {"settings.py"}
-    assert modules == expected
+    files = {path.name for path in (installed / "downspout").iterdir()}
+    expected = {path.name for path in (ROOT / "handlers").glob("*.*")} | {"settings.py"}
+    assert files == expected
 
 
 def test_host_with_the_same_names_for_its_own(
@@ -79,3 +79,5 @@ def test_host_with_the_same_names_for_its_own(
         [line] = [line for line in process.lines if "Uvicorn running on " in line]
         port = int(line.split("127.0.0.1:")[1].split(" ")[0])
         assert fetch(port, "/media/tasks/1/image").body == b"picture"
+        page = fetch(port, "/media/", headers={"accept": "text/html"})
+        assert page.status == 200
