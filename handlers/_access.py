@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import Collection
 from hashlib import sha256
 
 from starlette.requests import Request
 
-from ._errors import NotAllowed, NotSigned
+from ._errors import NotAllowed, NoToken, NotSigned
+from ._request_id import request_id_of
 from ._signed_url import SigningKey, problem_of
+
+logger = logging.getLogger("downspout")
 
 _BEARER = re.compile(r"bearer +([^ ]+)", re.IGNORECASE)
 
@@ -41,7 +45,7 @@ class Access:
     """What lets a request in.
 
     It is asked before anything else, a place included, so that its answer is the same whatever
-    is at an address, and costs nothing.
+    is at an address, and holds up nobody.
     """
 
     def __init__(
@@ -77,4 +81,5 @@ class Access:
 def check_metrics(tokens: Tokens, request: Request) -> None:
     """Let a request see the figures; raises NotAllowed."""
     if tokens and (problem := tokens.problem_of(request)):
-        raise NotAllowed(problem)
+        logger.info("metrics refused (%s) request_id=%s", problem, request_id_of(request.scope))
+        raise NoToken(problem)

@@ -5,6 +5,8 @@
     │   │                        (the client may not, or asked for what can't be had)
     │   ├── NotAllowed           401
     │   │   └── NotSigned        403
+    │   │   └── NoToken          401, too
+    │   ├── QueryTooLong         414
     │   ├── TooManyOfClient      429
     │   ├── NotFound             404
     │   │   └── Hidden           404, too
@@ -85,6 +87,22 @@ class NotSigned(NotAllowed):
     def headers(self) -> dict[str, str]:
         """None."""
         return {}
+
+
+class NoToken(NotAllowed):
+    """The same where no signature would be of use."""
+
+    detail = "This needs a valid access token."
+
+
+class QueryTooLong(DownloadError):
+    """More parameters than any download has a use for; to take them apart would take long."""
+
+    status = 414
+    kind = "query-too-long"
+    title = "Query too long"
+    detail = "The address has more parameters than this service reads."
+    log_level = logging.INFO
 
 
 class TooManyOfClient(DownloadError):
