@@ -142,7 +142,8 @@ def load_settings() -> Settings:
         problems.append(f"AWS configuration: {problem}")
     if not problems:
         return settings
-    print("\n".join(problems), file=sys.stderr)
+    # In one piece: workers that end at once have one standard error.
+    sys.stderr.write("\n".join(problems) + "\n")
     in_worker = multiprocessing.parent_process() is not None
     raise SystemExit(EXIT_STARTUP if in_worker else EXIT_SETTINGS)
 
@@ -363,6 +364,11 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
     logger.info("listening on %s, bucket from %s", base_url, bucket_variable)
     is_local = settings.host in LOOPBACK
     tell_who_may_download(settings, logging.INFO if is_local else logging.WARNING)
+    if settings.max_downloads_per_client and settings.believes_no_proxy and not is_local:
+        logger.warning(
+            "MAX_DOWNLOADS_PER_CLIENT: behind a router all clients are one, unless "
+            "FORWARDED_ALLOW_IPS names it"
+        )
     if settings.s3_tls_verify is False:
         logger.warning("AWS_TLS_VERIFY is false: whoever is on the way can pose as the store")
     needed = settings.max_downloads + settings.store_connections + SPARE_DESCRIPTORS
@@ -473,7 +479,7 @@ def sign(arguments: list[str]) -> int:
     )
     parser.add_argument("url", help="a whole one or a path, with ?download=NAME if it has a name")
     parser.add_argument(
-        "--expires", default="1h", help="how long it is good for: 90s, 30m, 1h, 7d"
+        "--expires", help="how long it is good for: 90s, 30m, 1h (if not told), 7d"
     )
     parser.add_argument("--key", metavar="ID", help="which key; the first if not told")
     parser.add_argument("--root-path", default="", help="where the application is mounted in it")
@@ -496,8 +502,10 @@ def key_of(key_id: str | None, keys: Sequence[str]) -> str:
     raise ValueError(f"--key {key_id}: URL_SIGNING_KEYS has no such id")
 
 
-def seconds_of(text: str, longest: float) -> int:
+def seconds_of(text: str | None, longest: float) -> float:
     """Return the seconds that a number with a unit stands for; raises ValueError."""
+    if text is None:
+        return min(UNITS["h"], longest)
     parsed = re.fullmatch("([0-9]{1,10})([smhd]?)", text)
     if parsed is None:
         raise ValueError(f"--expires {text}: must be a number with s, m, h or d; for example 1h")

@@ -39,6 +39,9 @@ ENDPOINT_HOST = rf"(?:{_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f:.]+"
 BUCKET_NAMES = "S3_IMAGE_BUCKET S3_BUCKET AWS_S3_BUCKET_NAME BUCKET_NAME BUCKETEER_BUCKET_NAME"
 
 # What Heroku's add-on Bucketeer sets for its one bucket, and what it stands in for.
+# What whoever sets it means to close something by: blank, it would be open.
+CLOSING = ("ACCESS_TOKENS", "URL_SIGNING_KEYS", "METRICS_TOKENS")
+
 BUCKETEERS = (
     (
         {"BUCKETEER_AWS_ACCESS_KEY_ID", "BUCKETEER_AWS_SECRET_ACCESS_KEY"},
@@ -245,7 +248,7 @@ _metadata_names = _list_of(
 _origins = _list_of(
     r"https?://[A-Za-z0-9.:\[\]-]+|\*", "origins (scheme, host and port, no path), or *"
 )
-_TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}=*"  # as RFC 6750 has it
+_TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}={0,2}"  # as RFC 6750 has it
 _TOKENS = "tokens of at least 16 letters and digits, with commas between"
 _KEYS = "id:secret, with commas between, secrets of at least 16 letters and digits"
 
@@ -584,6 +587,11 @@ class Settings:
         return self.max_downloads + self.read_ahead_bytes // PIECE_BYTES
 
     @property
+    def believes_no_proxy(self) -> bool:
+        """Whether the address of whoever connects is always taken for the client's."""
+        return self.forwarded_allow_ips == type(self).forwarded_allow_ips
+
+    @property
     def way_in(self) -> Literal["open", "token", "signature"]:
         """How who may download shows it; by a token, where a signature would do as well."""
         if self.access_tokens:
@@ -606,11 +614,16 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read every setting from `environ`; a blank value counts as not set.
+        """Read every setting from `environ`; a blank value counts as not set, but for secrets.
 
         Raises `SettingsError` naming the variable, the problem and an example for each error.
         """
         values, sources, problems = _read(_of_the_bucket(environ), variables())
+        problems += [
+            f"{name} is set to nothing, which closes nothing; unset it, or give it a value"
+            for name in CLOSING
+            if name in environ and not environ[name].strip()
+        ]
         keys = (sources.get("aws_access_key_id"), sources.get("aws_secret_access_key"))
         whose = "BUCKETEER_" if BUCKETEERS[0][0].intersection(keys) else ""
         for field_name, problem in _problems_between(values):

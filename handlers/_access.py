@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import Awaitable, Callable, Collection
 from hashlib import sha256
@@ -11,8 +12,11 @@ from typing import TypeAlias
 from starlette.requests import Request
 
 from ._called import called
-from ._errors import NotAllowed, NotAuthorized, NotSigned
+from ._errors import NotAllowed, NotAuthorized, NoToken, NotSigned
+from ._request_id import request_id_of
 from ._signed_url import SigningKey, problem_of
+
+logger = logging.getLogger("downspout")
 
 Authorize: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
 """Return whether a request is let in; a plain function is called in a thread."""
@@ -46,7 +50,7 @@ class Access:
     """What lets a request in.
 
     It is asked before anything else, a place included, so that its answer is the same whatever
-    is at an address, and costs nothing.
+    is at an address, and holds up nobody.
     """
 
     def __init__(
@@ -103,4 +107,5 @@ class Access:
 def check_metrics(tokens: Tokens, request: Request) -> None:
     """Let a request see the figures; raises NotAllowed."""
     if tokens and (problem := tokens.problem_of(request)):
-        raise NotAllowed(problem)
+        logger.info("metrics refused (%s) request_id=%s", problem, request_id_of(request.scope))
+        raise NoToken(problem)

@@ -23,7 +23,7 @@ from ._errors import (
     Draining,
     NoSlot,
     NotStarted,
-    TooManyOfClient,
+    QueryTooLong,
     UpstreamTimeout,
 )
 from ._healing import Healing
@@ -40,6 +40,9 @@ logger = logging.getLogger("downspout")
 _KEY = "downspout.download"
 
 BREAK_SECONDS = 1.0
+
+# To take apart as many as a request can have takes a tenth of a second.
+MAX_PARAMETERS = 100
 
 T = TypeVar("T")
 
@@ -244,6 +247,8 @@ class _Download:
         return BrokenTransfer("truncated", text) if self.record.status else RuntimeError(text)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
+        if self._scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
+            raise QueryTooLong
         if self._access and not self._access.is_open:
             await self._access.check(Request(self._scope))
         admission = self._admission
@@ -458,7 +463,7 @@ class _Download:
 
 
 def _outcome_of_refusal(failure: DownloadError | HTTPException) -> Outcome:
-    if isinstance(failure, NoSlot | Draining | TooManyOfClient):
+    if isinstance(failure, NoSlot | Draining):
         return "shed"
     return "failed" if _status_of(failure) >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
 

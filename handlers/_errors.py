@@ -5,7 +5,9 @@
     │   │                        (the client may not, or asked for what can't be had)
     │   ├── NotAllowed           401
     │   │   ├── NotSigned        403
-    │   │   └── NotAuthorized    403
+    │   │   │   └── NotAuthorized 403, too
+    │   │   └── NoToken          401, too
+    │   ├── QueryTooLong         414
     │   ├── TooManyOfClient      429
     │   ├── NotFound             404
     │   │   └── Hidden           404, too
@@ -93,6 +95,22 @@ class NotAuthorized(NotSigned):
 
     kind = "not-authorized"
     detail = "You may not download this."
+
+
+class NoToken(NotAllowed):
+    """The same where no signature would be of use."""
+
+    detail = "This needs a valid access token."
+
+
+class QueryTooLong(DownloadError):
+    """More parameters than any download has a use for; to take them apart would take long."""
+
+    status = 414
+    kind = "query-too-long"
+    title = "Query too long"
+    detail = "The address has more parameters than this service reads."
+    log_level = logging.INFO
 
 
 class TooManyOfClient(DownloadError):

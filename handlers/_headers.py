@@ -43,7 +43,7 @@ _NO_TYPE = ("", "binary/octet-stream")
 
 
 # `private` with a list of fields lets the rest of an answer be stored.
-_OF_SHARED = ("", "public", "private", "s-maxage", "proxy-revalidate")
+_OF_SHARED = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
 _KEPT_WITHOUT_BODY = ("etag", "last-modified", "cache-control", "expires")
@@ -88,12 +88,12 @@ def download_headers(
 def private_cache_control(stored: str) -> str:
     """Return a Cache-Control that keeps an answer out of shared caches (RFC 9111, 5.2.2.7).
 
-    What says already that nobody may store it is kept; what is of shared caches alone is not.
+    What may not be stored at all stays so; what is said to shared caches alone is dropped.
     """
     directives = [directive.strip(" \t") for directive in _DIRECTIVE.findall(stored)]
-    names = [directive.partition("=")[0].lower() for directive in directives]
+    names = [directive.partition("=")[0].rstrip(" \t").lower() for directive in directives]
     if "no-store" in names:
-        return stored
+        return "no-store"  # Alone: must-understand would have caches ignore it.
     kept = [d for d, name in zip(directives, names, strict=True) if name not in _OF_SHARED]
     return ", ".join(["private", *kept])
 

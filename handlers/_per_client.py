@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from ._errors import TooManyOfClient
 
@@ -10,6 +10,9 @@ RETRY_AFTER_SECONDS = 5
 
 # What a provider gives to one customer, who may come from any address of it (RFC 6177).
 CLIENT_BITS = 64
+
+# In which all of IPv4 is seen through a translator (RFC 6052, 2.1).
+NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class PerClient:
@@ -50,6 +53,6 @@ def client_of(address: str) -> str:
         parsed = IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
+    if parsed.ipv4_mapped is not None or parsed in NAT64:
+        return str(IPv4Address(int(parsed) & 0xFFFFFFFF))
     return f"{IPv6Address(int(parsed) >> CLIENT_BITS << CLIENT_BITS)}/{CLIENT_BITS}"

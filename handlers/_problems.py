@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ._download import note_error
-from ._errors import DownloadError
+from ._errors import BrokenTransfer, DownloadError
 from ._request_id import request_id_of
 
 logger = logging.getLogger("downspout")
@@ -94,9 +94,13 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """Answer a mistake of ours; Starlette raises it again, so that the server logs it."""
-    mistake, request_id = type(error).__name__, request_id_of(request.scope)
-    logger.error("mistake of ours: %s request_id=%s", mistake, request_id)
+    """Answer a mistake of ours; Starlette raises it again, so that the server logs it.
+
+    Starlette calls this for a broken transfer as well, to which nothing can be answered.
+    """
+    if not isinstance(error, BrokenTransfer):
+        mistake, request_id = type(error).__name__, request_id_of(request.scope)
+        logger.error("mistake of ours: %s request_id=%s", mistake, request_id)
     return ProblemResponse(
         request,
         status=500,

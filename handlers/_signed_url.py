@@ -25,6 +25,10 @@ _MEANT = ("expires", "key", "signature", "download")
 
 _SECONDS = re.compile(r"[1-9][0-9]{0,11}")
 
+# What there is to sign.
+_DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)")
+_PAIR = re.compile(r"[A-Za-z0-9_-]{1,32}:[!-~]{16,}")
+
 # The clock of whoever signed may be ahead of ours.
 SKEW_SECONDS = 300
 
@@ -38,7 +42,9 @@ class SigningKey:
 
     @classmethod
     def of(cls, pair: str) -> Self:
-        """Return the key that is written as `id:secret`."""
+        """Return the key that is written as `id:secret`; raises ValueError."""
+        if not _PAIR.fullmatch(pair):
+            raise ValueError("a key must be id:secret, its secret of at least 16 characters")
         return cls(*pair.split(":", 1))
 
     def signature(self, path: str, expires: int, download: str | None) -> str:
@@ -56,27 +62,30 @@ class SigningKey:
 
 
 def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str:
-    """Return `url`, a whole one or a path, signed for `lifetime` seconds from now.
+    """Return `url`, a whole one or a path, signed for `lifetime` seconds from now, at least 1.
 
     `key` is written as in URL_SIGNING_KEYS, `id:secret`. `root_path` is where in `url` the
-    application begins, when it is mounted. Raises ValueError when `url` does not begin with that,
-    or has been signed, and when `lifetime` is not a number above 0.
+    application begins, when it is mounted. Raises ValueError for what would not be good: where
+    there is no download at `url`, or it has been signed.
     """
-    if not 0 < lifetime < math.inf:
-        raise ValueError("an address must be good for some seconds, and not for ever")
+    if not 1 <= lifetime < math.inf:
+        raise ValueError("an address must be good for a second at least, and not for ever")
     signing = SigningKey.of(key)
     parts = urlsplit(url)
+    is_address = parts.scheme in ("http", "https") and parts.netloc
+    root = root_path.rstrip("/")
+    path = unquote(parts.path)
+    if not (is_address or not (parts.scheme or parts.netloc)) or not path.startswith(root):
+        raise ValueError(f"{url}: must be an http or https address, or a path, of {root or '/'}")
+    path = path.removeprefix(root)
+    if not _DOWNLOAD.fullmatch(path):
+        raise ValueError(f"{url}: must lead to a download, such as {root}/tasks/1/image")
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     names = [name for name, _ in parameters]
     if set(names) & {"expires", "key", "signature"} or names.count("download") > 1:
         raise ValueError(f"{url}: has a signature already, or two names to download by")
-    path = unquote(parts.path)
-    if not path.startswith(f"{root_path}/"):
-        raise ValueError(f"{url}: must have a path that begins with {root_path}/")
     expires = int(time.time() + lifetime)
-    signature = signing.signature(
-        path.removeprefix(root_path), expires, dict(parameters).get("download")
-    )
+    signature = signing.signature(path, expires, dict(parameters).get("download"))
     signed = {"expires": str(expires), "key": signing.id, "signature": signature}
     return parts._replace(query=urlencode([*parameters, *signed.items()]), fragment="").geturl()
 

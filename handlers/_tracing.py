@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Of what is asked every few seconds nobody wants a span.
 UNTRACED = (r"/(?:healthz|readyz|metrics)/?$",)
 
+_QUERY = "downspout.query"
 
-def traced(app: ASGIApp) -> ASGIApp:
+
+def traced(app: ASGIApp, **options: Any) -> ASGIApp:
     """Return `app` with a span for each request; itself, where `opentelemetry-api` is not there.
 
-    They go where the process has them go (its tracer provider). Under a host that traces by the
+    They go where the process has them go (its tracer provider), unless `options` of the
+    middleware say otherwise. Under a host that traces by the
     same middleware, the span is the host's.
     """
     try:
         from starlette.middleware.opentelemetry import OpenTelemetryMiddleware  # noqa: PLC0415
     except ImportError:
         return app
-    return _WithoutQuery(app, OpenTelemetryMiddleware)
+    hidden = _WithoutQuery(app)
+    hidden.middleware = OpenTelemetryMiddleware(
+        hidden.with_query, excluded_urls=UNTRACED, **options
+    )
+    return hidden
 
 
 class _WithoutQuery:
-    """Hides the query from the middleware: a span would have it, and with it a signature."""
+    """Hides the query from the middleware: a span would have it, and with it a signature.
 
-    def __init__(self, app: ASGIApp, middleware: type) -> None:
+    In the scope itself: of a copy, a host would not see the route that the router leaves there.
+    """
+
+    middleware: ASGIApp
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._middleware: ASGIApp = middleware(self._with_query, excluded_urls=UNTRACED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope.get("starlette.opentelemetry"):
             await self._app(scope, receive, send)
             return
-        # Of its own, and one for both of them: the router leaves the route in it.
-        hidden = {**scope, "query_string": b"", "downspout.query": scope["query_string"]}
-        await self._middleware(hidden, receive, send)
+        scope[_QUERY], scope["query_string"] = scope["query_string"], b""
+        try:
+            await self.middleware(scope, receive, send)
+        finally:
+            scope["query_string"] = scope.pop(_QUERY, scope["query_string"])
 
-    async def _with_query(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["query_string"] = scope.pop("downspout.query")
+    async def with_query(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve within the span."""
+        scope["query_string"] = scope.pop(_QUERY)
         await self._app(scope, receive, send)

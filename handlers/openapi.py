@@ -74,6 +74,7 @@ _OF_REQUEST = (
     _errors.NotAllowed,
     _errors.NotSigned,
     _errors.NotAuthorized,
+    _errors.QueryTooLong,
     _errors.TooManyOfClient,
     _errors.NotFound,
     _errors.PreconditionFailed,
@@ -209,7 +210,7 @@ def _plain(
         "content": {media_type: {} for media_type in media_types},
     }
     not_ready = {"503": _problem("Not ready.", {"Retry-After": _RETRY_AFTER})}
-    not_allowed = {"401": _problem_of([_errors.NotAllowed])}
+    not_allowed = {"401": _problem_of([_errors.NoToken])}
     responses = {"200": fine} | (not_ready if ready else {}) | (not_allowed if closed else {})
     return _operations(name, summary, [], responses, responses)
 

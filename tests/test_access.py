@@ -13,14 +13,18 @@ from contextlib import asynccontextmanager, closing
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Mount
 from starlette.types import Message
 
 from handlers import create_app, sign_url
+from handlers._access import Tokens
 from handlers._headers import private_cache_control
-from handlers._signed_url import SigningKey
+from handlers._signed_url import SigningKey, problem_of
+from settings import Settings
 
 from .support.client import ask, connect, fetch
 from .support.components import Store, settings_for
@@ -100,10 +104,6 @@ REFUSED: list[tuple[str, Headers]] = [
     (IMAGE, bearing(", ".join(TOKENS))),
     (IMAGE, bearing(f"{TOKENS[0]} {TOKENS[0]}")),
     (f"{IMAGE}?access_token={TOKENS[0]}", {}),
-    (signed(lifetime=1e9), {}),
-    (signed("/tasks/8/image").replace("/8/", "/7/"), {}),
-    (signed(key="none:0123456789abcdef"), {}),
-    (signed(key="new:fedcba9876543210"), {}),
     (f"{IMAGE}?expires=2000000000&key=new&signature=%00", {}),
 ]
 
@@ -138,6 +138,18 @@ def test_wrong_right_is_none(guarded: RunningService, path: str, headers: Header
     }
 
 
+def test_signature_of_something_else_is_none(guarded: RunningService) -> None:
+    """One that is good for too long, for another path, or by another key."""
+    for address in (
+        signed(lifetime=1e9),
+        signed("/tasks/8/image").replace("/8/", "/7/"),
+        signed(key="none:0123456789abcdef"),
+        signed(key="new:fedcba9876543210"),
+    ):
+        assert guarded.get(address).status_code == 401
+    assert guarded.get(signed()).status_code == 200
+
+
 def test_two_tokens_at_once_are_none(guarded: RunningService) -> None:
     """Of two headers, whoever stands before us may have read the other one."""
     headers = [("authorization", f"Bearer {token}") for token in (TOKENS[0], "x" * 16)]
@@ -158,12 +170,50 @@ def test_refused_before_store_and_place(upstream: Misbehaving) -> None:
         await exchange.hang()
 
     upstream.behaviour = never_answers
-    settings = settings_for(upstream.url, max_downloads=1, access_tokens=TOKENS)
+    settings = settings_for(
+        upstream.url, max_downloads=1, max_downloads_per_client=1, access_tokens=TOKENS
+    )
     with serving(settings) as service, closing(connect(service.port)) as connection:
         ask(connection, IMAGE, headers=bearing(TOKENS[0]))
         wait_until(lambda: len(upstream.requests) == 1)
         assert service.get(IMAGE).status_code == 401
         assert len(upstream.requests) == 1
+        assert service.get(IMAGE, headers=bearing(TOKENS[1])).status_code == 429
+
+
+async def test_refused_where_nothing_has_been_started() -> None:
+    """Nor is it told how the service is."""
+    app = create_app(Settings(s3_image_bucket="photos", access_tokens=TOKENS))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
+        assert (await client.get(IMAGE)).status_code == 401
+        assert (await client.get(IMAGE, headers=bearing(TOKENS[0]))).status_code == 503
+
+
+def test_query_without_end_is_not_taken_apart(guarded: RunningService) -> None:
+    """It would hold up everybody, for a name to save by or a signature."""
+    assert guarded.get(f"{IMAGE}?{'a&' * 30_000}").status_code == 414
+    assert guarded.get(f"{IMAGE}?{'a&' * 50}").status_code == 401
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every token by hmac.compare_digest, whichever is right, and so is a signature."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    for token in (*TOKENS, "x", "x" * 300):
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+        right = Tokens(TOKENS).problem_of(Request({"type": "http", "headers": headers})) is None
+        assert right == (token in TOKENS)
+        assert compared == [(32, 32)] * 2
+        compared.clear()
+    parameters = [("expires", "2000000000"), ("key", "a"), ("signature", "x")]
+    assert problem_of([SigningKey.of("a:" + "0" * 16)], "/", parameters, longest=1)
+    assert compared == [(43, 1)]
 
 
 def test_with_keys_alone_it_is_403(store: Store) -> None:
@@ -186,7 +236,9 @@ def test_what_is_no_download_stays_open(guarded: RunningService, path: str) -> N
 
 def test_metrics_have_tokens_of_their_own(guarded: RunningService) -> None:
     """Figures are for whom they are meant, who are not those that download."""
-    assert guarded.get("/metrics").status_code == 401
+    refused = guarded.get("/metrics")
+    assert refused.status_code == 401
+    assert refused.json()["detail"] == "This needs a valid access token."
     assert guarded.get("/metrics", headers=bearing(TOKENS[0])).status_code == 401
     seen = guarded.get("/metrics", headers=bearing("figures" * 3))
     assert 'downspout_downloads_total{outcome="refused"' in seen.text
@@ -238,7 +290,14 @@ def test_document_tells_how_to_get_in(guarded: RunningService, service: RunningS
         ('private="set-cookie, x", max-age=1', "private, max-age=1"),
         ('no-cache="a, public", max-age=1', 'private, no-cache="a, public", max-age=1'),
         ("no-store", "no-store"),
-        ("no-store, public", "no-store, public"),
+        ("no-store, public", "no-store"),
+        ("public, must-understand, no-store, max-age=3600", "no-store"),
+        ("No-Store=1, public", "no-store"),
+        ("must-understand, max-age=1", "private, max-age=1"),
+        ("s-maxage = 60, public =1", "private"),
+        ("\tpublic\t,\tmax-age=1\t", "private, max-age=1"),
+        ('x="no-store, public"', 'private, x="no-store, public"'),
+        (r'x="\", no-store"', r'private, x="\", no-store"'),
         ("no-cache", "private, no-cache"),
         ("must-revalidate, proxy-revalidate", "private, must-revalidate"),
         (",, public ,", "private"),
@@ -265,6 +324,14 @@ def test_answers_are_private_with_access_control(
         known = service.get(IMAGE, headers={**headers, "if-none-match": "*"})
         assert known.status_code == 304
         assert known.headers["cache-control"] == sent
+
+
+def test_answer_without_a_cache_control_is_private(store: Store) -> None:
+    """Caches keep such an answer as long as they like: shared ones must not."""
+    store.put("test/9/image.jpg", b"picture")
+    with serving(settings_for(store.url, access_tokens=TOKENS)) as service:
+        answer = service.get("/tasks/9/image", headers=bearing(TOKENS[0]))
+        assert answer.headers["cache-control"] == "private"
 
 
 def test_bytes_are_private_too(upstream: Misbehaving) -> None:
@@ -361,7 +428,7 @@ def forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
         yield f"/tasks/{dice.randrange(8, 10**9)}/image?{query}", {}
         yield f"/tasks/7/bytes/7?{query}", {}
         yield f"{path}?{query}&download={anything(3)}x", {}
-        yield signed(key=f"new:{anything(5)}0123456789"), {}
+        yield signed(key=f"new:{anything(5).replace('&', '_')}0123456789ab"), {}
         yield signed(lifetime=8 * 86_400 + dice.randrange(10**8)), {}
         yield sign_url_of_the_past(dice), {}
 
@@ -437,6 +504,13 @@ def test_command_signs(guarded: RunningService) -> None:
         assert guarded.get(ran.stdout.strip()).content == b"picture"
 
 
+def test_command_signs_for_no_longer_than_allowed(guarded: RunningService) -> None:
+    """Where an hour is too long, what is not told is as long as may be."""
+    ran = run_sign(guarded.url + IMAGE, URL_SIGNING_KEYS=KEYS[0], URL_MAX_LIFETIME="60")
+    assert ran.returncode == 0, ran.stderr
+    assert guarded.get(ran.stdout.strip()).content == b"picture"
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "problem"),
     [
@@ -446,7 +520,7 @@ def test_command_signs(guarded: RunningService) -> None:
         ([IMAGE, "--expires", "soon"], {"URL_SIGNING_KEYS": KEYS[0]}, "--expires soon"),
         ([IMAGE, "--expires", "0s"], {"URL_SIGNING_KEYS": KEYS[0]}, "must be good for"),
         ([IMAGE, "--key", "gone"], {"URL_SIGNING_KEYS": KEYS[0]}, "--key gone"),
-        (["tasks/7/image"], {"URL_SIGNING_KEYS": KEYS[0]}, "must have a path"),
+        (["tasks/7/image"], {"URL_SIGNING_KEYS": KEYS[0]}, "must lead to a download"),
         ([], {"URL_SIGNING_KEYS": KEYS[0]}, "usage:"),
     ],
 )

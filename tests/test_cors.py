@@ -25,6 +25,15 @@ def shared(store: Store) -> Generator[RunningService]:
         yield running
 
 
+def test_page_may_send_a_token(shared: RunningService) -> None:
+    """With access control, a page asks with the header that lets it in."""
+    asking = {"access-control-request-method": "GET"}
+    asking["access-control-request-headers"] = "authorization,range"
+    answer = shared.request("OPTIONS", "/tasks/1/image", headers={**ORIGIN, **asking})
+    assert answer.status_code == 200
+    assert "authorization" in answer.headers["access-control-allow-headers"].lower()
+
+
 @pytest.mark.parametrize("path", ["/tasks/1/image", "/tasks/404/image", "/nothing", "/healthz"])
 def test_page_of_an_allowed_origin_may_read(shared: RunningService, path: str) -> None:
     """An allowed origin is named on every answer, errors included, with what it may see."""

@@ -110,7 +110,8 @@ REQUESTS: tuple[dict[str, str], ...] = (
 
 def told_by(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
     """Return what an answer says, but for what is of this one request."""
-    headers = {n: v for n, v in answer.headers.items() if n not in ("date", "x-request-id")}
+    own = ("date", "x-request-id", "server-timing")
+    headers = {n: v for n, v in answer.headers.items() if n not in own}
     return answer.status_code, answer.content if answer.is_success else b"", headers
 
 

@@ -44,6 +44,12 @@ def test_routes_and_document_are_the_same(document: dict[str, Any]) -> None:
     assert routes == documented
 
 
+def test_figures_may_be_closed(document: dict[str, Any]) -> None:
+    """What /metrics answers without a token is told, as it is for downloads."""
+    assert "401" in document["paths"]["/metrics"]["get"]["responses"]
+    assert "401" not in document["paths"]["/healthz"]["get"]["responses"]
+
+
 def test_every_error_is_documented() -> None:
     """Each kind of error that a download can end with is told at its status."""
     told = set(IMAGE_ERRORS) | set(BYTES_ERRORS)

@@ -13,7 +13,7 @@ from handlers._errors import TooManyOfClient
 from handlers._per_client import PerClient, client_of
 
 from .support.client import asked
-from .support.components import settings_for
+from .support.components import Store, settings_for
 from .support.misbehaving import Exchange, Misbehaving
 from .support.serving import ServiceProcess, serving, wait_until
 
@@ -58,6 +58,8 @@ def test_without_bound_or_address_nothing_is_counted(
         ("2001:db8:1:2::ffff", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::c000:201", "192.0.2.1"),
+        ("64:ff9b:1::c000:201", "64:ff9b:1::/64"),
         ("testclient", "testclient"),
         ("no:address", "no:address"),
     ],
@@ -124,3 +126,26 @@ def test_forwarded_address_of_a_stranger_is_not_believed(upstream: Misbehaving) 
             refused = httpx.get(f"{url}/tasks/1/bytes/5", headers=FORWARDED, trust_env=False)
             assert refused.status_code == 429
         assert wait_until(lambda: process.saw("(1 of 127.0.0.1)"))
+        [line] = [line for line in process.lines if "(1 of 127.0.0.1)" in line]
+        assert "INFO downspout: GET /tasks/1/bytes/5 429 refused" in line
+
+
+@pytest.mark.parametrize(
+    ("environ", "warned"),
+    [
+        ({"HOST": "0.0.0.0"}, True),
+        ({"HOST": "0.0.0.0", "FORWARDED_ALLOW_IPS": "10.0.0.0/8"}, False),
+        ({}, False),
+    ],
+)
+def test_bound_without_a_trusted_proxy_is_warned_of(
+    store: Store, environ: dict[str, str], warned: bool
+) -> None:
+    """Where others reach the port there is a router before it, whose address is everybody's."""
+    environ = {**store.environ, "MAX_DOWNLOADS_PER_CLIENT": "2", **environ}
+    with ServiceProcess(environ) as process:
+        wait_until(lambda: process.saw("listening on"))
+        wait_until(lambda: process.saw("startup complete"))
+        process.process.terminate()
+        process.end()
+        assert process.saw("behind a router all clients are one") == warned

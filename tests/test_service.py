@@ -391,6 +391,7 @@ def test_broken_download_is_one_line_in_the_log(upstream: Misbehaving) -> None:
         process.process.terminate()
         process.end()
         assert not process.saw("Traceback")
+        assert not process.saw("mistake of ours")
 
 
 def test_other_errors_keep_their_traceback() -> None:

@@ -345,6 +345,7 @@ def test_default_of_downloads_fits_the_memory(
     ("name", "value"),
     [
         ("ACCESS_TOKENS", ","),
+        ("ACCESS_TOKENS", "x" * 16 + "==="),
         ("ACCESS_TOKENS", "0123456789abcdef,"),
         ("ACCESS_TOKENS", "0123456789abcde"),
         ("ACCESS_TOKENS", "0123456789 abcdef"),
@@ -366,6 +367,14 @@ def test_access_that_is_set_wrong_is_not_left_open(name: str, value: str) -> Non
     [line] = problems_of({**BUCKET, name: value})
     assert line.startswith(f"{name} must")
     assert len(value) < 10 or value not in line.partition("; for example")[0]
+
+
+@pytest.mark.parametrize("name", ["ACCESS_TOKENS", "URL_SIGNING_KEYS", "METRICS_TOKENS"])
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_access_that_is_set_to_nothing_is_not_left_open(name: str, value: str) -> None:
+    """A command that made no secret, or a variable that was not passed on, opens nothing."""
+    [line] = problems_of({**BUCKET, name: value})
+    assert line.startswith(f"{name} is set to nothing")
 
 
 def test_secrets_of_access_are_in_no_repr() -> None:

@@ -94,6 +94,8 @@ def replacing(old: str, new: str) -> Change:
         (replacing("expires=", "expires=-"), "no signature"),
         (replacing("expires=", "expires=%D9%A1"), "no signature"),
         (replacing("expires=", "expires=1e9&x="), "no signature"),
+        (replacing("expires=", "expires=" + "1" * 4301), "no signature"),
+        (replacing("image?", "image%0A?"), "wrong signature"),
         (lambda url: url + "&expires=99999999999", "parameter of a signature given twice"),
         (lambda url: url + "&download=me.jpg", "parameter of a signature given twice"),
         (lambda url: url + "&signature=", "parameter of a signature given twice"),
@@ -107,8 +109,18 @@ def test_changed_address_is_refused(change: Change, problem: str) -> None:
 
 
 def test_other_parameters_are_free() -> None:
-    """What changes nothing about an answer may be added."""
-    assert problem_with(sign_url("/tasks/1/image", PAIR, lifetime=60) + "&utm_source=mail") is None
+    """What changes nothing about an answer may be added; a name, even an empty one, may not."""
+    signed = sign_url("/tasks/1/image", PAIR, lifetime=60)
+    assert problem_with(signed + "&utm_source=mail") is None
+    assert problem_with(signed + "&download=") == "wrong signature"
+
+
+def test_no_two_addresses_are_signed_alike() -> None:
+    """A line break in a path is none in what is signed, and no text is an error."""
+    assert KEY.signature("/a\n5", 6, None) != KEY.signature("/a", 5, "\n6")
+    assert KEY.signature("/a\n5\n", 6, None) == KEY.signature("/a\n5\n", 6, None)
+    assert KEY.signature("/a\n5\n", 6, None) != KEY.signature("/a", 5, None)
+    assert len(KEY.signature("\udc80", 1, "\udc80")) == 43
 
 
 def test_key_that_is_no_more_signs_nothing() -> None:
@@ -130,6 +142,7 @@ def test_address_expires(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lifetime_is_bounded() -> None:
     """An address that is good for longer than allowed is good for nothing, but for the skew."""
+    assert SKEW_SECONDS == 300
     assert problem_with(sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS)) is None
     too_long = sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS + 5)
     assert problem_with(too_long) == "signature good for too long"
@@ -153,6 +166,16 @@ def test_mounted_application_signs_its_own_path() -> None:
         ("/mediatasks/1/image", 60, "/media"),
         ("tasks/1/image", 60, ""),
         ("https://files.example", 60, ""),
+        ("/tasks/x/image", 60, ""),
+        ("/tasks/1/image/", 60, ""),
+        ("//tasks/1/image", 60, ""),
+        ("/a/../tasks/1/image", 60, ""),
+        ("/media/tasks/1/image", 60, ""),
+        ("ftp://files.example/tasks/1/image", 60, ""),
+        ("javascript:/tasks/1/image", 60, ""),
+        ("http:/tasks/1/image", 60, ""),
+        ("/tasks/1/image%0A", 60, ""),
+        ("/tasks/1/image", 0.4, ""),
         ("/tasks/1/image", 0, ""),
         ("/tasks/1/image", -1, ""),
         ("/tasks/1/image", float("inf"), ""),
@@ -161,8 +184,26 @@ def test_mounted_application_signs_its_own_path() -> None:
 )
 def test_what_can_not_be_signed_is_said(url: str, lifetime: float, root_path: str) -> None:
     """Nothing is signed that would not be good, or not what was meant."""
-    with pytest.raises(ValueError, match=r"must have|has a signature|must be good"):
+    with pytest.raises(
+        ValueError, match=r"must be an http|must lead to|has a signature|must be good"
+    ):
         sign_url(url, PAIR, lifetime=lifetime, root_path=root_path)
+
+
+@pytest.mark.parametrize("key", ["", "a", "a:", "a:short", ":0123456789abcdef", "a b:" + "x" * 16])
+def test_key_that_is_none_signs_nothing(key: str) -> None:
+    """It would be a secret that anybody can guess."""
+    with pytest.raises(ValueError, match="a key must be id:secret"):
+        sign_url("/tasks/1/image", key, lifetime=60)
+
+
+def test_address_is_signed_as_it_is_used() -> None:
+    """What stands percent-encoded in a path is what is asked for; a fragment never is."""
+    signed = sign_url("/tasks/%31/image#top", PAIR, lifetime=60)
+    assert "#" not in signed
+    assert problem_with(signed) is None
+    assert problem_with(signed.replace("%31", "1")) is None
+    assert sign_url("/media/tasks/1/image", PAIR, lifetime=60, root_path="/media/")
 
 
 def test_secret_is_in_no_repr() -> None:

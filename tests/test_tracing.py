@@ -1,78 +1,142 @@
-"""Spans, by a stand-in for Starlette's middleware, as its package is not installed here."""
+"""Spans, by Starlette's own middleware and OpenTelemetry's SDK."""
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from starlette.requests import Request
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from starlette.applications import Starlette
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers import create_app, sign_url
 from handlers._tracing import traced
 
+from .support.behaviours import ends_short_of_its_length
 from .support.client import fetch
 from .support.components import settings_for
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import serving_app
+from .support.serving import serving_app, wait_until
 
 KEY = "a:0123456789abcdef"
 
 
-class StandIn:
-    """What a span would have of a request, as Starlette's middleware collects it."""
+class Spans:
+    """Where spans go, and what came there."""
 
-    spans: list[dict[str, Any]]
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
-    def __init__(self, app: ASGIApp, *, excluded_urls: tuple[str, ...]) -> None:
-        self.app = app
-        self.excluded_urls = excluded_urls
+    def finished(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        url = str(Request(scope).url)
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            route = scope.get("route")
-            self.spans.append({"url": url, "route": route and route.path_format})
+    def only(self) -> ReadableSpan:
+        """Return the one span, when it has ended."""
+        wait_until(self.finished)
+        [span] = self.finished()
+        return span
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The spans of applications that are made from now on."""
-    module = ModuleType("starlette.middleware.opentelemetry")
-    monkeypatch.setattr(StandIn, "spans", [], raising=False)
-    module.OpenTelemetryMiddleware = StandIn  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return StandIn.spans
+def spans() -> Spans:
+    return Spans()
 
 
-def test_span_has_the_route_and_no_signature(
-    upstream: Misbehaving, spans: list[dict[str, Any]]
-) -> None:
+async def five_bytes(exchange: Exchange) -> None:
+    await exchange.answer(200, b"12345")
+
+
+def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
+    assert span.attributes is not None
+    return span.attributes
+
+
+def test_span_has_the_route_and_no_signature(upstream: Misbehaving, spans: Spans) -> None:
     """A trace is seen by many: the query stays out of it, and still reaches the download."""
-
-    async def five_bytes(exchange: Exchange) -> None:
-        await exchange.answer(200, b"12345")
-
     upstream.behaviour = five_bytes
     app = create_app(settings_for(upstream.url, url_signing_keys=(KEY,)))
-    with serving_app(app) as port:
-        address = sign_url("/tasks/1/bytes/5?download=five", KEY, lifetime=60)
-        answer = fetch(port, address)
+    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
+        answer = fetch(port, sign_url("/tasks/1/bytes/5?download=five", KEY, lifetime=60))
     assert answer.body == b"12345"
     assert answer.headers["content-disposition"] == 'attachment; filename="five"'
-    assert spans == [
-        {"url": "http://downspout.test/tasks/1/bytes/5", "route": "/tasks/{task_id}/bytes/{size}"}
-    ]
+    span = spans.only()
+    assert span.name == "GET /tasks/{task_id}/bytes/{size}"
+    assert attributes_of(span)["http.response.status_code"] == 200
+    assert "url.query" not in attributes_of(span)
+    assert "signature" not in str(attributes_of(span))
 
 
-def test_without_the_package_nothing_is_traced() -> None:
+def test_broken_transfer_is_an_error_of_its_span(upstream: Misbehaving, spans: Spans) -> None:
+    """Who looks for failures finds those that no status tells."""
+    upstream.behaviour = ends_short_of_its_length
+    app = create_app(settings_for(upstream.url))
+    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
+        assert not fetch(port, "/tasks/1/bytes/1024").whole
+    span = spans.only()
+    assert attributes_of(span)["error.type"].endswith("BrokenTransfer")
+    assert span.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/metrics?x=1"])
+def test_probes_have_no_spans(upstream: Misbehaving, spans: Spans, path: str) -> None:
+    """They come every few seconds, and would be most of what there is."""
+    app = create_app(settings_for(upstream.url))
+    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
+        fetch(port, path)
+        fetch(port, "/metrics-of-another-kind")
+    assert spans.only().name == "GET"
+
+
+def test_span_of_a_host_is_the_only_one(upstream: Misbehaving, spans: Spans) -> None:
+    """Under a host that traces there is its span, which knows our route."""
+    upstream.behaviour = five_bytes
+    downloads = create_app(settings_for(upstream.url))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with downloads.router.lifespan_context(downloads):
+            yield
+
+    host = Starlette(routes=[Mount("/media", downloads)], lifespan=lifespan)
+    with serving_app(OpenTelemetryMiddleware(host, tracer_provider=spans.provider)) as port:
+        assert fetch(port, "/media/tasks/1/bytes/5").body == b"12345"
+    assert attributes_of(spans.only())["http.route"] == "/media/tasks/{task_id}/bytes/{size}"
+
+
+async def test_scope_is_left_as_it_was(spans: Spans) -> None:
+    """What a host's middleware sees of a request afterwards is the request."""
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["query_string"] == b"a=b"
+        scope["route"] = "left here"
+        raise ZeroDivisionError
+
+    async def never(*_: object) -> Any:
+        raise AssertionError
+
+    scope = {"type": "http", "path": "/", "query_string": b"a=b", "headers": []}
+    before = dict(scope)
+    with pytest.raises(ZeroDivisionError):
+        await traced(failing, tracer_provider=spans.provider)(scope, never, never)
+    assert scope == {**before, "route": "left here"}
+
+
+def test_without_the_package_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where opentelemetry-api is not installed there is no layer more."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError
 
-    assert traced(app) is app
+    monkeypatch.setitem(sys.modules, "starlette.middleware.opentelemetry", None)
+    alone: ASGIApp = traced(app)
+    assert alone is app
