@@ -95,7 +95,7 @@ def of_upstream(upstream: Misbehaving, **options: object) -> Answer:
 
 
 def test_body_of_another_service(upstream: Misbehaving) -> None:
-    """A host's handler gives any address, asked with its headers; the upstream tells its length."""
+    """A host's handler gives any address, asked with its headers, of a length to be told."""
 
     async def known(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "content-type: image/png", 'etag: "1"')
