@@ -1,4 +1,4 @@
-"""Spans, by a stand-in for Starlette's middleware, as its package is not installed here."""
+"""Spans, by a stand-in for Starlette's middleware, whose package is hidden (conftest.py)."""
 
 from __future__ import annotations
 
