@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -43,6 +43,8 @@ BREAK_SECONDS = 1.0
 
 # To take apart as many as a request can have takes a tenth of a second.
 MAX_PARAMETERS = 100
+
+RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 T = TypeVar("T")
 
@@ -173,6 +175,7 @@ class _Download:
         )
         self._is_sending = False
         self._is_answered = False
+        self._may_be_compressed = _may_be_compressed(scope, guarded=guarded)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -306,7 +309,8 @@ class _Download:
             record.expected = _content_length(message)
             if not self._has_long_place and self._is_long(message["status"]):
                 self._take_long_place()
-            message = {**message, "headers": [*message.get("headers", ()), record.timing()]}
+            added = [record.timing(), *self._not_compressed(message)]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
         elif self._connection is None and isinstance(message.get("body"), memoryview):
             # Only of our own server is it known to take what is not bytes.
             message = {**message, "body": bytes(message["body"])}
@@ -327,6 +331,19 @@ class _Download:
         if isinstance(self.record.error, DownloadError | HTTPException):
             return _outcome_of_refusal(self.record.error)  # The answer is its problem document.
         return "healed" if self.record.resumes else "complete"
+
+    def _not_compressed(self, start: Message) -> RawHeaders:
+        """Return what keeps a host's middleware from compressing a body.
+
+        Compressed it would have no length, the strong entity tag of other bytes, and, within some
+        middleware, a proper end where it broke. RFC 9110 has no use for "identity" (8.4), nor
+        forbids it; GZipMiddleware leaves alone what has a coding.
+        """
+        if not self._may_be_compressed or start["status"] != HTTPStatus.OK:
+            return []
+        if any(name.lower() == b"content-encoding" for name, _ in start.get("headers", ())):
+            return []
+        return [(b"content-encoding", b"identity")]
 
     def _is_long(self, status: int) -> bool:
         expected = self.record.expected
@@ -460,6 +477,16 @@ class _Download:
         sent, self._counted = self.record.sent - self._counted, self.record.sent
         if sent:
             self._metrics.count_sent(self.record.route, sent)
+
+
+def _may_be_compressed(scope: Scope, *, guarded: bool) -> bool:
+    """Return whether there is a host, and a client that takes what it compresses."""
+    if guarded and not scope.get("root_path"):
+        return False
+    return any(
+        name == b"accept-encoding" and value.strip() not in (b"", b"identity")
+        for name, value in scope["headers"]
+    )
 
 
 def _outcome_of_refusal(failure: DownloadError | HTTPException) -> Outcome:

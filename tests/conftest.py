@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,7 +14,7 @@ from settings import Settings
 
 from .support.components import BUCKET, Store, component, settings_for
 from .support.misbehaving import Misbehaving, misbehaving
-from .support.serving import RunningService, serving
+from .support.serving import RunningService, installed_into, serving
 
 hypothesis.settings.register_profile("thorough", max_examples=5000)
 
@@ -92,3 +93,11 @@ def no_garbage_collection() -> Generator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installed package, in a folder of its own."""
+    target = tmp_path_factory.mktemp("installed")
+    installed_into(target)
+    return target

@@ -163,6 +163,13 @@ def _answers(url: str) -> bool:
         return False
 
 
+def installed_into(target: Path) -> None:
+    """``pip install .`` into a folder."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation", "--no-compile", "--target", str(target)]
+    subprocess.run([*pip, *options, str(ROOT)], check=True)
+
+
 def wait_until(condition: Any, *, seconds: float = 20) -> Any:
     """Poll until `condition` returns something true; returns that, fails after `seconds`."""
     end = time.monotonic() + seconds

@@ -1,0 +1,66 @@
+"""Starlette: two buckets side by side, and downloads in handlers of its own.
+
+S3_IMAGE_BUCKET=photos ARCHIVE_BUCKET=archive uvicorn starlette_host:app
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from downspout import create_app, drain, stream_object, stream_url
+from downspout.settings import Settings
+
+LOGO_URL = os.environ.get("LOGO_URL", "http://httpbin.org/image/jpeg")
+
+settings = Settings.from_environ()
+media = create_app(settings)
+# Another bucket; another store would be another s3_endpoint_url.
+archive = create_app(
+    replace(
+        settings,
+        s3_image_bucket=os.environ.get("ARCHIVE_BUCKET", settings.s3_image_bucket),
+        s3_image_key="archive/{task_id}",
+    )
+)
+
+
+@asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    """Open and close their clients with the host's own: it alone can enter their lifespans."""
+    async with media.router.lifespan_context(media), archive.router.lifespan_context(archive):
+        yield
+        await drain(media, grace=5)
+        await drain(archive, grace=0)
+
+
+async def hello(_: Request) -> Response:
+    """Answer with what is not downspout's."""
+    return PlainTextResponse("hello")
+
+
+async def report(request: Request) -> Response:
+    """Answer with an object at a key of the host's choice."""
+    answer = stream_object(media, f"reports/{request.path_params['number']}.pdf")
+    answer.headers["cache-control"] = "private"
+    return answer
+
+
+async def logo(_: Request) -> Response:
+    """Answer with what another service has."""
+    return stream_url(media, LOGO_URL)
+
+
+routes = [
+    Route("/hello", hello),
+    Route("/reports/{number:int}", report),
+    Route("/logo", logo),
+    Mount("/media", media, name="media"),
+    Mount("/archive", archive, name="archive"),
+]
+app = Starlette(routes=routes, lifespan=lifespan)
