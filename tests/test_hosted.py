@@ -145,7 +145,7 @@ def test_aborts_within_a_hosts_middleware(
 
 
 def test_whole_and_part_are_of_one_representation(store: Store) -> None:
-    """Under GZipMiddleware nothing is compressed: a part would be of other bytes than the whole."""
+    """Under GZipMiddleware nothing is compressed: a part would be of other bytes."""
     store.put("test/7/image.jpg", PICTURE, ContentType="application/octet-stream")
     with hosted(store.url, [GZIP]) as (port, _):
         begun = fetch(port, IMAGE, headers=PAGE)
