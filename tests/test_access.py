@@ -8,8 +8,8 @@ import random
 import string
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +29,15 @@ from settings import Settings
 from .support.client import ask, connect, fetch
 from .support.components import Store, settings_for
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import ROOT, RunningService, ServiceProcess, serving, serving_app, wait_until
+from .support.serving import (
+    ROOT,
+    RunningService,
+    ServiceProcess,
+    entering,
+    serving,
+    serving_app,
+    wait_until,
+)
 
 TOKENS = ("first-token-of-two", "second/token+of~two==")
 KEYS = ("new:0123456789abcdef", "old:fedcba9876543210")
@@ -254,13 +262,7 @@ def test_mounted_application_checks_its_own_path(store: Store) -> None:
     """What is signed is the path within the application, wherever that is mounted."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
     downloads = create_app(settings_for(store.url, url_signing_keys=KEYS))
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with downloads.router.lifespan_context(downloads):
-            yield
-
-    host = Starlette(routes=[Mount("/media", downloads)], lifespan=lifespan)
+    host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
     with serving_app(host) as port:
         address = sign_url("/media" + IMAGE, KEYS[0], lifetime=60, root_path="/media")
         assert fetch(port, address).body == b"picture"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -27,7 +27,7 @@ from .support.behaviours import BODY
 from .support.client import abort, ask, connect, fetch
 from .support.components import BUCKET, Store, settings_for
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import serving, serving_app, wait_until
+from .support.serving import entering, serving, serving_app, wait_until
 
 IMAGE = "/media/tasks/7/image"
 PICTURE = BODY * 300
@@ -40,17 +40,11 @@ async def hello(_: Request) -> Response:
 
 def hosting(*mounts: Starlette, lifespan: bool = True, **options: Any) -> Starlette:
     """Return a host that mounts the first under /media, the second under /other."""
-
-    @asynccontextmanager
-    async def entered(_: Starlette) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for one in mounts:
-                await stack.enter_async_context(one.router.lifespan_context(one))
-            yield
-
     routes = [Mount(path, one) for path, one in zip(("/media", "/other"), mounts, strict=False)]
     return Starlette(
-        routes=[Route("/hello", hello), *routes], lifespan=entered if lifespan else None, **options
+        routes=[Route("/hello", hello), *routes],
+        lifespan=entering(*mounts) if lifespan else None,
+        **options,
     )
 
 

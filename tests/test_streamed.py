@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -19,7 +19,7 @@ from .support.behaviours import BODY, ends_short_of_its_length
 from .support.client import abort, ask, connect, fetch
 from .support.components import Store, settings_for
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import serving_app, wait_until
+from .support.serving import entering, serving_app, wait_until
 
 Answer = Callable[[Request, Starlette], Response]
 
@@ -40,12 +40,7 @@ def hosting(url: str, answer: Answer, **changes: object) -> Generator[Hosted]:
     async def handler(request: Request) -> Response:
         return answer(request, downloads)
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with downloads.router.lifespan_context(downloads):
-            yield
-
-    host = Starlette(routes=[Route("/files/{name}", handler)], lifespan=lifespan)
+    host = Starlette(routes=[Route("/files/{name}", handler)], lifespan=entering(downloads))
     with serving_app(host) as port:
         yield Hosted(port, downloads)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from .support.behaviours import ends_short_of_its_length
 from .support.client import fetch
 from .support.components import settings_for
 from .support.misbehaving import Exchange, Misbehaving
-from .support.serving import serving_app, wait_until
+from .support.serving import entering, serving_app, wait_until
 
 KEY = "a:0123456789abcdef"
 
@@ -101,13 +100,7 @@ def test_span_of_a_host_is_the_only_one(upstream: Misbehaving, spans: Spans) -> 
     """Under a host that traces there is its span, which knows our route."""
     upstream.behaviour = five_bytes
     downloads = create_app(settings_for(upstream.url))
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with downloads.router.lifespan_context(downloads):
-            yield
-
-    host = Starlette(routes=[Mount("/media", downloads)], lifespan=lifespan)
+    host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
     with serving_app(OpenTelemetryMiddleware(host, tracer_provider=spans.provider)) as port:
         assert fetch(port, "/media/tasks/1/bytes/5").body == b"12345"
     assert attributes_of(spans.only())["http.route"] == "/media/tasks/{task_id}/bytes/{size}"

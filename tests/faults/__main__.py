@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable
 
+from tests.support.document import say, with_table
 from tests.support.serving import ROOT
 
 from .bench import DOWNSPOUT, NAIVE, Subject
@@ -22,7 +23,6 @@ from .outcomes import Case, cases, is_honest, judging
 Outcomes = dict[Case, str]
 
 README = ROOT / "README.md"
-BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 
 
 def outcomes_of(subject: Subject, faults: Iterable[Fault]) -> Outcomes:
@@ -43,18 +43,6 @@ def table(faults: Iterable[Fault], columns: dict[str, tuple[Outcomes, str]]) -> 
     return "\n".join(lines)
 
 
-def readme_with(new_table: str) -> str:
-    """Return the README with its table of faults replaced."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{new_table}\n{END}{after}"
-
-
-def say(text: str) -> None:
-    """Say what is no part of the table."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def main() -> int:
     """Run what the command line names; returns the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
@@ -71,7 +59,7 @@ def main() -> int:
     printed = table(faults, columns)
     print(printed)  # noqa: T201
     if options.write:
-        README.write_text(readme_with(printed), encoding="utf-8")
+        README.write_text(with_table(README, "faults", printed), encoding="utf-8")
     for (fault, source), outcome in ours.items():
         if outcome != (expected := fault.outcome_of(source)):
             say(f"{fault.name} ({source}): expected {expected}, got {outcome}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.components import BUCKET, Store, component
+from tests.support.document import say, with_table
 from tests.support.misbehaving import Misbehaving, misbehaving
 from tests.support.serving import installed_into
 
@@ -22,7 +23,6 @@ from .cases import CASES, Combination, combinations, fill
 from .running import EXAMPLES, HOSTS, SERVERS, running
 
 README = EXAMPLES / "README.md"
-BEGIN, END = "<!-- hosts: begin -->\n", "<!-- hosts: end -->"
 
 Outcomes = dict[Combination, bool]
 
@@ -74,18 +74,6 @@ def _cell(outcomes: Outcomes, host: str, name: str) -> str:
     return failed or ("all" if len(found) == len(SERVERS) else ", ".join(found))
 
 
-def readme_with(new_table: str) -> str:
-    """Return the examples' README with its table replaced."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{new_table}\n{END}{after}"
-
-
-def say(text: str) -> None:
-    """Say what is no part of the table."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def main() -> int:
     """Try all; returns the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/hosts", description=__doc__)
@@ -95,7 +83,7 @@ def main() -> int:
     printed = table(outcomes)
     print(printed)  # noqa: T201
     if options.write:
-        README.write_text(readme_with(printed), encoding="utf-8")
+        README.write_text(with_table(README, "hosts", printed), encoding="utf-8")
     return 0 if all(outcomes.values()) else 1
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.components import Store
+from tests.support.document import with_table
 from tests.support.misbehaving import Misbehaving
 
-from .__main__ import README, readme_with, table
+from .__main__ import README, table
 from .cases import Combination, combinations, fill
 from .running import EXAMPLES, HOSTS, Running, running
 
@@ -41,7 +42,8 @@ def test_host(running_host: Running, combination: Combination) -> None:
 
 def test_table_is_that_of_the_cases() -> None:
     """The examples' README has every case, with the hosts and servers for which it is tested."""
-    assert readme_with(table(dict.fromkeys(combinations(), True))) == README.read_text()
+    made = table(dict.fromkeys(combinations(), True))
+    assert with_table(README, "hosts", made) == README.read_text()
 
 
 def test_every_example_is_tried_and_told_of() -> None:

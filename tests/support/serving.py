@@ -9,8 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -93,6 +98,19 @@ def serving_app(
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive(), "the service did not stop"
+
+
+def entering(*apps: Starlette) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Return the lifespan of a host that enters those of the applications that it mounts."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for app in apps:
+                await stack.enter_async_context(app.router.lifespan_context(app))
+            yield
+
+    return lifespan
 
 
 class ServiceProcess:
