@@ -162,6 +162,16 @@ async def all_of(upstream: Upstream) -> bytes:
     return bytes(body)
 
 
+def lose_patience(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time be over now in which a client has to take something."""
+    monkeypatch.setattr(_read_ahead, "PATIENCE", 0)
+    assert upstream.read is not None
+    reading = upstream.read.__self__  # type: ignore[attr-defined]
+    reading.timer.cancel()
+    reading._watch()
+    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
+
+
 async def until(is_so: Callable[[], object]) -> None:
     for _ in range(10_000):
         if is_so():
@@ -477,13 +487,14 @@ async def test_client_that_takes_nothing_has_nothing_read_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that is ahead is dropped, and the stream that it had goes on."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 0.01)
+    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
     store = Store()
     async with store.opened() as upstream:
         body = bytearray(await chunk_of(upstream))
         await until(lambda: len(store.connections) > 1)
         monkeypatch.setattr(Pilot, "judge", stay)
-        await until(lambda: store.budget.left == store.total)
+        lose_patience(upstream, monkeypatch)
+        assert store.budget.left == store.total
         assert store.open_ones == store.connections[:1]
         opened = len(store.connections)
         body += await all_of(upstream)
@@ -495,7 +506,7 @@ async def test_stream_is_cut_at_a_piece_and_goes_on_where_it_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What came beyond the piece's beginning is not lost with it."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 0.01)
+    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
     store = Store()
     store.chunk = 50_000
     async with store.opened(2) as upstream:
@@ -506,7 +517,8 @@ async def test_stream_is_cut_at_a_piece_and_goes_on_where_it_is_dropped(
         assert len(body) == store.parts[1].first
         assert store.connections[0].position > len(body)
         monkeypatch.setattr(Pilot, "judge", stay)
-        await until(lambda: store.budget.left == store.total)
+        lose_patience(upstream, monkeypatch)
+        assert store.budget.left == store.total
         assert store.connections[0].is_open
         body += await all_of(upstream)
         assert body == BODY
@@ -526,14 +538,15 @@ async def test_slow_client_that_is_in_a_piece_goes_on_with_a_plain_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One request for all of the rest, from exactly the next byte."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 0.01)
+    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
     store = Store()
     async with store.opened() as upstream:
         body = bytearray()
         while store.connections[0].is_open:
             body += await chunk_of(upstream)
         monkeypatch.setattr(Pilot, "judge", stay)
-        await until(lambda: store.budget.left == store.total)
+        lose_patience(upstream, monkeypatch)
+        assert store.budget.left == store.total
         assert not store.open_ones
         opened = len(store.connections)
         position = len(body)
