@@ -152,9 +152,14 @@ def __getattr__(name: str) -> Starlette:
     """Make `app` when a server asks this module for it; importing it does nothing (PEP 562)."""
     if name not in ("app", _ANNOUNCED_APP):
         raise AttributeError(name)
+    return make_app(is_announced=name == _ANNOUNCED_APP)
+
+
+def make_app(*, is_announced: bool = False) -> Starlette:
+    """Return what `app` is, for servers that don't find that (`hypercorn "service:make_app()"`)."""
     logging.getLogger("uvicorn.error").addFilter(tell_once)
     settings = load_settings()
-    if name == "app":
+    if not is_announced:
         tell_who_may_download(settings, logging.WARNING)
     app = create_app(settings)
     app.router.lifespan_context = settled(app.router.lifespan_context)

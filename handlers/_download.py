@@ -256,13 +256,21 @@ class _Download:
             await self._access.check(Request(self._scope))
         admission = self._admission
         if admission is None:
-            raise NotStarted("enter the lifespan: " + NotStarted.detail)
+            raise self._not_started()
         client = self._scope.get("client")
         counted_as = self._per_client.enter(client[0] if client else None)
         try:
             await self._run_in_a_place(app, admission)
         finally:
             self._per_client.leave(counted_as)
+
+    def _not_started(self) -> NotStarted:
+        """Return the error of a host that forgets the lifespan, told of in full once."""
+        state = self._scope["app"].state
+        if getattr(state, "has_told_not_started", False):
+            return NotStarted("its lifespan was not entered")
+        state.has_told_not_started = True
+        return NotStarted("enter the lifespan: " + NotStarted.detail)
 
     async def _run_in_a_place(self, app: ASGIApp, admission: Admission) -> None:
         until = self.record.begun + admission.wait

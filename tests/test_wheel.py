@@ -51,7 +51,7 @@ def test_wheel_holds_one_package(installed: Path) -> None:
     """Nothing but the package, its settings and its metadata is installed."""
     top = sorted(path.name for path in installed.iterdir())
     assert top == ["downspout", "downspout-0.1.0.dist-info"]
-    files = {path.name for path in (installed / "downspout").iterdir()}
+    files = {path.name for path in (installed / "downspout").iterdir()} - {"__pycache__"}
     expected = {path.name for path in (ROOT / "handlers").glob("*.*")}
     assert files == expected | {"settings.py", "__init__.pyi"}
 
