@@ -156,7 +156,7 @@ def __getattr__(name: str) -> Starlette:
 
 
 def make_app(*, is_announced: bool = False) -> Starlette:
-    """Return what `app` is, for servers that don't find that (`hypercorn "service:make_app()"`)."""
+    """Return what `app` is, for servers that find none: `hypercorn "service:make_app()"`."""
     logging.getLogger("uvicorn.error").addFilter(tell_once)
     settings = load_settings()
     if not is_announced:

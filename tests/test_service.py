@@ -88,6 +88,38 @@ def test_uvicorn_serves_the_module(store: Store) -> None:
         assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("hypercorn", "service:make_app()", "--bind", "127.0.0.1:{port}"),
+        ("granian", "service:app", "--interface", "asgi", "--port", "{port}"),
+        ("uvicorn", "service:make_app", "--factory", "--port", "{port}"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_other_servers_serve_the_module(
+    store: Store, unused_port: int, command: tuple[str, ...]
+) -> None:
+    """Whatever serves ASGI finds the application in it, and ends well."""
+    store.put("test/1/image.jpg", PICTURE)
+    url = f"http://127.0.0.1:{unused_port}/tasks/1/image"
+    words = [word.format(port=unused_port) for word in command]
+
+    def answer() -> httpx.Response | None:
+        try:
+            return httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            return None
+
+    with ServiceProcess(store.environ, "-m", *words) as process:
+        found: httpx.Response = wait_until(answer)
+        assert found.content == PICTURE
+        process.process.terminate()
+        # uvicorn raises the signal once more, when all is done.
+        assert process.end() in (0, -signal.SIGTERM)
+        assert not process.saw("Traceback")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_lets_running_downloads_finish(upstream: Misbehaving, workers: str) -> None:
     """A download that runs when SIGTERM comes arrives whole, and then the process ends with 0."""
