@@ -20,7 +20,7 @@ from botocore.session import Session
 from ._errors import CannotStart
 from ._s3 import Store
 from ._s3_direct import DirectStore, place_of
-from ._s3_full import FullStore, OwnedSession, ask_for_checksum
+from ._s3_full import FullStore, OwnedSession, ask_for_checksum, ask_for_region_once
 from ._sigv4 import Credentials
 from ._stores import Stores
 from ._wire import Wire
@@ -108,6 +108,7 @@ async def _entered_s3_client(
         raise CannotStart(text) from error
     for operation in ("GetObject", "HeadObject"):
         client.meta.events.register(f"before-call.s3.{operation}", ask_for_checksum)
+    client.meta.events.register("before-call.s3.HeadBucket", ask_for_region_once)
     return client
 
 

@@ -123,6 +123,15 @@ def ask_for_checksum(params: dict[str, Any], **_: object) -> None:
     params["headers"]["x-amz-checksum-mode"] = "ENABLED"
 
 
+def ask_for_region_once(context: dict[str, Any], **_: object) -> None:
+    """Have botocore not redirect the request that it asks for a bucket's region with.
+
+    Where a store answers that as it did the first, with a redirect that tells no region, it would
+    ask again about that, a hundred times deep. A handler of botocore's `before-call`.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
 class _NotSentError(Exception):
     """A request that was only to be seen."""
 

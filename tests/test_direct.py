@@ -108,6 +108,19 @@ REQUESTS: tuple[dict[str, str], ...] = (
 )
 
 
+def test_redirect_that_tells_no_region_is_asked_about_once(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """It is a 502 after a handful of requests; botocore by itself asks about its own question."""
+
+    async def elsewhere(exchange: Exchange) -> None:
+        await exchange.answer(307, b"", f"location: {upstream.url}/elsewhere")
+
+    upstream.behaviour = elsewhere
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+    assert len(upstream.requests) <= 3
+
+
 def told_by(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
     """Return what an answer says, but for what is of this one request."""
     own = ("date", "x-request-id", "server-timing")
