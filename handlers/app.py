@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,7 @@ def create_app(
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
+    app.state.entered = _Entered()
     app.state.given = {"s3": s3, "http": http}
     app.state.locate = locate
     # A redirect would be to the Host that the request names, whoever's that is.
@@ -136,12 +138,35 @@ class _Application(Starlette):
         return RequestId(traced(stack))
 
 
+@dataclass(slots=True)
+class _Entered:
+    """How often a lifespan is entered now, and what it has opened."""
+
+    times: int = 0
+    opened: AsyncExitStack = field(default_factory=AsyncExitStack)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Put the clients on `app.state` for as long as the application serves."""
-    if hasattr(app.state, "s3"):  # Entered within itself: the outer one owns the clients.
+    """Serve from the first entering to the last leaving: a host and a server may each enter it."""
+    entered: _Entered = app.state.entered
+    async with entered.changing:
+        if not entered.times:
+            await entered.opened.enter_async_context(_serving(app))
+        entered.times += 1
+    try:
         yield
-        return
+    finally:
+        async with entered.changing:
+            entered.times -= 1
+            if not entered.times:
+                await entered.opened.aclose()
+
+
+@asynccontextmanager
+async def _serving(app: Starlette) -> AsyncIterator[None]:
+    """Put the clients on `app.state` for as long as the application serves."""
     settings: Settings = app.state.settings
     if settings.verify_checksums and not verifies_all():
         logger.warning(

@@ -178,6 +178,25 @@ def test_lifespan_entered_twice_is_one_lifespan() -> None:
     asyncio.run(twice())
 
 
+def test_lifespan_is_over_when_the_last_has_left_it() -> None:
+    """Whoever enters it has clients until it leaves, whoever was first; then it can begin anew."""
+
+    async def overlapping() -> None:
+        app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
+        lifespan = app.router.lifespan_context
+        for _ in range(2):
+            first, second = lifespan(app), lifespan(app)
+            await asyncio.gather(first.__aenter__(), second.__aenter__())
+            http = app.state.http
+            await first.__aexit__(None, None, None)
+            assert not http.closed
+            await second.__aexit__(None, None, None)
+            assert http.closed
+            assert not hasattr(app.state, "s3")
+
+    asyncio.run(overlapping())
+
+
 def test_app_answers_http_alone(troubled: RunningService) -> None:
     """A websocket handshake is refused, not answered by a download."""
     scope = {"type": "websocket", "path": "/tasks/1/image", "headers": [], "query_string": b""}
