@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from downspout import create_app, drain, stream_object, stream_url
+from downspout import create_app, stream_object, stream_url
 from downspout.settings import Settings
 
 LOGO_URL = os.environ.get("LOGO_URL", "http://httpbin.org/image/jpeg")
@@ -35,8 +35,6 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
     """Open and close their clients with the host's own: it alone can enter their lifespans."""
     async with media.router.lifespan_context(media), archive.router.lifespan_context(archive):
         yield
-        await drain(media, grace=5)
-        await drain(archive, grace=0)
 
 
 async def hello(_: Request) -> Response:

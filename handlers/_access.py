@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 from starlette.requests import Request
 
-from ._called import called
 from ._errors import NotAllowed, NotAuthorized, NoToken, NotSigned
 from ._request_id import request_id_of
 from ._signed_url import SigningKey, problem_of
@@ -59,7 +58,7 @@ class Access:
         signing_keys: Collection[str],
         *,
         longest: float,
-        authorize: Authorize | None = None,
+        authorize: Callable[[Request], Awaitable[bool]] | None = None,
     ) -> None:
         self._tokens = Tokens(tokens)
         self._authorize = authorize
@@ -75,7 +74,7 @@ class Access:
         """Let a request of a download route in; raises NotAllowed, or what the host does."""
         problems = self._problems_of(request)
         if self._authorize is not None and (problems or not (self._tokens or self._keys)):
-            if await called(self._authorize, request):
+            if await self._authorize(request):
                 return
             problems.append("the host did not let it in")
         if problems:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from contextvars import copy_context
 from inspect import isawaitable, iscoroutinefunction
 from typing import TypeVar
-
-from anyio.to_thread import run_sync
 
 A = TypeVar("A")
 T = TypeVar("T")
 
 
-async def called(function: Callable[[A], T | Awaitable[T]], argument: A) -> T:
-    """Return what a function returns; a plain one is called in a thread, where it may wait."""
+async def called(function: Callable[[A], T | Awaitable[T]], threads: Executor, argument: A) -> T:
+    """Return what a function returns; a plain one is called in one of `threads`.
+
+    Whoever waits may be cancelled; its thread is free again when the function has returned, so
+    that there are never more of them.
+    """
     is_async = iscoroutinefunction(function) or iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )
-    found = function(argument) if is_async else await run_sync(function, argument)
+    if is_async:
+        found = function(argument)
+    else:
+        running = threads.submit(copy_context().run, function, argument)
+        found = await asyncio.wrap_future(running)
     return await found if isawaitable(found) else found

@@ -130,17 +130,20 @@ async def in_time(request: Request, opening: Awaitable[T]) -> T:
     Raises UpstreamTimeout.
     """
     download = _download_of(request)
-    budget = request.app.state.settings.first_byte_timeout
-    timer = download.cancel_at(download.record.begun + budget)
     try:
-        return await opening
-    except asyncio.CancelledError as error:
-        if not download.is_late():
-            raise
-        download.count_failure(error)  # The attempt that was cancelled told nothing.
-        raise UpstreamTimeout(f"no answer within {budget:g} s") from error
-    finally:
-        timer.cancel()
+        return await download.in_time(opening)
+    except UpstreamTimeout as error:
+        if isinstance(error.__cause__, asyncio.CancelledError):
+            download.count_failure(error)  # The attempt that was cancelled told nothing.
+        raise
+
+
+def is_private(request: Request) -> bool:
+    """Return whether not everybody may have the answer, as far as is known here.
+
+    Of a host's own handlers it is not: they can say otherwise, and shared caches can't.
+    """
+    return _download_of(request).is_private
 
 
 def _download_of(request: Request) -> _Download:
@@ -165,6 +168,8 @@ class _Download:
         state = scope["app"].state
         self._admission: Admission | None = getattr(state, "admission", None)
         self._access: Access | None = state.access if guarded else None
+        self._budget: float = state.settings.first_byte_timeout
+        self.is_private = self._access is None or not self._access.is_open
         self._per_client: PerClient = state.per_client
         self._metrics: Metrics = state.metrics
         self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
@@ -175,7 +180,6 @@ class _Download:
         )
         self._is_sending = False
         self._is_answered = False
-        self._may_be_compressed = _may_be_compressed(scope, guarded=guarded)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -250,10 +254,11 @@ class _Download:
         return BrokenTransfer("truncated", text) if self.record.status else RuntimeError(text)
 
     async def _run_admitted(self, app: ASGIApp) -> None:
-        if self._scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
-            raise QueryTooLong
-        if self._access and not self._access.is_open:
-            await self._access.check(Request(self._scope))
+        if self._access:
+            if self._scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
+                raise QueryTooLong
+            if not self._access.is_open:
+                await self.in_time(self._access.check(Request(self._scope)))
         admission = self._admission
         if admission is None:
             raise self._not_started()
@@ -341,13 +346,15 @@ class _Download:
         return "healed" if self.record.resumes else "complete"
 
     def _not_compressed(self, start: Message) -> RawHeaders:
-        """Return what keeps a host's middleware from compressing a body.
+        """Return what keeps a host's middleware from compressing a body; we have none ourselves.
 
         Compressed it would have no length, the strong entity tag of other bytes, and, within some
-        middleware, a proper end where it broke. RFC 9110 has no use for "identity" (8.4), nor
-        forbids it; GZipMiddleware leaves alone what has a coding.
+        middleware, a proper end where it broke. RFC 9110 would rather not see "identity" (8.4),
+        but GZipMiddleware leaves alone nothing else than what has a coding.
         """
-        if not self._may_be_compressed or start["status"] != HTTPStatus.OK:
+        if self._connection or start["status"] not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            return []
+        if not _takes_compressed(self._scope):
             return []
         if any(name.lower() == b"content-encoding" for name, _ in start.get("headers", ())):
             return []
@@ -416,6 +423,21 @@ class _Download:
         if self._task is not None:
             self._cancels += 1
             self._task.cancel()
+
+    async def in_time(self, waiting: Awaitable[T]) -> T:
+        """Return what is waited for, in what is left of the first byte's budget.
+
+        Raises UpstreamTimeout.
+        """
+        timer = self.cancel_at(self.record.begun + self._budget)
+        try:
+            return await waiting
+        except asyncio.CancelledError as error:
+            if not self.is_late():
+                raise
+            raise UpstreamTimeout(f"no answer within {self._budget:g} s") from error
+        finally:
+            timer.cancel()
 
     def cancel_at(self, when: float) -> asyncio.TimerHandle:
         """Have the application cancelled then, by time.monotonic(), unless what is returned is."""
@@ -487,10 +509,7 @@ class _Download:
             self._metrics.count_sent(self.record.route, sent)
 
 
-def _may_be_compressed(scope: Scope, *, guarded: bool) -> bool:
-    """Return whether there is a host, and a client that takes what it compresses."""
-    if guarded and not scope.get("root_path"):
-        return False
+def _takes_compressed(scope: Scope) -> bool:
     return any(
         name == b"accept-encoding" and value.strip() not in (b"", b"identity")
         for name, value in scope["headers"]

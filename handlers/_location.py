@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from typing import TypeAlias
 
 from ._called import called
@@ -19,9 +20,9 @@ Locate: TypeAlias = Callable[[int], Location | Awaitable[Location]]
 """Return where the object of a task is; a plain function is called in a thread."""
 
 
-async def located(locate: Locate, task_id: int) -> tuple[str | None, str]:
+async def located(locate: Locate, task_id: int, threads: Executor) -> tuple[str | None, str]:
     """Return bucket, None for the settings', and key of a task. Raises NotFound, ValueError."""
-    location = await called(locate, task_id)
+    location = await called(locate, threads, task_id)
     if location is None:
         raise NotFound("the host knows of no object")
     bucket, key = (None, location) if isinstance(location, str) else location

@@ -7,15 +7,17 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import asked_of, download_name_of
-from ._download import ahead_of, healing_of, in_time, owner_of, patience_of
+from ._asked import asked_of
+from ._download import ahead_of, healing_of, in_time, is_private, owner_of, patience_of
 from ._errors import BadUpstream
 from ._headers import download_headers, not_modified_headers
 from ._s3 import Store, StoredObject
 from ._selection import IMAGE_TYPE, Selection, select_get, select_head
 
 
-async def answer_from_store(request: Request, store: Store, key: str) -> StreamingResponse:
+async def answer_from_store(
+    request: Request, store: Store, key: str, *, download_name: str | None
+) -> StreamingResponse:
     """Answer with an object, or with what was asked of it; raises DownloadError."""
     settings = request.app.state.settings
     stored = StoredObject(store, key, settings.upstream_read_timeout, patience_of(request))
@@ -38,11 +40,13 @@ async def answer_from_store(request: Request, store: Store, key: str) -> Streami
     return StreamingResponse(
         content=selection.body,
         status_code=selection.status,
-        headers=_headers_of(request, selection),
+        headers=_headers_of(request, selection, download_name),
     )
 
 
-def _headers_of(request: Request, selection: Selection) -> dict[str, str]:
+def _headers_of(
+    request: Request, selection: Selection, download_name: str | None
+) -> dict[str, str]:
     settings = request.app.state.settings
     headers = download_headers(
         selection.stored,
@@ -50,9 +54,9 @@ def _headers_of(request: Request, selection: Selection) -> dict[str, str]:
         length=selection.length,
         content_range=selection.content_range,
         ranges=selection.length is not None,
-        download_name=download_name_of(request),
+        download_name=download_name,
         default_cache_control=settings.image_cache_control,
-        private=not request.app.state.access.is_open,
+        private=is_private(request),
         metadata_names=settings.s3_metadata_headers,
     )
     if selection.status == HTTPStatus.NOT_MODIFIED:

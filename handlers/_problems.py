@@ -78,8 +78,10 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
     """Answer what the router refuses: no such route, or not with this method; or the host."""
     note_error(request, error)
     status = error.status_code
-    title = HTTPStatus(status).phrase.capitalize() if status in _KNOWN else "Refused"
-    details: dict[int, str] = {
+    phrase = HTTPStatus(status).phrase if status in _KNOWN else "Refused"
+    title = phrase.capitalize()
+    is_plain = error.detail in (None, "", phrase)  # the router's, or a host's without words
+    ours: dict[int, str] = {
         HTTPStatus.NOT_FOUND: "There is nothing at this address.",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not answered at this address.",
     }
@@ -88,7 +90,7 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
         status=status,
         kind=title.lower().replace(" ", "-"),
         title=title,
-        detail=details.get(status, error.detail),
+        detail=ours.get(status, title) if is_plain else str(error.detail),
         headers=error.headers,
     )
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import Asked, asked_of, download_name_of
+from ._asked import Asked, asked_of
 from ._conditions import (
     http_date,
     if_range_holds,
@@ -18,7 +18,7 @@ from ._conditions import (
     single_strong_tag,
     validators_of,
 )
-from ._download import healing_of, in_time, owner_of, patience_of
+from ._download import healing_of, in_time, is_private, owner_of, patience_of
 from ._errors import BadUpstream, PreconditionFailed
 from ._headers import download_headers, not_modified_headers
 from ._http import RemoteBody
@@ -34,6 +34,7 @@ async def answer_from_url(
     *,
     length: int | None = None,
     headers: Mapping[str, str] | None = None,
+    download_name: str | None = None,
 ) -> StreamingResponse:
     """Answer with the body at `url`, or with what was asked of it; raises DownloadError.
 
@@ -59,7 +60,7 @@ async def answer_from_url(
     return StreamingResponse(
         content=exact_body(upstream, resume),
         status_code=upstream.status,
-        headers=_headers_of(request, upstream),
+        headers=_headers_of(upstream, download_name, private=is_private(request)),
     )
 
 
@@ -100,7 +101,9 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
         return None
     first = upstream.part.first if upstream.part else 0
     last = first + upstream.length - 1
-    once = replace(remote, patience=ONCE)  # Healing has a patience of its own.
+    # Healing has a patience of its own; and the rest is of as many bytes as the beginning was.
+    total = upstream.total if upstream.part else upstream.length
+    once = replace(remote, patience=ONCE, length=total)
 
     async def open_at(position: int, owner: ExitStack) -> Upstream:
         part = Part(first + position, last)
@@ -135,7 +138,7 @@ def _spec(asked: Asked, size: int | None) -> Spec | None:
     return Spec(parts[0].first, parts[0].last) if parts else Spec(size, None)
 
 
-def _headers_of(request: Request, upstream: Upstream) -> dict[str, str]:
+def _headers_of(upstream: Upstream, download_name: str | None, *, private: bool) -> dict[str, str]:
     part, total, stored = upstream.part, upstream.total, upstream.headers
     headers = download_headers(
         stored,
@@ -143,8 +146,8 @@ def _headers_of(request: Request, upstream: Upstream) -> dict[str, str]:
         length=upstream.length,
         content_range=part.content_range(total) if part and total is not None else None,
         ranges=_knows_ranges(upstream),
-        download_name=download_name_of(request),
-        private=not request.app.state.access.is_open,
+        download_name=download_name,
+        private=private,
     )
     if upstream.status == HTTPStatus.NOT_MODIFIED:
         return not_modified_headers(headers)

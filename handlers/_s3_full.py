@@ -55,6 +55,7 @@ _UNREAD = {
 # How GetObject names the headers of a request.
 _PARAMETERS = {"range": "Range", "if-match": "IfMatch"}
 
+_probe: ContextVar[list[tuple[str, str]] | None] = ContextVar("downspout_probe", default=None)
 _owner: ContextVar[Owner | None] = ContextVar("downspout_s3_owner", default=None)
 
 
@@ -148,16 +149,22 @@ class FullStore:
         seen: list[tuple[str, str]] = []
 
         def keep(request: AWSPreparedRequest, **_: object) -> None:
+            if _probe.get() is not seen:  # another request, through the same client
+                return
             signed: bytes | str = request.headers.get("Authorization", "")
             seen.append((request.url, signed if isinstance(signed, str) else signed.decode()))
             raise _NotSentError
 
         events = self.client.meta.events
-        events.register_last("before-send.s3.GetObject", keep, "downspout")
-        # Whatever else goes wrong would in every request, which tell of it one by one.
-        with suppress(Exception):
-            await self.client.get_object(Bucket=self.bucket, Key=key)
-        events.unregister("before-send.s3.GetObject", keep, "downspout")
+        probe = _probe.set(seen)
+        events.register_last("before-send.s3.GetObject", keep)
+        try:
+            # Whatever else goes wrong would in every request, which tell of it one by one.
+            with suppress(Exception):
+                await self.client.get_object(Bucket=self.bucket, Key=key)
+        finally:
+            events.unregister("before-send.s3.GetObject", keep)
+            _probe.reset(probe)
         return seen[0] if seen else None
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> Answer:

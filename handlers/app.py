@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
 from ._access import Access, Authorize, Tokens
 from ._admission import Admission
+from ._called import called
 from ._checksums import verifies_all
 from ._clients import open_clients
 from ._conditions import CONDITIONS
@@ -51,6 +53,10 @@ CORS_RESPONSE_HEADERS = (
     "retry-after",
     "x-request-id",
 )
+
+
+# For `authorize` and `locate` where they are plain functions; made when there is need of them.
+THREADS = 40
 
 
 def create_app(
@@ -91,6 +97,8 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.entered = _Entered()
+    # Of our own: a host's functions that never return would take those of its other handlers.
+    app.state.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
     app.state.given = {"s3": s3, "http": http}
     app.state.locate = locate
     # A redirect would be to the Host that the request names, whoever's that is.
@@ -102,7 +110,7 @@ def create_app(
         settings.access_tokens,
         settings.url_signing_keys,
         longest=settings.url_max_lifetime,
-        authorize=authorize,
+        authorize=authorize and partial(called, authorize, app.state.threads),
     )
     app.state.per_client = PerClient(settings.max_downloads_per_client)
     return app

@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from ._asked import download_name_of
 from ._download import DownloadScope
 from ._path import ExactRoute, size_of, task_id_of
 from ._remote_answer import answer_from_url
@@ -17,7 +18,8 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     task_id = task_id_of(request)
     size = size_of(request, most=settings.bytes_max_size)
     url = settings.bytes_url.format(task_id=task_id, size=size)
-    return await answer_from_url(request, url, length=size)
+    name = download_name_of(request)
+    return await answer_from_url(request, url, length=size, download_name=name)
 
 
 routes = [

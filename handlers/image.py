@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from ._asked import download_name_of
 from ._download import DownloadScope, in_time
 from ._location import located
 from ._object_answer import answer_from_store
@@ -16,13 +17,14 @@ from ._stores import Stores
 async def image(request: Request) -> StreamingResponse:
     """Answer with the object of this task, or with what was asked of it."""
     state, task_id = request.app.state, task_id_of(request)
+    name = download_name_of(request)
     if state.locate is None:
         key = state.settings.s3_image_key.format(task_id=task_id)
-        return await answer_from_store(request, state.store, key)
-    bucket, key = await in_time(request, located(state.locate, task_id))
+        return await answer_from_store(request, state.store, key, download_name=name)
+    bucket, key = await in_time(request, located(state.locate, task_id, state.threads))
     stores: Stores = state.stores
     store = await in_time(request, stores.of(bucket))
-    return await answer_from_store(request, store, key)
+    return await answer_from_store(request, store, key, download_name=name)
 
 
 routes = [

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import anyio
 import pytest
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import get_session
+from botocore.credentials import ReadOnlyCredentials
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount
 
 from handlers import create_app, sign_url
+from handlers._clients import open_clients
 from handlers._location import Location
+from handlers._s3_direct import DirectStore
+from handlers._s3_full import FullStore
+from handlers._stores import MOST, Stores
+from handlers.app import THREADS
 
 from .support.behaviours import BODY
 from .support.client import abort, ask, connect, fetch
@@ -161,6 +169,96 @@ def test_wrong_place_gives_nothing(buckets: Store, task_id: int, status: int) ->
     """A key that could leave its bucket, a bucket that is none, an error of the host's."""
     with embedded(buckets.url, locate=async_locate) as service:
         assert service.get(f"/tasks/{task_id}/image").status_code == status
+
+
+async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long credentials take, a bucket's place is its own, and found once."""
+    asking = 0
+
+    async def slowly(self: AioCredentials) -> ReadOnlyCredentials:
+        nonlocal asking
+        asking += 1
+        await anyio.sleep(0.2 / asking)  # the first is overtaken
+        return ReadOnlyCredentials("test", "test", None)
+
+    monkeypatch.setattr(AioCredentials, "get_frozen_credentials", slowly)
+    async with open_clients(settings_for("http://127.0.0.1:9")) as clients:
+        client = clients.s3
+        found: dict[str, tuple[str, str] | None] = {}
+
+        async def prepare(bucket: str) -> None:
+            found[bucket] = await FullStore(client, bucket).prepared_get("key")
+
+        async with anyio.create_task_group() as tasks:
+            for bucket in ("bucket-a", "bucket-b", "bucket-c"):
+                tasks.start_soon(prepare, bucket)
+        for bucket, prepared in found.items():
+            assert prepared is not None
+            assert f"/{bucket}/key" in prepared[0]
+        first, again = await asyncio.gather(*(clients.stores.of("bucket-d") for _ in range(2)))
+        assert first is again
+        assert isinstance(first, DirectStore)
+        assert first.place.path == "/bucket-d/"
+
+
+async def test_buckets_are_not_kept_without_end() -> None:
+    """A host that has a bucket for each of its customers costs no memory for each."""
+    opened: list[str] = []
+
+    async def open_store(bucket: str) -> Any:
+        opened.append(bucket)
+        return object()
+
+    stores = Stores(cast("Any", None), open_store)
+    for number in range(MOST + 1):
+        await stores.of(f"bucket-{number}")
+    assert len(stores._stores) == 1
+    assert await stores.of(f"bucket-{MOST}") is await stores.of(f"bucket-{MOST}")
+    assert len(opened) == MOST + 1
+
+
+@pytest.mark.parametrize("asked", ["authorize", "locate"])
+def test_functions_that_never_return_take_few_threads(buckets: Store, asked: str) -> None:
+    """Clients that give up waiting for them leave no thread each behind; the answer is a 504."""
+    over = threading.Event()
+
+    def waiting(_: object) -> Any:
+        over.wait(60)
+        return None
+
+    changes = {"first_byte_timeout": 0.3, "max_downloads": 100}
+    with embedded(buckets.url, changes=changes, **{asked: waiting}) as service:
+        before = threading.active_count()
+        try:
+            assert service.get("/tasks/1/image").status_code == 504
+            for _ in range(80):
+                connection = connect(service.port)
+                ask(connection, "/tasks/1/image")
+                abort(connection)
+            wait_until(lambda: service.app.state.admission.counts() == (0, 0))
+            assert threading.active_count() <= before + THREADS
+        finally:
+            over.set()
+
+
+async def never(_: object) -> Any:
+    await anyio.sleep_forever()
+
+
+def test_authorize_is_in_the_first_bytes_budget(buckets: Store) -> None:
+    """A host that does not decide is a 504."""
+    with embedded(buckets.url, changes={"first_byte_timeout": 0.2}, authorize=never) as service:
+        assert service.get("/tasks/1/image").status_code == 504
+
+
+def test_words_of_the_host_are_told_whatever_the_status(buckets: Store) -> None:
+    """A 404 of its own says what it says."""
+
+    async def locate(task_id: int) -> Location:
+        raise HTTPException(404, "No such picture.")
+
+    with embedded(buckets.url, locate=locate) as service:
+        assert service.get("/tasks/1/image").json()["detail"] == "No such picture."
 
 
 def test_host_that_is_slow_to_say_where_is_504(buckets: Store) -> None:

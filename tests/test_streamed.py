@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import asyncio
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,14 +36,20 @@ class Hosted:
 
 
 @contextmanager
-def hosting(url: str, answer: Answer, **changes: object) -> Generator[Hosted]:
+def hosting(
+    url: str, answer: Answer, *, middleware: Sequence[Middleware] = (), **changes: object
+) -> Generator[Hosted]:
     """Run a host whose every path is answered by `answer`."""
     downloads = create_app(settings_for(url, **changes))
 
     async def handler(request: Request) -> Response:
         return answer(request, downloads)
 
-    host = Starlette(routes=[Route("/files/{name}", handler)], lifespan=entering(downloads))
+    host = Starlette(
+        routes=[Route("/files/{name}", handler)],
+        middleware=middleware,
+        lifespan=entering(downloads),
+    )
     with serving_app(host) as port:
         yield Hosted(port, downloads)
 
@@ -263,7 +272,142 @@ def test_host_that_forgets_the_lifespan_is_told(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a/../b", "./a", "..", "a\nb", "x" * 1025, "\udc80"])
-def test_key_that_is_none(store: Store, key: str) -> None:
-    """A key that could name something else is the handler's mistake, and said to it."""
-    with pytest.raises(ValueError, match=r"key|surrogates"):
-        stream_object(create_app(settings_for(store.url)), key)
+def test_key_that_is_none(upstream: Misbehaving, key: str) -> None:
+    """A key that could name something else leads nowhere, whoever made it up."""
+
+    def answer(request: Request, downloads: Starlette) -> Response:
+        return stream_object(downloads, key)
+
+    with hosting(upstream.url, answer) as hosted:
+        assert fetch(hosted.port, "/files/x").status == 404
+        assert upstream.requests == []
+
+
+@pytest.mark.parametrize("bucket", ["", "..", "a/b", "a\nb"])
+def test_bucket_that_is_none(upstream: Misbehaving, bucket: str) -> None:
+    """A bucket that could name something else is the host's mistake, and asks nobody."""
+
+    def answer(request: Request, downloads: Starlette) -> Response:
+        return stream_object(downloads, "other/secret", bucket=bucket)
+
+    with hosting(upstream.url, answer) as hosted:
+        assert fetch(hosted.port, "/files/x").status == 500
+        assert upstream.requests == []
+
+
+def test_host_says_nothing_of_how_an_answer_is_framed(store: Store) -> None:
+    """Several parts stay several parts, and a problem a problem that no cache keeps."""
+    store.put("files/one", b"0123456789", ContentType="text/plain")
+
+    def dressed(request: Request, downloads: Starlette) -> Response:
+        answer = of_store(request, downloads)
+        answer.headers["content-type"] = "application/pdf"
+        answer.headers["cache-control"] = "public, max-age=60"
+        answer.headers["content-length"] = "3"
+        answer.headers["x-own"] = "1"
+        return answer
+
+    with hosting(store.url, dressed) as hosted:
+        whole = fetch(hosted.port, "/files/one")
+        assert whole.headers["content-type"] == "application/pdf"
+        assert (whole.headers["content-length"], whole.body) == ("10", b"0123456789")
+        parts = fetch(hosted.port, "/files/one", headers={"range": "bytes=0-1,5-6"})
+        assert parts.headers["content-type"].startswith("multipart/byteranges")
+        missing = fetch(hosted.port, "/files/none")
+        assert missing.headers["content-type"] == "application/problem+json"
+        assert missing.headers["cache-control"] == "no-store"
+        assert missing.headers["x-own"] == "1"
+
+
+def test_answer_is_private_unless_the_host_says_otherwise(store: Store) -> None:
+    """Whom a handler gives it to is not known here: shared caches are kept out."""
+    store.put("files/one", b"0123456789", CacheControl="public, max-age=60")
+    with hosting(store.url, of_store) as hosted:
+        answer = fetch(hosted.port, "/files/one")
+        assert answer.headers["cache-control"] == "private, max-age=60"
+
+
+def test_query_of_the_host_is_its_own(store: Store) -> None:
+    """A host's parameter names no file, and it may have many; in code it can name one."""
+    store.put("files/one", b"0123456789")
+
+    def named(request: Request, downloads: Starlette) -> Response:
+        return stream_object(downloads, "files/one", download_name="a.txt")
+
+    with hosting(store.url, of_store) as hosted:
+        answer = fetch(hosted.port, "/files/one?download=1" + "&a" * 200)
+        assert answer.status == 200
+        assert "filename" not in answer.headers.get("content-disposition", "")
+    with hosting(store.url, named) as hosted:
+        answer = fetch(hosted.port, "/files/x")
+        assert answer.headers["content-disposition"] == 'attachment; filename="a.txt"'
+
+
+def test_rest_of_another_length_is_another_version(upstream: Misbehaving) -> None:
+    """Where the upstream told the length, the rest has to be of as many bytes in all."""
+
+    async def replaced(exchange: Exchange) -> None:
+        if "range" not in exchange.headers:
+            dated = "last-modified: Mon, 23 Nov 2026 08:10:14 GMT"
+            now = "date: Wed, 25 Nov 2026 08:10:14 GMT"
+            await exchange.head(200, "content-length: 1024", "accept-ranges: bytes", dated, now)
+            await exchange.body(BODY[:600])
+            exchange.reset()
+            return
+        await exchange.answer(206, BODY[600:], "content-range: bytes 600-1023/5000")
+
+    upstream.behaviour = replaced
+    with hosting(upstream.url, of_upstream(upstream), max_resumes=1) as hosted:
+        assert not fetch(hosted.port, "/files/one").whole
+
+
+def test_body_taken_without_its_answer_fails() -> None:
+    """A decorator that makes an answer of its own of the iterator would have an empty one."""
+    answer = stream_object(create_app(settings_for("http://127.0.0.1:9")), "one")
+
+    async def taken() -> None:
+        async for _ in answer.body_iterator:
+            pass
+
+    with pytest.raises(RuntimeError, match="returned as it is"):
+        asyncio.run(taken())
+
+
+def test_background_task_waits_for_the_last_byte(upstream: Misbehaving) -> None:
+    """It is not run for a client that left or got a problem: what it deletes may be wanted."""
+    done: list[str] = []
+
+    async def flooding(exchange: Exchange) -> None:
+        if exchange.path == "/none":
+            await exchange.answer(404)
+            return
+        await exchange.head(200, "content-length: 1000000000")
+        await exchange.flood()
+
+    def deleting(request: Request, downloads: Starlette) -> Response:
+        answer = of_upstream(upstream)(request, downloads)
+        answer.background = BackgroundTask(done.append, "done")
+        return answer
+
+    upstream.behaviour = flooding
+    with hosting(upstream.url, deleting) as hosted:
+        connection = connect(hosted.port)
+        ask(connection, "/files/one")
+        connection.recv(1000)
+        abort(connection)
+        assert fetch(hosted.port, "/files/none").status == 404
+        wait_until(lambda: hosted.downloads.state.admission.counts() == (0, 0))
+    assert done == []
+
+
+def test_nothing_is_compressed_on_its_way(store: Store) -> None:
+    """A host's GZipMiddleware leaves it alone, and parts of it."""
+    store.put("files/one", bytes(100_000), ContentType="text/plain")
+    with hosting(store.url, of_store, middleware=[Middleware(GZipMiddleware)]) as hosted:
+        headers = {"accept-encoding": "gzip"}
+        whole = fetch(hosted.port, "/files/one", headers=headers)
+        assert whole.headers["content-encoding"] == "identity"
+        assert whole.headers["content-length"] == "100000"
+        part = fetch(hosted.port, "/files/one", headers={**headers, "range": "bytes=0-9"})
+        assert (part.status, part.body) == (206, bytes(10))
+        assert part.headers["content-encoding"] == "identity"
