@@ -38,10 +38,10 @@ REGION = rf"(?![0-9]+$){_LABEL}"
 ENDPOINT_HOST = rf"(?:{_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f:.]+"
 BUCKET_NAMES = "S3_IMAGE_BUCKET S3_BUCKET AWS_S3_BUCKET_NAME BUCKET_NAME BUCKETEER_BUCKET_NAME"
 
-# What Heroku's add-on Bucketeer sets for its one bucket, and what it stands in for.
 # What whoever sets it means to close something by: blank, it would be open.
 CLOSING = ("ACCESS_TOKENS", "URL_SIGNING_KEYS", "METRICS_TOKENS")
 
+# What Heroku's add-on Bucketeer sets for its one bucket, and what it stands in for.
 BUCKETEERS = (
     (
         {"BUCKETEER_AWS_ACCESS_KEY_ID", "BUCKETEER_AWS_SECRET_ACCESS_KEY"},

@@ -130,18 +130,13 @@ async def in_time(request: Request, opening: Awaitable[T]) -> T:
     Raises UpstreamTimeout.
     """
     download = _download_of(request)
-    try:
-        return await download.in_time(opening)
-    except UpstreamTimeout as error:
-        if isinstance(error.__cause__, asyncio.CancelledError):
-            download.count_failure(error)  # The attempt that was cancelled told nothing.
-        raise
+    return await download.in_time(opening, on_late=download.count_failure)
 
 
 def is_private(request: Request) -> bool:
-    """Return whether not everybody may have the answer, as far as is known here.
+    """Return whether not everybody may have the answer.
 
-    Of a host's own handlers it is not: they can say otherwise, and shared caches can't.
+    So it is in a host's own handlers, where nothing is known of that: they can say otherwise.
     """
     return _download_of(request).is_private
 
@@ -424,10 +419,13 @@ class _Download:
             self._cancels += 1
             self._task.cancel()
 
-    async def in_time(self, waiting: Awaitable[T]) -> T:
+    async def in_time(
+        self, waiting: Awaitable[T], *, on_late: Callable[[BaseException], None] = lambda _: None
+    ) -> T:
         """Return what is waited for, in what is left of the first byte's budget.
 
-        Raises UpstreamTimeout.
+        Raises UpstreamTimeout; before, `on_late` hears of it, since what was cancelled tells
+        nothing.
         """
         timer = self.cancel_at(self.record.begun + self._budget)
         try:
@@ -435,6 +433,7 @@ class _Download:
         except asyncio.CancelledError as error:
             if not self.is_late():
                 raise
+            on_late(error)
             raise UpstreamTimeout(f"no answer within {self._budget:g} s") from error
         finally:
             timer.cancel()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from ._admission import RETRY_AFTER_SECONDS
 from ._errors import TooManyOfClient
-
-RETRY_AFTER_SECONDS = 5
 
 # What a provider gives to one customer, who may come from any address of it (RFC 6177).
 CLIENT_BITS = 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import request_response
 from starlette.types import Message, Receive, Scope, Send
 
-from ._download import DownloadScope, in_time
+from ._download import DownloadScope, RawHeaders, in_time
 from ._errors import NotFound
 from ._location import check_key
 from ._object_answer import answer_from_store
@@ -22,7 +22,6 @@ from ._request_id import RequestId
 from ._stores import Stores
 
 Handler = Callable[[Request], Awaitable[Response]]
-RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _FRAMING = {b"content-length", b"content-range", b"transfer-encoding"}
 _OF_THE_OBJECT = {

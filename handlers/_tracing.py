@@ -16,8 +16,8 @@ def traced(app: ASGIApp, **options: Any) -> ASGIApp:
     """Return `app` with a span for each request; itself, where `opentelemetry-api` is not there.
 
     They go where the process has them go (its tracer provider), unless `options` of the
-    middleware say otherwise. Under a host that traces by the
-    same middleware, the span is the host's.
+    middleware say otherwise. Under a host that traces by the same middleware, the span is the
+    host's.
     """
     try:
         from starlette.middleware.opentelemetry import OpenTelemetryMiddleware  # noqa: PLC0415

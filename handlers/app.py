@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -96,24 +97,29 @@ def create_app(
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_lifespan,
     )
-    app.state.entered = _Entered()
-    # Of our own: a host's functions that never return would take those of its other handlers.
-    app.state.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
-    app.state.given = {"s3": s3, "http": http}
-    app.state.locate = locate
     # A redirect would be to the Host that the request names, whoever's that is.
     app.router.redirect_slashes = False
-    app.state.settings = settings
-    app.state.metrics = Metrics(settings.metrics_directory)
-    app.state.metrics_tokens = Tokens(settings.metrics_tokens)
-    app.state.access = Access(
+    app.state.given = {"s3": s3, "http": http}
+    app.state.locate = locate
+    _set_state(app.state, settings, authorize)
+    return app
+
+
+def _set_state(state: State, settings: Settings, authorize: Authorize | None) -> None:
+    """Put on the state what needs no lifespan."""
+    state.settings = settings
+    state.entered = _Entered()
+    # Of our own: a host's functions that never return would take those of its other handlers.
+    state.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
+    state.metrics = Metrics(settings.metrics_directory)
+    state.metrics_tokens = Tokens(settings.metrics_tokens)
+    state.access = Access(
         settings.access_tokens,
         settings.url_signing_keys,
         longest=settings.url_max_lifetime,
-        authorize=authorize and partial(called, authorize, app.state.threads),
+        authorize=authorize and partial(called, authorize, state.threads),
     )
-    app.state.per_client = PerClient(settings.max_downloads_per_client)
-    return app
+    state.per_client = PerClient(settings.max_downloads_per_client)
 
 
 async def drain(app: Starlette, grace: float | None = None) -> None:
@@ -192,7 +198,6 @@ async def _serving(app: Starlette) -> AsyncIterator[None]:
         )
         opened = {
             "s3": clients.s3,
-            "store": clients.stores.default,
             "stores": clients.stores,
             "http": clients.http,
             "read_ahead": Budget(settings.read_ahead_bytes),

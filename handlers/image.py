@@ -17,13 +17,13 @@ from ._stores import Stores
 async def image(request: Request) -> StreamingResponse:
     """Answer with the object of this task, or with what was asked of it."""
     state, task_id = request.app.state, task_id_of(request)
-    name = download_name_of(request)
-    if state.locate is None:
-        key = state.settings.s3_image_key.format(task_id=task_id)
-        return await answer_from_store(request, state.store, key, download_name=name)
-    bucket, key = await in_time(request, located(state.locate, task_id, state.threads))
     stores: Stores = state.stores
-    store = await in_time(request, stores.of(bucket))
+    if state.locate is None:
+        store, key = stores.default, state.settings.s3_image_key.format(task_id=task_id)
+    else:
+        bucket, key = await in_time(request, located(state.locate, task_id, state.threads))
+        store = await in_time(request, stores.of(bucket))
+    name = download_name_of(request)
     return await answer_from_store(request, store, key, download_name=name)
 
 

@@ -19,6 +19,19 @@ Json = dict[str, Any]
 
 _STRING: Json = {"type": "string"}
 _REF_ID = {"$ref": "#/components/headers/X-Request-ID"}
+_REQUEST_ID = {
+    "description": "The request's own id, or one made for it.",
+    "schema": {"type": "string", "pattern": f"^{SANE_REQUEST_ID}$"},
+}
+_SECURITY_SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "signature": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "signature",
+        "description": "With `expires` and `key`, as `service.py sign` makes them.",
+    },
+}
 
 
 def _text(description: str) -> Json:
@@ -129,22 +142,9 @@ def document(root_path: str, *, largest_size: int, guarded: bool) -> Json:
             "/": _plain("landing", "Commands to copy, or a page.", "text/plain", "text/html"),
         },
         "components": {
-            "headers": {
-                "X-Request-ID": {
-                    "description": "The request's own id, or one made for it.",
-                    "schema": {"type": "string", "pattern": f"^{SANE_REQUEST_ID}$"},
-                }
-            },
+            "headers": {"X-Request-ID": _REQUEST_ID},
             "schemas": {"Problem": _problem_schema()},
-            "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer"},
-                "signature": {
-                    "type": "apiKey",
-                    "in": "query",
-                    "name": "signature",
-                    "description": "With `expires` and `key`, as `service.py sign` makes them.",
-                },
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
 
 sys.path.insert(0, str(ROOT))
 
 from settings import Settings, variable_of, variables  # noqa: E402 - found by the line above
+from tests.support.document import with_table  # noqa: E402
 
 
 def settings_table() -> str:
@@ -23,7 +23,7 @@ def settings_table() -> str:
         how = variable_of(setting)
         names = ", then ".join(f"`{name}`" for name in how.names)
         rows.append(f"| {names} | {_default_of(setting.name)} | {how.meaning} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def _default_of(name: str) -> str:
@@ -35,12 +35,6 @@ def _default_of(name: str) -> str:
     return f"`{text.lower() if default is True else text}`"
 
 
-def readme_with(table: str) -> str:
-    """Return the README with its table replaced."""
-    before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table + END + after
-
-
 if __name__ == "__main__":
-    (ROOT / "README.md").write_text(readme_with(settings_table()), encoding="utf-8")
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme, "settings", settings_table()), encoding="utf-8")

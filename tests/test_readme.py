@@ -8,10 +8,11 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-from scripts.settings_table import readme_with, settings_table
+from scripts.settings_table import settings_table
 
 from .faults.faults import FAULTS, SOURCES
 from .support.components import Store
+from .support.document import with_table
 from .support.serving import ROOT, RunningService
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_table_of_settings_is_that_of_the_code() -> None:
     """The README's table is the one that settings.py makes (scripts/settings_table.py)."""
-    assert readme_with(settings_table()) == README
+    assert with_table(ROOT / "README.md", "settings", settings_table()) == README
 
 
 def test_table_of_faults_is_that_of_the_suite() -> None:
