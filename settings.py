@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 # What an idle process holds, and a download whose client is slow, at the most (both measured).
 IDLE_BYTES = 96 * MIB
 DOWNLOAD_BYTES = 1 * MIB
-# What a connection that reads ahead fetches, at the least (`handlers/_read_ahead.py`).
+# What a connection that reads ahead fetches, at the least (`handlers/body/read_ahead.py`).
 PIECE_BYTES = 1 * MIB
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 MAX_KEY_BYTES = 1024  # of S3 itself

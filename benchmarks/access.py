@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from starlette.requests import Request  # noqa: E402
 
-from handlers._access import Tokens  # noqa: E402 - found by the line above
-from handlers._signed_url import SigningKey, problem_of  # noqa: E402
+from handlers.access.authorization import Tokens  # noqa: E402 - found by the line above
+from handlers.access.signed_url import SigningKey, problem_of  # noqa: E402
 
 TOKEN = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=64))  # noqa: S311
 KEY = SigningKey("a", TOKEN)

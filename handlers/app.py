@@ -18,21 +18,21 @@ from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
-from ._access import Access, Authorize, Tokens
-from ._admission import Admission
-from ._called import called
-from ._checksums import verifies_all
-from ._clients import open_clients
-from ._conditions import CONDITIONS
-from ._location import Locate
-from ._metrics import Metrics
-from ._per_client import PerClient
-from ._problems import EXCEPTION_HANDLERS
-from ._read_ahead import Budget
-from ._readiness import Readiness
-from ._request_id import RequestId
-from ._s3 import StoredObject
-from ._tracing import traced
+from .access.authorization import Access, Authorize, Tokens
+from .access.hooks import called
+from .answers.location import Locate
+from .answers.problems import EXCEPTION_HANDLERS
+from .body.checksums import verifies_all
+from .body.read_ahead import Budget
+from .download.admission import Admission
+from .download.client_limit import PerClient
+from .rfc9110.conditions import CONDITIONS
+from .sources.pools import open_clients
+from .sources.readiness import Readiness
+from .sources.s3.bucket import StoredObject
+from .telemetry.metrics import Metrics
+from .telemetry.request_id import RequestId
+from .telemetry.tracing import traced
 
 if TYPE_CHECKING:
     import aiohttp

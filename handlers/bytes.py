@@ -6,10 +6,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import download_name_of
-from ._download import DownloadScope
-from ._path import ExactRoute, size_of, task_id_of
-from ._remote_answer import answer_from_url
+from .answers.path import ExactRoute, size_of, task_id_of
+from .answers.remote_body import answer_from_url
+from .answers.selectors import download_name_of
+from .download.scope import DownloadScope
 
 
 async def stream_bytes(request: Request) -> StreamingResponse:

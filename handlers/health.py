@@ -5,11 +5,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ._admission import Admission
-from ._errors import DownloadError, Draining, NotStarted
-from ._path import ExactRoute
-from ._problems import NOT_READY, ProblemResponse
-from ._readiness import Readiness
+from .answers.path import ExactRoute
+from .answers.problems import NOT_READY, ProblemResponse
+from .download.admission import Admission
+from .errors import DownloadError, Draining, NotStarted
+from .sources.readiness import Readiness
 
 _NO_STORE = {"cache-control": "no-store"}
 

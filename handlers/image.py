@@ -6,12 +6,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ._asked import download_name_of
-from ._download import DownloadScope, in_time
-from ._location import located
-from ._object_answer import answer_from_store
-from ._path import ExactRoute, task_id_of
-from ._stores import Stores
+from .answers.location import located
+from .answers.path import ExactRoute, task_id_of
+from .answers.selectors import download_name_of
+from .answers.stored_object import answer_from_store
+from .download.scope import DownloadScope, in_time
+from .sources.s3.buckets import Stores
 
 
 async def image(request: Request) -> StreamingResponse:

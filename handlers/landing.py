@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from ._path import ExactRoute
+from .answers.path import ExactRoute
 
 WayIn: TypeAlias = Literal["open", "token", "signature"]
 

@@ -6,10 +6,10 @@ from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ._access import check_metrics
-from ._admission import Admission
-from ._metrics import CONTENT_TYPE, Metrics
-from ._path import ExactRoute
+from .access.authorization import check_metrics
+from .answers.path import ExactRoute
+from .download.admission import Admission
+from .telemetry.metrics import CONTENT_TYPE, Metrics
 
 
 async def metrics(request: Request) -> Response:

@@ -10,10 +10,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from . import _errors
-from ._path import MAX_DIGITS, ExactRoute
-from ._problems import INTERNAL, METHOD_NOT_ALLOWED, NOT_READY, problem_type
-from ._request_id import SANE_REQUEST_ID
+from . import errors as _errors
+from .answers.path import MAX_DIGITS, ExactRoute
+from .answers.problems import INTERNAL, METHOD_NOT_ALLOWED, NOT_READY, problem_type
+from .telemetry.request_id import SANE_REQUEST_ID
 
 Json = dict[str, Any]
 

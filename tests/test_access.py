@@ -21,9 +21,9 @@ from starlette.routing import Mount
 from starlette.types import Message
 
 from handlers import create_app, sign_url
-from handlers._access import Tokens
-from handlers._headers import private_cache_control
-from handlers._signed_url import SigningKey, problem_of
+from handlers.access.authorization import Tokens
+from handlers.access.signed_url import SigningKey, problem_of
+from handlers.answers.headers import private_cache_control
 from settings import Settings
 
 from .support.client import ask, connect, fetch

@@ -7,8 +7,8 @@ import time
 import anyio
 import pytest
 
-from handlers._admission import Admission, Crowded
-from handlers._errors import DownloadError, Draining, NoSlot
+from handlers.download.admission import Admission, Crowded
+from handlers.errors import DownloadError, Draining, NoSlot
 
 
 class Download:

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from handlers import _patience, _pilot, drain
-from handlers._pilot import Pilot, Window
-from handlers._read_ahead import Budget, _Piece
+from handlers import drain
+from handlers.body import concurrency, retry
+from handlers.body.concurrency import Pilot, Window
+from handlers.body.read_ahead import Budget, _Piece
 
 from .support.client import Received, abort, ask, connect, fetch
 from .support.components import BUCKET, settings_for
@@ -60,7 +61,7 @@ def _nothing_unheard(caplog: pytest.LogCaptureFixture) -> Generator[None]:
     """No task fails unheard, and no pause of a healing is a long one."""
     caplog.set_level(logging.INFO, "downspout")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_patience, "LONGEST_PAUSE", 0.1)
+        patch.setattr(retry, "LONGEST_PAUSE", 0.1)
         yield
     told = [r for r in caplog.get_records("call") if r.name == "asyncio"]
     assert not [r.getMessage() for r in told if r.levelno >= logging.ERROR]
@@ -75,7 +76,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
             pilot.width = min(pilot.width + 1, pilot._most)
 
     monkeypatch.setattr(Pilot, "judge", grow)
-    monkeypatch.setattr(_pilot, "FIRST_HOLD", 0.05)
+    monkeypatch.setattr(concurrency, "FIRST_HOLD", 0.05)
 
 
 @dataclass

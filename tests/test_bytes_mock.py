@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 
 from handlers import create_app
-from handlers._admission import Admission
+from handlers.download.admission import Admission
 from settings import Settings
 
 

@@ -10,8 +10,8 @@ import zlib
 
 import pytest
 
-from handlers import _checksums
-from handlers._checksums import repr_digest, verifier_of
+from handlers.body import checksums
+from handlers.body.checksums import repr_digest, verifier_of
 
 from .support.client import fetch
 from .support.components import Store, settings_for
@@ -62,7 +62,7 @@ def test_without_awscrt_its_algorithms_are_not_verified(monkeypatch: pytest.Monk
     assert verifier is not None
     assert verifier.name == "crc32"
     assert verifier_of(stored("crc64nvme", KNOWN["crc64nvme"])) is None
-    assert not _checksums.verifies_all()
+    assert not checksums.verifies_all()
 
 
 def test_digests_are_told_in_the_names_of_the_registry() -> None:
@@ -169,7 +169,7 @@ def test_missing_awscrt_is_said_at_start(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who wants all verified is told what is not."""
-    monkeypatch.setattr(_checksums, "_awscrt", lambda: None)
+    monkeypatch.setattr(checksums, "_awscrt", lambda: None)
     with serving(settings_for(upstream.url, verify_checksums=True)):
         pass
     assert "the package awscrt is not installed" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._conditions import (
+from handlers.rfc9110.conditions import (
     CONDITIONS,
     Validators,
     Verdict,

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from handlers._record import Outcome
+from handlers.telemetry.record import Outcome
 from service import FLUSH_SECONDS
 from settings import Settings, variable_of, variables
 
@@ -187,9 +187,9 @@ def test_context_is_what_is_copied() -> None:
     assert all(line.startswith("!") for line in others)
     allowed = [line.removeprefix("!") for line in others]
     assert {one.partition("/")[0] for one in allowed} == set(COPIED)
-    kinds = {one.removeprefix("handlers/*") for one in allowed if "/" in one}
-    found = (path for path in (ROOT / "handlers").iterdir() if path.is_file())
-    assert {path.suffix for path in found} == kinds
+    kinds = {one.removeprefix("handlers/**/*") for one in allowed if "/" in one}
+    paths = (path for path in (ROOT / "handlers").rglob("*") if "__pycache__" not in path.parts)
+    assert {path.suffix for path in paths if path.is_file()} == kinds
 
 
 def test_what_is_copied_is_enough(store: Store, tmp_path: Path) -> None:

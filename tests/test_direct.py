@@ -10,10 +10,10 @@ import httpx
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
 
-from handlers import _clients
-from handlers._clients import open_clients
-from handlers._s3_direct import DirectStore, Place, place_of
-from handlers._s3_full import FullStore
+from handlers.sources import pools
+from handlers.sources.pools import open_clients
+from handlers.sources.s3.botocore import FullStore
+from handlers.sources.s3.signed import DirectStore, Place, place_of
 from settings import Settings
 
 from .support.client import fetch
@@ -172,7 +172,7 @@ def test_credentials_are_refreshed_by_botocore(
         await exchange.answer(200, b"12345")
 
     upstream.behaviour = answering
-    monkeypatch.setattr(_clients, "_credentials", found)
+    monkeypatch.setattr(pools, "_credentials", found)
     with serving(settings_for(upstream.url)) as service:
         for _ in range(2):
             assert fetch(service.port, "/tasks/1/image").body == b"12345"

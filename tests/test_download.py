@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from handlers._access import Access
-from handlers._admission import Admission
-from handlers._download import DownloadScope, in_time
-from handlers._errors import BrokenTransfer, NoSlot, UpstreamTimeout
-from handlers._metrics import Metrics
-from handlers._per_client import PerClient
+from handlers.access.authorization import Access
+from handlers.download.admission import Admission
+from handlers.download.client_limit import PerClient
+from handlers.download.scope import DownloadScope, in_time
+from handlers.errors import BrokenTransfer, NoSlot, UpstreamTimeout
+from handlers.telemetry.metrics import Metrics
 from settings import Settings
 
 

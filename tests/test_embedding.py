@@ -22,12 +22,12 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from handlers import create_app, sign_url
-from handlers._clients import open_clients
-from handlers._location import Location
-from handlers._s3_direct import DirectStore
-from handlers._s3_full import FullStore
-from handlers._stores import MOST, Stores
+from handlers.answers.location import Location
 from handlers.app import THREADS
+from handlers.sources.pools import open_clients
+from handlers.sources.s3.botocore import FullStore
+from handlers.sources.s3.buckets import MOST, Stores
+from handlers.sources.s3.signed import DirectStore
 
 from .support.behaviours import BODY
 from .support.client import abort, ask, connect, fetch

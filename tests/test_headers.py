@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._headers import attachment, download_headers
+from handlers.answers.headers import attachment, download_headers
 
 
 def headers_of(**stored: str) -> dict[str, str]:

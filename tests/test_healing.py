@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from handlers import _healing, _patience, _upstream
+from handlers.body import resume, retry
+from handlers.body import upstream as upstream_module
 
 from .support.client import Received, abort, ask, connect, fetch
 from .support.components import settings_for
@@ -84,7 +85,7 @@ class Breaking:
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_patience, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.2)
 
 
 def download(
@@ -187,7 +188,7 @@ def test_budget_of_silence(
 
     It would give up itself after 30 s, before a read does.
     """
-    for module in (_healing, _upstream):
+    for module in (resume, upstream_module):
         monkeypatch.setattr(module, "MAX_SILENCE", 0.5)
     faults = ["cut", *["503"] * 999] if fault == "503" else ["cut", *["silent"] * 99]
     behaviour = Breaking(*faults)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handlers import _readiness
+from handlers.sources import readiness
 
 from .support.components import Store, settings_for
 from .support.misbehaving import Exchange, Misbehaving
@@ -13,7 +13,7 @@ from .support.serving import RunningService, serving
 
 @pytest.fixture
 def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_readiness, "REMEMBER_SECONDS", 0.0)
+    monkeypatch.setattr(readiness, "REMEMBER_SECONDS", 0.0)
 
 
 def test_ready_before_a_real_store(service: RunningService) -> None:
@@ -67,7 +67,7 @@ def test_silent_store_is_not_ready_within_the_deadline(
     upstream: Misbehaving, troubled: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that hangs is answered for within the probe's own deadline."""
-    monkeypatch.setattr(_readiness, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(readiness, "DEADLINE_SECONDS", 0.3)
     upstream.behaviour = Exchange.hang
     assert troubled.get("/readyz").status_code == 503
 

@@ -1,4 +1,4 @@
-"""Who may import whom (the map in ``handlers/__init__.py``)."""
+"""Rules for the source files that the import contracts in pyproject.toml cannot state."""
 
 from __future__ import annotations
 
@@ -10,23 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HANDLERS = sorted((ROOT / "handlers").glob("*.py"))
-MODULES = {path.stem: path for path in HANDLERS if path.stem != "__init__"}
-
-
-def layers() -> list[set[str]]:
-    """Return the modules of each line of the map, top to bottom."""
-    docstring = ast.get_docstring(ast.parse((ROOT / "handlers/__init__.py").read_text()))
-    assert docstring is not None
-    block = docstring.split("\n\n")[2]
-    rows: list[set[str]] = []
-    for line in block.splitlines():
-        names = re.findall(r"[a-z0-9_]+", line[:27])
-        if re.search(r"\S {2,}\S", line) or not rows:
-            rows.append(set(names))
-        else:
-            rows[-1] |= set(names)
-    return rows
+HANDLERS = sorted((ROOT / "handlers").rglob("*.py"))
 
 
 def imports_of(path: Path) -> list[ast.Import | ast.ImportFrom]:
@@ -36,15 +20,6 @@ def imports_of(path: Path) -> list[ast.Import | ast.ImportFrom]:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             tree.body.remove(node)
     return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-
-
-def relative_imports_of(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in imports_of(path):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.level == 1
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-    return found
 
 
 def absolute_imports_of(path: Path) -> set[str]:
@@ -57,54 +32,10 @@ def absolute_imports_of(path: Path) -> set[str]:
     return found
 
 
-def test_every_module_is_on_the_map() -> None:
-    """The map names each module once, and no module that is not there."""
-    named = [name for layer in layers() for name in layer]
-    assert sorted(named) == sorted(MODULES)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_downwards(name: str) -> None:
-    """A module imports, of its own package, only from lines of the map below its own."""
-    depth = {module: row for row, layer in enumerate(layers()) for module in layer}
-    upwards = {
-        other for other in relative_imports_of(MODULES[name]) if depth[other] <= depth[name]
-    }
-    assert upwards == set()
-
-
-@pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", HANDLERS, ids=str)
 def test_package_can_be_renamed(path: Path) -> None:
     """Nothing in the package imports the package, the settings or the service by name."""
     assert not absolute_imports_of(path) & {"handlers", "settings", "service", "downspout"}
-
-
-ASKING = ("_s3_answer", "_s3_direct", "_s3_full", "_wire")
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_libraries_are_known_where_they_belong(name: str) -> None:
-    """Botocore and aiohttp are the sources' and the clients'; the sources know no Starlette."""
-    imported = absolute_imports_of(MODULES[name])
-    if name not in (*ASKING, "_http", "_clients", "_idle"):
-        assert not imported & {"aiobotocore", "aiohttp", "botocore"}
-    if name not in ("_s3_full", "_clients"):
-        assert not imported & {"aiobotocore", "botocore"}
-    if name != "_metrics":
-        assert "prometheus_client" not in imported
-    free = (
-        "_s3",
-        *ASKING,
-        "_http",
-        "_clients",
-        "_upstream",
-        "_errors",
-        "_headers",
-        "_admission",
-        "_pace",
-    )
-    if name in free:
-        assert not imported & {"starlette", "uvicorn"}
 
 
 def test_service_knows_the_package_by_its_root_alone() -> None:
@@ -114,7 +45,7 @@ def test_service_knows_the_package_by_its_root_alone() -> None:
             assert not (node.module or "").startswith("handlers.")
 
 
-@pytest.mark.parametrize("path", [*HANDLERS, ROOT / "service.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*HANDLERS, ROOT / "service.py"], ids=str)
 def test_configuration_is_read_in_settings_alone(path: Path) -> None:
     """No other module looks at the environment."""
     # What service.py writes there is for the workers, and no reading.
@@ -161,4 +92,4 @@ def lines_of_code(path: Path) -> int:
 def test_service_stays_small() -> None:
     """It is a small service, and what makes it larger wants a reason."""
     paths = [*HANDLERS, ROOT / "service.py", ROOT / "settings.py"]
-    assert sum(map(lines_of_code, paths)) < 5400
+    assert sum(map(lines_of_code, paths)) < 5500

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from handlers._metrics import Metrics
+from handlers.telemetry.metrics import Metrics
 
 from .support.client import fetch
 from .support.components import Store, settings_for
@@ -141,7 +141,7 @@ def test_several_workers_add_up(store: Store) -> None:
 def test_worker_that_died_runs_no_more_downloads(tmp_path: Path) -> None:
     """The gauges of a process that is no more are not added."""
     script = (
-        "from handlers._metrics import Metrics; import os, sys; "
+        "from handlers.telemetry.metrics import Metrics; import os, sys; "
         "m = Metrics(sys.argv[1]); m.show(3, 1); m.resumes.labels('r').inc(); "
         "print(m.text().decode(), flush=True); os._exit(0)"
     )

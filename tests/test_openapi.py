@@ -12,7 +12,7 @@ import pytest
 from starlette.routing import Route
 
 from handlers import create_app
-from handlers._errors import DownloadError
+from handlers.errors import DownloadError
 from handlers.openapi import BYTES_ERRORS, IMAGE_ERRORS
 from settings import Settings
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from handlers import _patience
-from handlers._patience import ATTEMPTS
+from handlers.body import retry
+from handlers.body.retry import ATTEMPTS
 from settings import Settings
 
 from .support.client import abort, ask, connect, fetch
@@ -95,8 +95,8 @@ def test_busy_upstream_is_told_as_busy_when_the_budget_ends(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     """Where no time is left for another attempt, the answer is the 503 and no 504."""
-    monkeypatch.setattr(_patience, "FIRST_PAUSE", 100.0)
-    monkeypatch.setattr(_patience, "LONGEST_PAUSE", 100.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 100.0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 100.0)
     upstream.behaviour = InTurn(*[fails(503)] * 99)
     with serving(settings_of(upstream, source, first_byte_timeout=20)) as service:
         assert fetch(service.port, PATHS[source]).status == 503

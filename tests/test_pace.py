@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers._pace import CLEAR, DIM, Pace, Sight
+from handlers.download.client_rate import CLEAR, DIM, Pace, Sight
 
 KIB = 1024
 

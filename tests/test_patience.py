@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from handlers import _patience
-from handlers._errors import BadUpstream, DownloadError, UpstreamBusy, UpstreamFailed
-from handlers._patience import ATTEMPTS, LONGEST_PAUSE, ONCE, Patience, pause_after
+from handlers.body import retry
+from handlers.body.retry import ATTEMPTS, LONGEST_PAUSE, ONCE, Patience, pause_after
+from handlers.errors import BadUpstream, DownloadError, UpstreamBusy, UpstreamFailed
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_patience, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
 
 
 class Failing:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from handlers._errors import TooManyOfClient
-from handlers._per_client import PerClient, client_of
+from handlers.download.client_limit import PerClient, client_of
+from handlers.errors import TooManyOfClient
 
 from .support.client import asked
 from .support.components import Store, settings_for

@@ -11,8 +11,8 @@ from starlette.routing import Mount
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers import create_app
-from handlers._errors import DownloadError
-from handlers._request_id import RequestId
+from handlers.errors import DownloadError
+from handlers.telemetry.request_id import RequestId
 from settings import Settings
 
 from .support.client import fetch

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._ranges import (
+from handlers.rfc9110.ranges import (
     HUGE,
     MAX_PARTS,
     Part,

@@ -12,12 +12,12 @@ from itertools import pairwise
 
 import pytest
 
-from handlers import _read_ahead
-from handlers._errors import BrokenTransfer, DownloadError, UpstreamBusy
-from handlers._pilot import TRIES, Pilot, Window
-from handlers._ranges import Part
-from handlers._read_ahead import Ahead, Budget, read_ahead
-from handlers._upstream import Chunk, Upstream
+from handlers.body import read_ahead as read_ahead_module
+from handlers.body.concurrency import TRIES, Pilot, Window
+from handlers.body.read_ahead import Ahead, Budget, read_ahead
+from handlers.body.upstream import Chunk, Upstream
+from handlers.errors import BrokenTransfer, DownloadError, UpstreamBusy
+from handlers.rfc9110.ranges import Part
 
 KIB, MIB = 1024, 1024 * 1024
 SIZE = 1_000_003
@@ -27,10 +27,10 @@ BODY = random.Random(5).randbytes(SIZE)
 @pytest.fixture(autouse=True)
 def _small_and_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a size for tests; each chunk ends a window, and the pilot grows as it may."""
-    monkeypatch.setattr(_read_ahead, "READ_AHEAD_MIN", 100 * KIB)
-    monkeypatch.setattr(_read_ahead, "LEAST_PIECE", 10 * KIB)
-    monkeypatch.setattr(_read_ahead, "LARGEST_PIECE", 80 * KIB)
-    monkeypatch.setattr(_read_ahead, "WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(read_ahead_module, "READ_AHEAD_MIN", 100 * KIB)
+    monkeypatch.setattr(read_ahead_module, "LEAST_PIECE", 10 * KIB)
+    monkeypatch.setattr(read_ahead_module, "LARGEST_PIECE", 80 * KIB)
+    monkeypatch.setattr(read_ahead_module, "WINDOW_SECONDS", 0.0)
     monkeypatch.setattr(Pilot, "judge", grow)
 
 
@@ -164,12 +164,12 @@ async def all_of(upstream: Upstream) -> bytes:
 
 def lose_patience(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the time be over now in which a client has to take something."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 0)
+    monkeypatch.setattr(read_ahead_module, "PATIENCE", 0)
     assert upstream.read is not None
     reading = upstream.read.__self__  # type: ignore[attr-defined]
     reading.timer.cancel()
     reading._watch()
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -211,7 +211,7 @@ async def test_parts_are_contiguous_and_within() -> None:
     parts = store.parts[1:]
     assert all(a.last + 1 == b.first for a, b in pairwise(parts))
     assert parts[-1].last == SIZE - 4_321
-    assert all(part.length >= _read_ahead.LEAST_PIECE for part in parts)
+    assert all(part.length >= read_ahead_module.LEAST_PIECE for part in parts)
 
 
 async def test_order_of_arrival_is_of_no_matter() -> None:
@@ -316,7 +316,7 @@ async def test_too_many_bytes_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_nobody_takes_more_than_half_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much one takes there is something left, and never less than nothing."""
-    monkeypatch.setattr(_read_ahead, "LEAST_PIECE", 10)
+    monkeypatch.setattr(read_ahead_module, "LEAST_PIECE", 10)
     budget = Budget(100)
     assert [budget.take(80), budget.take(10), budget.take(80), budget.take(80)] == [50, 10, 20, 10]
     assert budget.take(80) == 0
@@ -487,7 +487,7 @@ async def test_client_that_takes_nothing_has_nothing_read_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that is ahead is dropped, and the stream that it had goes on."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
     store = Store()
     async with store.opened() as upstream:
         body = bytearray(await chunk_of(upstream))
@@ -506,7 +506,7 @@ async def test_stream_is_cut_at_a_piece_and_goes_on_where_it_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What came beyond the piece's beginning is not lost with it."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
     store = Store()
     store.chunk = 50_000
     async with store.opened(2) as upstream:
@@ -538,7 +538,7 @@ async def test_slow_client_that_is_in_a_piece_goes_on_with_a_plain_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One request for all of the rest, from exactly the next byte."""
-    monkeypatch.setattr(_read_ahead, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
     store = Store()
     async with store.opened() as upstream:
         body = bytearray()
@@ -586,7 +586,7 @@ async def test_body_that_is_over_is_collected() -> None:
         await chunk_of(upstream)
     del upstream
     gc.collect()
-    kept = [o for o in gc.get_objects() if isinstance(o, _read_ahead._ReadAhead)]
+    kept = [o for o in gc.get_objects() if isinstance(o, read_ahead_module._ReadAhead)]
     assert not kept
 
 

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 
 import service as service_module
 from handlers import BrokenTransfer
-from handlers._admission import Admission
+from handlers.download.admission import Admission
 from settings import Settings
 
 from .support.client import ask, asked, connect, fetch, read_answer, read_slowly

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._signed_url import SKEW_SECONDS, SigningKey, problem_of, sign_url
+from handlers.access.signed_url import SKEW_SECONDS, SigningKey, problem_of, sign_url
 
 PAIR = "a:0123456789abcdef"
 KEY = SigningKey.of(PAIR)

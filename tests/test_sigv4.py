@@ -13,7 +13,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._sigv4 import Signer
+from handlers.sources.s3.sigv4 import Signer
 
 # What a header's value may be, and botocore does not trim in a way of its own.
 VALUES = st.from_regex(r"[!-~]([ -~]{0,30}[!-~])?", fullmatch=True)

@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers import create_app, sign_url
-from handlers._tracing import traced
+from handlers.telemetry.tracing import traced
 
 from .support.behaviours import ends_short_of_its_length
 from .support.client import fetch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers._errors import BrokenTransfer
-from handlers._upstream import Upstream, ends_visibly, exact_body
+from handlers.body.upstream import Upstream, ends_visibly, exact_body
+from handlers.errors import BrokenTransfer
 
 
 def upstream_of(chunks: list[bytes], length: int | None) -> Upstream:

@@ -47,12 +47,18 @@ app = Starlette(routes=[Mount("/media", downloads, name="media")], lifespan=life
 }
 
 
+def files_below(folder: Path) -> set[str]:
+    """Return the paths of all files in a package, without those that Python makes itself."""
+    paths = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}
+    return {path for path in paths if "__pycache__" not in path}
+
+
 def test_wheel_holds_one_package(installed: Path) -> None:
     """Nothing but the package, its settings and its metadata is installed."""
     top = sorted(path.name for path in installed.iterdir())
     assert top == ["downspout", "downspout-0.1.0.dist-info"]
-    files = {path.name for path in (installed / "downspout").iterdir()} - {"__pycache__"}
-    expected = {path.name for path in (ROOT / "handlers").glob("*.*")}
+    files = files_below(installed / "downspout")
+    expected = files_below(ROOT / "handlers")
     assert files == expected | {"settings.py", "__init__.pyi"}
 
 
@@ -90,7 +96,7 @@ def test_stub_says_what_the_code_does() -> None:
     """What a host's type checker reads has the signatures of the code, type for type."""
     code = {
         name: text
-        for path in (ROOT / "handlers").glob("*.py")
+        for path in (ROOT / "handlers").rglob("*.py")
         for name, text in functions_of(path).items()
         if name in handlers.__all__
     }

@@ -20,8 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from handlers import _wire
-from handlers._wire import HEAD_BUFFER, LARGE, SHARE, SMALL, Wire, WireResponse
+from handlers.sources import raw_client
+from handlers.sources.raw_client import HEAD_BUFFER, LARGE, SHARE, SMALL, Wire, WireResponse
 
 SILENCE = 0.3
 BODY = bytes(range(251)) * 4000
@@ -657,7 +657,7 @@ async def test_pieces_are_a_part_of_what_was_taken_at_once() -> None:
                 assert size <= max(SMALL, taken // SHARE)
                 taken += size
             assert size > SMALL
-            await asyncio.sleep(_wire.PAUSE_SECONDS * 1.2)
+            await asyncio.sleep(raw_client.PAUSE_SECONDS * 1.2)
             taken = len(await response.read())  # what had come before
         response.close()
 

@@ -1,0 +1,1 @@
+"""One download, from its request to its end."""

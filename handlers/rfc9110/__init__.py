@@ -1,0 +1,1 @@
+"""HTTP semantics: pure functions."""
