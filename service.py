@@ -162,16 +162,16 @@ def make_app(*, is_announced: bool = False) -> Starlette:
     if not is_announced:
         tell_who_may_download(settings, logging.WARNING)
     app = create_app(settings)
-    app.router.lifespan_context = settled(app.router.lifespan_context)
+    app.router.lifespan_context = with_frozen_gc(app.router.lifespan_context)
     if threading.current_thread() is threading.main_thread():
-        Ending(app)
+        DrainOnSignal(app)
     return app
 
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[Any]]
 
 
-def settled(lifespan: Lifespan) -> Lifespan:
+def with_frozen_gc(lifespan: Lifespan) -> Lifespan:
     """Return a lifespan within which the collector leaves alone what was there at its beginning.
 
     Modules and botocore's descriptions are a hundred thousand objects; to go through them takes
@@ -189,7 +189,7 @@ def settled(lifespan: Lifespan) -> Lifespan:
     return frozen
 
 
-class Ending:
+class DrainOnSignal:
     """Drains the application before the server's own handlers of SIGTERM and SIGINT act.
 
     They would stop listening at once: while it drains, readiness says so, and who comes is told
@@ -291,7 +291,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        cycle.transport = WithHead(cycle.transport, self.loop)  # type: ignore[assignment]
+        cycle.transport = HeadCoalescingTransport(cycle.transport, self.loop)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -320,7 +320,7 @@ class Protocol(HttpToolsProtocol):
             self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
 
 
-class WithHead:
+class HeadCoalescingTransport:
     """The transport of one response, whose head goes out together with the first of its body.
 
     uvicorn writes it by itself, which is a system call and a packet more for each download.
@@ -383,12 +383,12 @@ def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -
         )
     is_read = log_format_of(settings) == "text"  # by a person, who may copy a line
     if is_read and is_local:
-        print("Try:", *curl_lines(base_url, settings.way_in), sep="\n  ", flush=True)
+        print("Try:", *curl_lines(base_url, settings.auth_mode), sep="\n  ", flush=True)
 
 
 def tell_who_may_download(settings: Settings, level: int) -> None:
     """Say so where everybody may: task ids are numbers, which anybody can guess."""
-    if settings.way_in == "open":
+    if settings.auth_mode == "open":
         logging.getLogger("downspout").log(
             level,
             "downloads are open to anyone who reaches the port: "

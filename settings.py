@@ -592,7 +592,7 @@ class Settings:
         return self.forwarded_allow_ips == type(self).forwarded_allow_ips
 
     @property
-    def way_in(self) -> Literal["open", "token", "signature"]:
+    def auth_mode(self) -> Literal["open", "token", "signature"]:
         """How who may download shows it; by a token, where a signature would do as well."""
         if self.access_tokens:
             return "token"

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from starlette.requests import Request  # noqa: E402
 
 from handlers.access.authorization import Tokens  # noqa: E402 - found by the line above
-from handlers.access.signed_url import SigningKey, problem_of  # noqa: E402
+from handlers.access.signed_url import SigningKey, rejection_reason  # noqa: E402
 
 TOKEN = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=64))  # noqa: S311
 KEY = SigningKey("a", TOKEN)
@@ -41,13 +41,13 @@ def token_check(guess: str) -> Callable[[], object]:
     tokens = Tokens([TOKEN])
     header = (b"authorization", f"Bearer {guess}".encode())
     request = Request({"type": "http", "headers": [header]})
-    return lambda: tokens.problem_of(request)
+    return lambda: tokens.rejection_reason(request)
 
 
 def signature_check(guess: str, key_id: str = "a") -> Callable[[], object]:
     """Return what checks an address with `guess` as its signature."""
     parameters = [("expires", str(EXPIRES)), ("key", key_id), ("signature", guess)]
-    return lambda: problem_of([KEY], PATH, parameters, longest=1)
+    return lambda: rejection_reason([KEY], PATH, parameters, longest=1)
 
 
 def nanoseconds(checks: Mapping[str, Callable[[], object]]) -> dict[str, list[int]]:

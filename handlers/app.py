@@ -19,13 +19,13 @@ from starlette.types import ASGIApp
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
 from .access.authorization import Access, Authorize, Tokens
-from .access.hooks import called
+from .access.hooks import run_hook
 from .answers.location import Locate
 from .answers.problems import EXCEPTION_HANDLERS
 from .body.checksums import verifies_all
 from .body.read_ahead import Budget
 from .download.admission import Admission
-from .download.client_limit import PerClient
+from .download.client_limit import ClientLimit
 from .rfc9110.conditions import CONDITIONS
 from .sources.pools import open_clients
 from .sources.readiness import Readiness
@@ -108,7 +108,7 @@ def create_app(
 def _set_state(state: State, settings: Settings, authorize: Authorize | None) -> None:
     """Put on the state what needs no lifespan."""
     state.settings = settings
-    state.entered = _Entered()
+    state.entered = LifespanRefCount()
     # Of our own: a host's functions that never return would take those of its other handlers.
     state.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
     state.metrics = Metrics(settings.metrics_directory)
@@ -117,9 +117,9 @@ def _set_state(state: State, settings: Settings, authorize: Authorize | None) ->
         settings.access_tokens,
         settings.url_signing_keys,
         longest=settings.url_max_lifetime,
-        authorize=authorize and partial(called, authorize, state.threads),
+        authorize=authorize and partial(run_hook, authorize, state.threads),
     )
-    state.per_client = PerClient(settings.max_downloads_per_client)
+    state.client_limit = ClientLimit(settings.max_downloads_per_client)
 
 
 async def drain(app: Starlette, grace: float | None = None) -> None:
@@ -153,7 +153,7 @@ class _Application(Starlette):
 
 
 @dataclass(slots=True)
-class _Entered:
+class LifespanRefCount:
     """How often a lifespan is entered now, and what it has opened."""
 
     times: int = 0
@@ -164,7 +164,7 @@ class _Entered:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Serve from the first entering to the last leaving: a host and a server may each enter it."""
-    entered: _Entered = app.state.entered
+    entered: LifespanRefCount = app.state.entered
     async with entered.changing:
         if not entered.times:
             await entered.opened.enter_async_context(_serving(app))
@@ -202,7 +202,7 @@ async def _serving(app: Starlette) -> AsyncIterator[None]:
             "http": clients.http,
             "read_ahead": Budget(settings.read_ahead_bytes),
             "admission": admission,
-            "readiness": Readiness(probe.is_answered_for),
+            "readiness": Readiness(probe.probe),
         }
         for name, value in opened.items():
             setattr(app.state, name, value)

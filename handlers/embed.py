@@ -14,11 +14,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .answers.location import check_key
 from .answers.problems import EXCEPTION_HANDLERS
-from .answers.remote_body import answer_from_url
-from .answers.stored_object import answer_from_store
+from .answers.remote_body import answer_with_url
+from .answers.stored_object import answer_with_object
 from .download.scope import DownloadScope, RawHeaders, in_time
 from .errors import NotFound
-from .sources.s3.buckets import Stores
+from .sources.s3.buckets import Buckets
 from .telemetry.request_id import RequestId
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -59,9 +59,9 @@ def stream_object(
             check_key(key)
         except ValueError as error:
             raise NotFound(str(error)) from error
-        stores: Stores = request.app.state.stores
+        stores: Buckets = request.app.state.stores
         store = await in_time(request, stores.of(bucket))
-        return await answer_from_store(request, store, key, download_name=download_name)
+        return await answer_with_object(request, store, key, download_name=download_name)
 
     return _Streamed(downloads, handler, source="s3")
 
@@ -82,7 +82,7 @@ def stream_url(
     """
 
     async def handler(request: Request) -> Response:
-        return await answer_from_url(
+        return await answer_with_url(
             request, url, length=length, headers=headers, download_name=download_name
         )
 

@@ -8,9 +8,9 @@
     │   │   │   └── NotAuthorized 403, too
     │   │   └── NoToken          401, too
     │   ├── QueryTooLong         414
-    │   ├── TooManyOfClient      429
+    │   ├── ClientLimitReached      429
     │   ├── NotFound             404
-    │   │   └── Hidden           404, too
+    │   │   └── AccessDenied           404, too
     │   ├── SizeTooLarge         400
     │   ├── PreconditionFailed   412
     │   ├── RangeNotSatisfiable  416
@@ -45,7 +45,7 @@ class DownloadError(Exception):
     title: ClassVar[str]
     detail: ClassVar[str]
     retryable: ClassVar[bool] = False
-    passing: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
     """Whether the same request may well succeed in a moment, so that we try it again ourselves."""
     log_level: ClassVar[int] = logging.WARNING
 
@@ -113,7 +113,7 @@ class QueryTooLong(DownloadError):
     log_level = logging.INFO
 
 
-class TooManyOfClient(DownloadError):
+class ClientLimitReached(DownloadError):
     """As many downloads as one client may have are running for its address."""
 
     status = 429
@@ -134,7 +134,7 @@ class NotFound(DownloadError):
     log_level = logging.INFO
 
 
-class Hidden(NotFound):
+class AccessDenied(NotFound):
     """The store would not say whether there is such an object.
 
     Answered as one that is missing; logged louder, since it may be our own rights that broke.
@@ -204,7 +204,7 @@ class BadUpstream(DownloadError):
 class UpstreamFailed(BadUpstream):
     """The upstream failed in a way that often passes: a lost connection, an error of its own."""
 
-    passing = True
+    transient = True
 
 
 class UpstreamBusy(DownloadError):
@@ -215,7 +215,7 @@ class UpstreamBusy(DownloadError):
     title = "Upstream busy"
     detail = "The service behind this one is overloaded."
     retryable = True
-    passing = True
+    transient = True
 
     @property
     def headers(self) -> dict[str, str]:
@@ -231,7 +231,7 @@ class UpstreamTimeout(DownloadError):
     title = "Upstream timeout"
     detail = "The service behind this one did not answer in time."
     retryable = True
-    passing = True
+    transient = True
 
 
 class NoSlot(DownloadError):

@@ -6,25 +6,27 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from .answers.location import located
-from .answers.path import ExactRoute, task_id_of
-from .answers.selectors import download_name_of
-from .answers.stored_object import answer_from_store
+from .answers.location import resolve_location
+from .answers.path import ExactRoute, parse_task_id
+from .answers.selectors import requested_filename
+from .answers.stored_object import answer_with_object
 from .download.scope import DownloadScope, in_time
-from .sources.s3.buckets import Stores
+from .sources.s3.buckets import Buckets
 
 
 async def image(request: Request) -> StreamingResponse:
     """Answer with the object of this task, or with what was asked of it."""
-    state, task_id = request.app.state, task_id_of(request)
-    stores: Stores = state.stores
+    state, task_id = request.app.state, parse_task_id(request)
+    stores: Buckets = state.stores
     if state.locate is None:
         store, key = stores.default, state.settings.s3_image_key.format(task_id=task_id)
     else:
-        bucket, key = await in_time(request, located(state.locate, task_id, state.threads))
+        bucket, key = await in_time(
+            request, resolve_location(state.locate, task_id, state.threads)
+        )
         store = await in_time(request, stores.of(bucket))
-    name = download_name_of(request)
-    return await answer_from_store(request, store, key, download_name=name)
+    name = requested_filename(request)
+    return await answer_with_object(request, store, key, download_name=name)
 
 
 routes = [

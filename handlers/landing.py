@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from .answers.path import ExactRoute
 
-WayIn: TypeAlias = Literal["open", "token", "signature"]
+AuthMode: TypeAlias = Literal["open", "token", "signature"]
 
 # Where the commands stand in landing.html.
 _COMMANDS = "<!-- commands -->\n"
@@ -25,7 +25,7 @@ async def landing(request: Request) -> Response:
     """Answer a page to who asks for HTML, else plain text."""
     # Not base_url: of a mounted application, that is its host's.
     here = str(request.url.replace(query=""))
-    commands = curl_lines(here, request.app.state.settings.way_in, request.scope["root_path"])
+    commands = curl_lines(here, request.app.state.settings.auth_mode, request.scope["root_path"])
     headers = {"vary": "accept", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if "text/html" in request.headers.get("accept", ""):
         page, policy = _page()
@@ -36,18 +36,18 @@ async def landing(request: Request) -> Response:
     return PlainTextResponse("\n".join(told) + "\n", headers=headers)
 
 
-def curl_lines(base_url: str, way_in: WayIn = "open", root_path: str = "") -> list[str]:
+def curl_lines(base_url: str, auth_mode: AuthMode = "open", root_path: str = "") -> list[str]:
     """Return three commands that show the service at `base_url`, which ends in a slash.
 
     They send the token that the shell's variable TOKEN holds, or sign with the shell's
     URL_SIGNING_KEYS, where that is the way in.
     """
-    token = '-H "Authorization: Bearer $TOKEN" ' if way_in == "token" else ""
+    token = '-H "Authorization: Bearer $TOKEN" ' if auth_mode == "token" else ""
     root = f" --root-path {root_path}" if root_path else ""
 
     def at(path: str) -> str:
         url = f"{base_url}{path}"
-        return f'"$(python service.py sign {url}{root})"' if way_in == "signature" else url
+        return f'"$(python service.py sign {url}{root})"' if auth_mode == "signature" else url
 
     return [
         f"curl -fS {token}-o image.jpg {at('tasks/1/image')}",

@@ -88,7 +88,7 @@ _OF_REQUEST = (
     _errors.NotSigned,
     _errors.NotAuthorized,
     _errors.QueryTooLong,
-    _errors.TooManyOfClient,
+    _errors.ClientLimitReached,
     _errors.NotFound,
     _errors.PreconditionFailed,
     _errors.RangeNotSatisfiable,

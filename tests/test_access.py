@@ -22,7 +22,7 @@ from starlette.types import Message
 
 from handlers import create_app, sign_url
 from handlers.access.authorization import Tokens
-from handlers.access.signed_url import SigningKey, problem_of
+from handlers.access.signed_url import SigningKey, rejection_reason
 from handlers.answers.headers import private_cache_control
 from settings import Settings
 
@@ -215,12 +215,14 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("hmac.compare_digest", compare)
     for token in (*TOKENS, "x", "x" * 300):
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        right = Tokens(TOKENS).problem_of(Request({"type": "http", "headers": headers})) is None
+        right = (
+            Tokens(TOKENS).rejection_reason(Request({"type": "http", "headers": headers})) is None
+        )
         assert right == (token in TOKENS)
         assert compared == [(32, 32)] * 2
         compared.clear()
     parameters = [("expires", "2000000000"), ("key", "a"), ("signature", "x")]
-    assert problem_of([SigningKey.of("a:" + "0" * 16)], "/", parameters, longest=1)
+    assert rejection_reason([SigningKey.of("a:" + "0" * 16)], "/", parameters, longest=1)
     assert compared == [(43, 1)]
 
 

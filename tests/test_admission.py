@@ -7,7 +7,7 @@ import time
 import anyio
 import pytest
 
-from handlers.download.admission import Admission, Crowded
+from handlers.download.admission import Admission, NoBulkSlot
 from handlers.errors import DownloadError, Draining, NoSlot
 
 
@@ -75,14 +75,14 @@ async def test_share_is_kept_for_small_downloads() -> None:
     admission = admission_of(16)
     for _ in range(14):
         await admission.enter(Download(admission), soon())
-        admission.enter_long_at_once()
+        admission.try_acquire_bulk()
     await admission.enter(Download(admission), soon())
-    with pytest.raises(Crowded):
-        admission.enter_long_at_once()
+    with pytest.raises(NoBulkSlot):
+        admission.try_acquire_bulk()
     with pytest.raises(NoSlot):
-        await admission.enter_long(until=0)
-    admission.leave_long()
-    await admission.enter_long(soon())
+        await admission.acquire_bulk(until=0)
+    admission.release_bulk()
+    await admission.acquire_bulk(soon())
 
 
 async def test_draining_turns_away_who_comes_and_who_waits() -> None:

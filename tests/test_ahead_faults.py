@@ -23,7 +23,7 @@ import pytest
 
 from handlers import drain
 from handlers.body import concurrency, retry
-from handlers.body.concurrency import Pilot, Window
+from handlers.body.concurrency import ConcurrencyController, Window
 from handlers.body.read_ahead import Budget, _Piece
 
 from .support.client import Received, abort, ask, connect, fetch
@@ -71,11 +71,11 @@ def _nothing_unheard(caplog: pytest.LogCaptureFixture) -> Generator[None]:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have as many connections as there may be, whatever they add on this machine now."""
 
-    def grow(pilot: Pilot, seen: Window) -> None:
-        if seen.began + seen.seconds >= pilot._held_until:
-            pilot.width = min(pilot.width + 1, pilot._most)
+    def grow(controller: ConcurrencyController, seen: Window) -> None:
+        if seen.began + seen.seconds >= controller._held_until:
+            controller.width = min(controller.width + 1, controller._most)
 
-    monkeypatch.setattr(Pilot, "judge", grow)
+    monkeypatch.setattr(ConcurrencyController, "update", grow)
     monkeypatch.setattr(concurrency, "FIRST_HOLD", 0.05)
 
 
@@ -374,7 +374,7 @@ def test_broken_piece_breaks_no_body(
 ) -> None:
     """What is asked for ahead and comes broken is asked for anew: all right bytes, once."""
     assert is_right(break_piece(service, upstream, fault, piece))
-    assert outcome_of(caplog) in ("complete", "healed")
+    assert outcome_of(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -386,7 +386,7 @@ def test_silent_piece_is_waited_for_no_longer_than_a_stream(
     """A piece that falls silent, before or in its body, breaks in UPSTREAM_READ_TIMEOUT."""
     with running(upstream, way, upstream_read_timeout=1.0) as service:
         assert is_right(break_piece(service, upstream, fault, LATER))
-    assert outcome_of(caplog) in ("complete", "healed")
+    assert outcome_of(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("fault", ["cut", "503", "404", "whole", "another etag", "412"])
@@ -399,12 +399,12 @@ def test_store_that_breaks_all_pieces_from_some_on(
     upstream.behaviour = store
     whole = is_right(fetch(service.port, PATH))
     if fault == "cut":  # Each brings half of what is left: it gets to its end.
-        assert outcome_of(caplog) in ("complete", "healed", "truncated")
+        assert outcome_of(caplog) in ("complete", "resumed", "truncated")
     elif fault in ("404", "412", "another etag"):
         assert outcome_of(caplog) in ("complete", "changed")
     else:
         assert outcome_of(caplog) in ("complete", "truncated")
-    assert whole is (outcome_of(caplog) in ("complete", "healed"))
+    assert whole is (outcome_of(caplog) in ("complete", "resumed"))
     store.check()
 
 
@@ -576,7 +576,7 @@ def test_part_is_read_ahead_within_its_bounds(
     assert (received.status, received.whole) == (206, True)
     assert received.body == BODY[1_000_000:20_000_001]
     assert received.headers["content-range"] == f"bytes 1000000-20000000/{SIZE}"
-    assert outcome_of(caplog) in ("complete", "healed")
+    assert outcome_of(caplog) in ("complete", "resumed")
     assert store.most_ranged > 1
     # The client's own is the first, and has no condition where it sends none.
     assert all(e.headers["if-match"] == '"v1"' for e in store.asked[1:])
@@ -618,7 +618,7 @@ def test_two_large_parts_of_one_answer(
     assert closing_line == b"--\r\n"
     contents = [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in parts]
     assert contents == [BODY[first:end] for first, end in spans]
-    assert outcome_of(caplog) in ("complete", "healed")
+    assert outcome_of(caplog) in ("complete", "resumed")
     store.check()
     for first, end in spans:
         assert sum(first <= a < end for a, _ in store.ranges) > 2
@@ -777,5 +777,5 @@ def test_store_that_cuts_every_third(
         paths = [f"/tasks/{number}/image" for number in range(1, 11)]
         received = list(pool.map(lambda path: fetch(service.port, path), paths))
     assert [is_right(one, BODY[:size]) for one in received] == [True] * len(paths)
-    assert {outcome_of(caplog, path) for path in paths} <= {"complete", "healed"}
+    assert {outcome_of(caplog, path) for path in paths} <= {"complete", "resumed"}
     assert store.faulted > len(paths)

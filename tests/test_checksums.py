@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from handlers.body import checksums
-from handlers.body.checksums import repr_digest, verifier_of
+from handlers.body.checksums import repr_digest, start_verifier
 
 from .support.client import fetch
 from .support.components import Store, settings_for
@@ -39,8 +39,8 @@ def stored(name: str, digest: bytes, **others: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_algorithm_of_s3_is_verified(name: str) -> None:
     """A body that is what was stored matches, in whatever pieces; another does not."""
-    right = verifier_of(stored(name, KNOWN[name]))
-    wrong = verifier_of(stored(name, KNOWN[name]))
+    right = start_verifier(stored(name, KNOWN[name]))
+    wrong = start_verifier(stored(name, KNOWN[name]))
     assert right is not None
     assert wrong is not None
     for piece in (NINE[:4], NINE[4:], b""):
@@ -58,10 +58,10 @@ def test_without_awscrt_its_algorithms_are_not_verified(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(importlib, "import_module", missing)
     both = stored("crc64nvme", KNOWN["crc64nvme"]) | stored("crc32", KNOWN["crc32"])
-    verifier = verifier_of(both)
+    verifier = start_verifier(both)
     assert verifier is not None
     assert verifier.name == "crc32"
-    assert verifier_of(stored("crc64nvme", KNOWN["crc64nvme"])) is None
+    assert start_verifier(stored("crc64nvme", KNOWN["crc64nvme"])) is None
     assert not checksums.verifies_all()
 
 
@@ -88,7 +88,7 @@ def test_digests_are_told_in_the_names_of_the_registry() -> None:
 def test_what_is_no_checksum_of_the_whole_is_none(headers: dict[str, str]) -> None:
     """A sum over the sums of parts, and what is none, are neither told nor compared."""
     assert repr_digest(headers) is None
-    assert verifier_of(headers) is None
+    assert start_verifier(headers) is None
 
 
 def test_store_is_asked_for_the_checksum(store: Store, service: RunningService) -> None:

@@ -12,8 +12,8 @@ from aiobotocore.credentials import AioRefreshableCredentials
 
 from handlers.sources import pools
 from handlers.sources.pools import open_clients
-from handlers.sources.s3.botocore import FullStore
-from handlers.sources.s3.signed import DirectStore, Place, place_of
+from handlers.sources.s3.botocore import BotocoreBucket
+from handlers.sources.s3.signed import Place, SignedBucket, resolve_endpoint
 from settings import Settings
 
 from .support.client import fetch
@@ -39,7 +39,7 @@ def test_place_is_where_botocore_would_send_a_request(
     url: str, place: tuple[str, str, str]
 ) -> None:
     """Host, path and region are those of its own request."""
-    assert place_of(url, AUTHORIZATION, "key") == Place(*place, "eu-central-1")
+    assert resolve_endpoint(url, AUTHORIZATION, "key") == Place(*place, "eu-central-1")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_place_is_where_botocore_would_send_a_request(
 )
 def test_what_is_signed_in_another_way_is_no_ordinary_bucket(authorization: str) -> None:
     """S3 Express, Outposts, access points of several regions and old signatures are botocore's."""
-    assert place_of("https://photos.s3.amazonaws.com/key", authorization, "key") is None
-    assert place_of("https://photos.s3.amazonaws.com/other", AUTHORIZATION, "key") is None
+    assert resolve_endpoint("https://photos.s3.amazonaws.com/key", authorization, "key") is None
+    assert resolve_endpoint("https://photos.s3.amazonaws.com/other", AUTHORIZATION, "key") is None
 
 
 OF_AWS: dict[str, Any] = {
@@ -79,7 +79,7 @@ OF_AWS: dict[str, Any] = {
 async def test_botocore_says_where_a_bucket_is(bucket: str, host: str) -> None:
     """Its rules for endpoints are asked, once."""
     async with open_clients(Settings(s3_image_bucket=bucket, **OF_AWS)) as clients:
-        assert isinstance(clients.stores.default, DirectStore)
+        assert isinstance(clients.stores.default, SignedBucket)
         assert clients.stores.default.place.host == host
 
 
@@ -97,7 +97,7 @@ async def test_when_everything_goes_through_botocore(
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
     async with open_clients(settings) as clients:
-        assert isinstance(clients.stores.default, FullStore)
+        assert isinstance(clients.stores.default, BotocoreBucket)
 
 
 REQUESTS: tuple[dict[str, str], ...] = (

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers.access.authorization import Access
 from handlers.download.admission import Admission
-from handlers.download.client_limit import PerClient
+from handlers.download.client_limit import ClientLimit
 from handlers.download.scope import DownloadScope, in_time
 from handlers.errors import BrokenTransfer, NoSlot, UpstreamTimeout
 from handlers.telemetry.metrics import Metrics
@@ -44,7 +44,7 @@ def app() -> Starlette:
     app.state.admission = Admission(1, wait=0)
     app.state.metrics = Metrics()
     app.state.access = Access((), (), longest=0)
-    app.state.per_client = PerClient(None)
+    app.state.client_limit = ClientLimit(None)
     app.state.settings = Settings(s3_image_bucket="photos")
     return app
 
@@ -186,7 +186,7 @@ async def test_place_for_long_downloads_is_given_back(app: Starlette, leaves: bo
     others: list[Any] = [object() for _ in range(8)]
     for other in others[:7]:
         await admission.enter(other, 0)
-        admission.enter_long_at_once()
+        admission.try_acquire_bulk()
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -203,8 +203,8 @@ async def test_place_for_long_downloads_is_given_back(app: Starlette, leaves: bo
         tasks.start_soon(download)
         await anyio.wait_all_tasks_blocked()
         await admission.enter(others[7], 0)
-        admission.leave_long()
-    admission.enter_long_at_once()
+        admission.release_bulk()
+    admission.try_acquire_bulk()
     assert not set(admission._living) - set(others)
 
 

@@ -25,9 +25,9 @@ from handlers import create_app, sign_url
 from handlers.answers.location import Location
 from handlers.app import THREADS
 from handlers.sources.pools import open_clients
-from handlers.sources.s3.botocore import FullStore
-from handlers.sources.s3.buckets import MOST, Stores
-from handlers.sources.s3.signed import DirectStore
+from handlers.sources.s3.botocore import BotocoreBucket
+from handlers.sources.s3.buckets import MOST, Buckets
+from handlers.sources.s3.signed import SignedBucket
 
 from .support.behaviours import BODY
 from .support.client import abort, ask, connect, fetch
@@ -187,7 +187,7 @@ async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyP
         found: dict[str, tuple[str, str] | None] = {}
 
         async def prepare(bucket: str) -> None:
-            found[bucket] = await FullStore(client, bucket).prepared_get("key")
+            found[bucket] = await BotocoreBucket(client, bucket).prepared_get("key")
 
         async with anyio.create_task_group() as tasks:
             for bucket in ("bucket-a", "bucket-b", "bucket-c"):
@@ -197,7 +197,7 @@ async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyP
             assert f"/{bucket}/key" in prepared[0]
         first, again = await asyncio.gather(*(clients.stores.of("bucket-d") for _ in range(2)))
         assert first is again
-        assert isinstance(first, DirectStore)
+        assert isinstance(first, SignedBucket)
         assert first.place.path == "/bucket-d/"
 
 
@@ -209,7 +209,7 @@ async def test_buckets_are_not_kept_without_end() -> None:
         opened.append(bucket)
         return object()
 
-    stores = Stores(cast("Any", None), open_store)
+    stores = Buckets(cast("Any", None), open_store)
     for number in range(MOST + 1):
         await stores.of(f"bucket-{number}")
     assert len(stores._stores) == 1

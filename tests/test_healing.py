@@ -116,12 +116,12 @@ def download(
 def test_broken_body_goes_on(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, faults: list[str]
 ) -> None:
-    """Whatever breaks a body, the client gets all of it, and the log says that it was healed."""
+    """Whatever breaks a body, the client gets all of it, and the log says that it was resumed."""
     caplog.set_level(logging.INFO, "downspout")
     received = download(upstream, Breaking(*faults), source)
     assert received.whole
     assert received.body == BODY
-    assert f" 200 healed {SIZE}/{SIZE} bytes" in caplog.text
+    assert f" 200 resumed {SIZE}/{SIZE} bytes" in caplog.text
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])

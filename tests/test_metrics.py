@@ -65,7 +65,7 @@ def test_what_the_upstream_did_is_counted_by_kind(upstream: Misbehaving) -> None
     assert found["downspout_upstream_errors_total upstream_busy s3"] == 1
     assert found["downspout_upstream_errors_total truncated s3"] == 1
     assert found[f"downspout_resumes_total {IMAGE}"] == 1
-    assert found[f"downspout_downloads_total healed {IMAGE}"] == 1
+    assert found[f"downspout_downloads_total resumed {IMAGE}"] == 1
 
 
 def test_what_is_not_there_is_no_error_of_the_upstream(upstream: Misbehaving) -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.download.client_rate import CLEAR, DIM, Pace, Sight
+from handlers.download.client_rate import KERNEL, SERVER_ONLY, BufferVisibility, ClientRateGuard
 
 KIB = 1024
 
 
-def given_up_after(pace: Pace, taken: list[int]) -> int | None:
+def given_up_after(pace: ClientRateGuard, taken: list[int]) -> int | None:
     """Return the second in which a client is given up that has taken so much by each second."""
     for second, so_far in enumerate(taken):
         if pace.is_too_slow(so_far, second):
@@ -21,8 +21,10 @@ def given_up_after(pace: Pace, taken: list[int]) -> int | None:
     return None
 
 
-def pace_of(*, stall: float = 30, min_rate: int = 1024, sight: Sight = CLEAR) -> Pace:
-    return Pace(stall=stall, min_rate=min_rate, sight=sight)
+def pace_of(
+    *, stall: float = 30, min_rate: int = 1024, sight: BufferVisibility = KERNEL
+) -> ClientRateGuard:
+    return ClientRateGuard(stall=stall, min_rate=min_rate, sight=sight)
 
 
 def test_client_that_takes_nothing_is_given_up_after_the_stall() -> None:
@@ -55,8 +57,10 @@ def test_waiting_is_what_counts() -> None:
             pace.rest()
 
 
-@pytest.mark.parametrize(("sight", "most"), [(CLEAR, 602), (DIM, 602)])
-def test_client_that_was_fast_is_not_waited_for_without_end(sight: Sight, most: int) -> None:
+@pytest.mark.parametrize(("sight", "most"), [(KERNEL, 602), (SERVER_ONLY, 602)])
+def test_client_that_was_fast_is_not_waited_for_without_end(
+    sight: BufferVisibility, most: int
+) -> None:
     """However much was taken at once, ten minutes without a byte are enough."""
     assert given_up_after(pace_of(sight=sight), [10**12] * 10_000) == most
 
@@ -70,13 +74,13 @@ def test_no_minimum_rate_leaves_the_stall() -> None:
 
 @settings(deadline=None)  # it goes through days, second by second
 @given(
-    sight=st.sampled_from([CLEAR, DIM]),
+    sight=st.sampled_from([KERNEL, SERVER_ONLY]),
     buffer=st.integers(min_value=1, max_value=600 << 10),
     rate=st.integers(min_value=1024, max_value=10**7),
     stall=st.integers(min_value=1, max_value=100),
 )
 def test_client_above_the_rate_is_never_given_up(
-    sight: Sight, buffer: int, rate: int, stall: int
+    sight: BufferVisibility, buffer: int, rate: int, stall: int
 ) -> None:
     """Whatever the size of its buffer, and so of its steps, a slow client is served."""
     step = max(int(buffer * sight.part), 1)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from handlers.body import retry
-from handlers.body.retry import ATTEMPTS, LONGEST_PAUSE, ONCE, Patience, pause_after
+from handlers.body.retry import ATTEMPTS, LONGEST_PAUSE, NO_RETRY, RetryPolicy, retry_delay
 from handlers.errors import BadUpstream, DownloadError, UpstreamBusy, UpstreamFailed
 
 
@@ -34,7 +34,7 @@ async def test_failure_that_passes_is_tried_again() -> None:
     """A stumble costs a pause; each is counted."""
     seen: list[DownloadError] = []
     failing = Failing(UpstreamFailed("500"), UpstreamBusy("503"))
-    assert await Patience(on_failure=seen.append).open(failing) == "opened"
+    assert await RetryPolicy(on_failure=seen.append).open(failing) == "opened"
     assert [str(error) for error in seen] == ["500", "503"]
 
 
@@ -42,12 +42,12 @@ async def test_failure_that_stays_is_not_tried_again() -> None:
     """What will not pass is answered at once."""
     failing = Failing(BadUpstream("our key is wrong"))
     with pytest.raises(BadUpstream):
-        await Patience().open(failing)
+        await RetryPolicy().open(failing)
     assert failing.attempts == 1
 
 
-@pytest.mark.parametrize(("patience", "attempts"), [(Patience(), ATTEMPTS), (ONCE, 1)])
-async def test_attempts_are_bounded(patience: Patience, attempts: int) -> None:
+@pytest.mark.parametrize(("patience", "attempts"), [(RetryPolicy(), ATTEMPTS), (NO_RETRY, 1)])
+async def test_attempts_are_bounded(patience: RetryPolicy, attempts: int) -> None:
     """After so many attempts the last error is the answer."""
     failing = Failing(*(UpstreamFailed(str(n)) for n in range(99)))
     with pytest.raises(UpstreamFailed, match=str(attempts - 1)):
@@ -59,12 +59,12 @@ async def test_no_pause_outlasts_the_deadline() -> None:
     """A busy upstream is told as busy, not as too slow, when there is no time left to wait."""
     failing = Failing(UpstreamBusy("busy", retry_after=60))
     with pytest.raises(UpstreamBusy) as caught:
-        await Patience(until=time.monotonic() + 30).open(failing)
+        await RetryPolicy(until=time.monotonic() + 30).open(failing)
     assert caught.value.headers == {"retry-after": "60"}
 
 
 def test_pauses_grow_to_a_bound_and_vary() -> None:
     """Many requests that fail at once do not come again at once."""
-    assert pause_after(0) == 0
-    assert 0 < pause_after(1) < pause_after(4) < pause_after(50) <= LONGEST_PAUSE
-    assert len({pause_after(3) for _ in range(10)}) == 10
+    assert retry_delay(0) == 0
+    assert 0 < retry_delay(1) < retry_delay(4) < retry_delay(50) <= LONGEST_PAUSE
+    assert len({retry_delay(3) for _ in range(10)}) == 10

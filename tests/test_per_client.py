@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from handlers.download.client_limit import PerClient, client_of
-from handlers.errors import TooManyOfClient
+from handlers.download.client_limit import ClientLimit, client_network
+from handlers.errors import ClientLimitReached
 
 from .support.client import asked
 from .support.components import Store, settings_for
@@ -20,10 +20,10 @@ from .support.serving import ServiceProcess, serving, wait_until
 
 def test_client_has_as_many_as_allowed() -> None:
     """One more is turned away until one has ended; other clients are not concerned."""
-    clients = PerClient(2)
+    clients = ClientLimit(2)
     clients.enter("192.0.2.1")
     second = clients.enter("192.0.2.1")
-    with pytest.raises(TooManyOfClient) as raised:
+    with pytest.raises(ClientLimitReached) as raised:
         clients.enter("192.0.2.1")
     assert raised.value.headers == {"retry-after": "5"}
     clients.enter("192.0.2.2")
@@ -33,7 +33,7 @@ def test_client_has_as_many_as_allowed() -> None:
 
 def test_who_has_left_is_forgotten() -> None:
     """Addresses that have no download any more are not kept."""
-    clients = PerClient(1)
+    clients = ClientLimit(1)
     for number in range(1000):
         clients.leave(clients.enter(f"192.0.2.{number}"))
     assert clients._living == {}
@@ -44,7 +44,7 @@ def test_without_bound_or_address_nothing_is_counted(
     most: int | None, address: str | None
 ) -> None:
     """No bound, or no address to go by, is no reason to turn anybody away."""
-    clients = PerClient(most)
+    clients = ClientLimit(most)
     assert [clients.enter(address) for _ in range(5)] == [None] * 5
     clients.leave(None)
     assert clients._living == {}
@@ -66,7 +66,7 @@ def test_without_bound_or_address_nothing_is_counted(
 )
 def test_client_of_an_address(address: str, client: str) -> None:
     """Of IPv6 it is the network: one customer has all of it."""
-    assert client_of(address) == client
+    assert client_network(address) == client
 
 
 async def never_answers(exchange: Exchange) -> None:
@@ -105,7 +105,7 @@ def test_client_is_turned_away_and_another_is_not(upstream: Misbehaving) -> None
             upstream.behaviour = gives_five_bytes
             assert service.get("/tasks/1/bytes/5", headers=FORWARDED).status_code == 200
             assert len(upstream.requests) == 3
-        wait_until(lambda: service.app.state.per_client._living == {})
+        wait_until(lambda: service.app.state.client_limit._living == {})
         assert service.get("/tasks/1/bytes/5").status_code == 200
 
 

@@ -59,7 +59,7 @@ def test_mistake_of_ours_is_a_problem_too(
     def mistake(*_: object) -> int:
         raise ZeroDivisionError("SECRET")
 
-    monkeypatch.setattr("handlers.image.task_id_of", mistake)
+    monkeypatch.setattr("handlers.image.parse_task_id", mistake)
     answer = troubled.get("/tasks/1/image")
     assert answer.status_code == 500
     assert answer.json()["type"] == "urn:downspout:problem:internal-error"

@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 
 from handlers.body import read_ahead as read_ahead_module
-from handlers.body.concurrency import TRIES, Pilot, Window
+from handlers.body.concurrency import TRIES, ConcurrencyController, Window
 from handlers.body.read_ahead import Ahead, Budget, read_ahead
 from handlers.body.upstream import Chunk, Upstream
 from handlers.errors import BrokenTransfer, DownloadError, UpstreamBusy
@@ -31,14 +31,14 @@ def _small_and_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_ahead_module, "LEAST_PIECE", 10 * KIB)
     monkeypatch.setattr(read_ahead_module, "LARGEST_PIECE", 80 * KIB)
     monkeypatch.setattr(read_ahead_module, "WINDOW_SECONDS", 0.0)
-    monkeypatch.setattr(Pilot, "judge", grow)
+    monkeypatch.setattr(ConcurrencyController, "update", grow)
 
 
-def grow(pilot: Pilot, seen: Window) -> None:
-    pilot.width = min(pilot.width + 1, pilot._most)
+def grow(controller: ConcurrencyController, seen: Window) -> None:
+    controller.width = min(controller.width + 1, controller._most)
 
 
-def stay(pilot: Pilot, seen: Window) -> None:
+def stay(controller: ConcurrencyController, seen: Window) -> None:
     pass
 
 
@@ -164,12 +164,12 @@ async def all_of(upstream: Upstream) -> bytes:
 
 def lose_patience(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the time be over now in which a client has to take something."""
-    monkeypatch.setattr(read_ahead_module, "PATIENCE", 0)
+    monkeypatch.setattr(read_ahead_module, "CLIENT_STALL_SECONDS", 0)
     assert upstream.read is not None
     reading = upstream.read.__self__  # type: ignore[attr-defined]
     reading.timer.cancel()
     reading._watch()
-    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "CLIENT_STALL_SECONDS", 60)
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -248,12 +248,14 @@ async def test_random_behaviour(seed: int) -> None:
             store.refusals = {0: UpstreamBusy("busy")} if rng.random() < 0.5 else {}
             await asyncio.sleep(0.001)
 
-    def judge(pilot: Pilot, seen: Window) -> None:
-        pilot.width = min(max(pilot.width + rng.choice([-1, 0, 1, 1]), 1), pilot._most)
+    def judge(controller: ConcurrencyController, seen: Window) -> None:
+        controller.width = min(
+            max(controller.width + rng.choice([-1, 0, 1, 1]), 1), controller._most
+        )
 
     refusing = asyncio.create_task(refuse())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pilot, "judge", judge)
+        patch.setattr(ConcurrencyController, "update", judge)
         async with store.opened(rng.choice([2, 5])) as upstream:
             body = bytearray()
             try:
@@ -295,7 +297,7 @@ async def test_body_that_is_limited_elsewhere_is_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the pilot does not grow, nothing is asked for."""
-    monkeypatch.setattr(Pilot, "judge", stay)
+    monkeypatch.setattr(ConcurrencyController, "update", stay)
     store = Store()
     async with store.opened() as upstream:
         assert await all_of(upstream) == BODY
@@ -304,7 +306,7 @@ async def test_body_that_is_limited_elsewhere_is_one_request(
 
 async def test_too_many_bytes_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream is read beyond its end: whether it ends there, its reader checks."""
-    monkeypatch.setattr(Pilot, "judge", stay)
+    monkeypatch.setattr(ConcurrencyController, "update", stay)
     store = Store(last=SIZE - 10)
     async with store.opened() as upstream:
         store.connections[0].part = Part(0, SIZE - 1)
@@ -487,12 +489,12 @@ async def test_client_that_takes_nothing_has_nothing_read_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that is ahead is dropped, and the stream that it had goes on."""
-    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "CLIENT_STALL_SECONDS", 60)
     store = Store()
     async with store.opened() as upstream:
         body = bytearray(await chunk_of(upstream))
         await until(lambda: len(store.connections) > 1)
-        monkeypatch.setattr(Pilot, "judge", stay)
+        monkeypatch.setattr(ConcurrencyController, "update", stay)
         lose_patience(upstream, monkeypatch)
         assert store.budget.left == store.total
         assert store.open_ones == store.connections[:1]
@@ -506,7 +508,7 @@ async def test_stream_is_cut_at_a_piece_and_goes_on_where_it_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What came beyond the piece's beginning is not lost with it."""
-    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "CLIENT_STALL_SECONDS", 60)
     store = Store()
     store.chunk = 50_000
     async with store.opened(2) as upstream:
@@ -516,7 +518,7 @@ async def test_stream_is_cut_at_a_piece_and_goes_on_where_it_is_dropped(
             body += await chunk_of(upstream)
         assert len(body) == store.parts[1].first
         assert store.connections[0].position > len(body)
-        monkeypatch.setattr(Pilot, "judge", stay)
+        monkeypatch.setattr(ConcurrencyController, "update", stay)
         lose_patience(upstream, monkeypatch)
         assert store.budget.left == store.total
         assert store.connections[0].is_open
@@ -538,13 +540,13 @@ async def test_slow_client_that_is_in_a_piece_goes_on_with_a_plain_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One request for all of the rest, from exactly the next byte."""
-    monkeypatch.setattr(read_ahead_module, "PATIENCE", 60)
+    monkeypatch.setattr(read_ahead_module, "CLIENT_STALL_SECONDS", 60)
     store = Store()
     async with store.opened() as upstream:
         body = bytearray()
         while store.connections[0].is_open:
             body += await chunk_of(upstream)
-        monkeypatch.setattr(Pilot, "judge", stay)
+        monkeypatch.setattr(ConcurrencyController, "update", stay)
         lose_patience(upstream, monkeypatch)
         assert store.budget.left == store.total
         assert not store.open_ones
@@ -562,7 +564,9 @@ async def test_shrinking_to_one_drops_what_is_ahead(monkeypatch: pytest.MonkeyPa
         body = bytearray()
         while store.connections[0].is_open:
             body += await chunk_of(upstream)
-        monkeypatch.setattr(Pilot, "judge", lambda pilot, _: pilot.hold_off(0.0, 1))
+        monkeypatch.setattr(
+            ConcurrencyController, "update", lambda controller, _: controller.back_off(0.0, 1)
+        )
         body += await all_of(upstream)
         assert body == BODY
         assert store.parts[-1].last == SIZE - 1
@@ -571,7 +575,9 @@ async def test_shrinking_to_one_drops_what_is_ahead(monkeypatch: pytest.MonkeyPa
 async def test_lagging_client_is_no_fast_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that wait in buffers of ours were not taken, however fast they went there."""
     seen: list[float] = []
-    monkeypatch.setattr(Pilot, "judge", lambda _, window: seen.append(window.waited))
+    monkeypatch.setattr(
+        ConcurrencyController, "update", lambda _, window: seen.append(window.waited)
+    )
     store = Store()
     async with store.opened(lag=lambda: 20_000) as upstream:
         await all_of(upstream)
@@ -592,14 +598,14 @@ async def test_body_that_is_over_is_collected() -> None:
 
 # The pilot, in made-up numbers
 
-judge = Pilot.judge
+judge = ConcurrencyController.update
 
 
 class Flight:
     """A pilot before a store that gives each connection `share`, and all of them `total`."""
 
     def __init__(self, *, share: float = 40 * MIB, total: float = 1e12, most: int = 8) -> None:
-        self.pilot = Pilot(most)
+        self.controller = ConcurrencyController(most)
         self.share, self.total = share, total
         self.now = 100.0
         self.widths = [1]
@@ -608,7 +614,7 @@ class Flight:
         self, *, waited: float = 0.95, cpu: float = 0.2, opening: bool = False, ms: float = 10
     ) -> int:
         seconds = ms / 1000
-        flowing = self.pilot.width - opening
+        flowing = self.controller.width - opening
         rate = min(flowing * self.share, self.total)
         seen = Window(
             self.now,
@@ -620,9 +626,9 @@ class Flight:
             is_opening=opening,
         )
         self.now += seconds
-        judge(self.pilot, seen)
-        self.widths.append(self.pilot.width)
-        return self.pilot.width
+        judge(self.controller, seen)
+        self.widths.append(self.controller.width)
+        return self.controller.width
 
 
 def test_grows_one_at_a_time_as_long_as_each_adds_speed() -> None:
@@ -648,7 +654,7 @@ def test_burst_at_the_beginning_does_not_hinder() -> None:
     flight.share = 40 * MIB
     for _ in range(20):
         flight.window()
-    assert flight.pilot.width == 8
+    assert flight.controller.width == 8
 
 
 @pytest.mark.parametrize("total", [40 * MIB, 100 * MIB, 200 * MIB])
@@ -701,7 +707,7 @@ def test_burst_is_no_slow_client() -> None:
     flight = Flight()
     for n in range(1000):
         flight.window(waited=0.1 if n % 4 == 3 else 0.95)
-    assert flight.pilot.width == 8
+    assert flight.controller.width == 8
     assert flight.widths == sorted(flight.widths)
 
 
@@ -723,7 +729,7 @@ def test_jerky_client_is_grown_for_ever_more_rarely() -> None:
     for _ in range(20_000):
         if flight.window() > 1:
             grown.append(flight.now)
-            flight.pilot.hold_off(flight.now, 1)
+            flight.controller.back_off(flight.now, 1)
     pauses = [b - a for a, b in pairwise(grown)]
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60], abs=0.1)
 
@@ -732,6 +738,6 @@ def test_growth_that_is_not_possible_is_undone() -> None:
     """And may be tried at once: it cost nothing."""
     flight = Flight()
     assert flight.window() == 2
-    flight.pilot.undo()
-    assert flight.pilot.width == 1
+    flight.controller.undo()
+    assert flight.controller.width == 1
     assert flight.window() == 2

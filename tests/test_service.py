@@ -199,7 +199,7 @@ async def test_server_is_told_when_the_downloads_are_over(
     app.state.settings = Settings(s3_image_bucket="photos")
     running: Any = object()
     await admission.enter(running, 0)
-    ending = service_module.Ending(app)
+    ending = service_module.DrainOnSignal(app)
     for number in (signal.SIGTERM, *again):
         signal.raise_signal(number)
         await anyio.wait_all_tasks_blocked()
@@ -645,7 +645,7 @@ def test_head_that_is_held_is_not_written_to_a_lost_connection() -> None:
     loop = asyncio.new_event_loop()
     failed: list[object] = []
     loop.set_exception_handler(lambda _, context: failed.append(context))
-    held = service_module.WithHead(Lost(), loop)  # type: ignore[arg-type]
+    held = service_module.HeadCoalescingTransport(Lost(), loop)  # type: ignore[arg-type]
     held.write(b"HTTP/1.1 200 OK\r\n\r\n")
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
@@ -663,7 +663,7 @@ async def test_collector_leaves_alone_what_was_there_at_the_start() -> None:
 
     gc.unfreeze()
     try:
-        async with service_module.settled(lifespan)(Starlette()):
+        async with service_module.with_frozen_gc(lifespan)(Starlette()):
             assert entered
             assert gc.get_freeze_count() > len(gc.get_objects())
     finally:

@@ -387,7 +387,7 @@ def test_secrets_of_access_are_in_no_repr() -> None:
         url_signing_keys=(pair,),
     )
     assert "0123456789abcdef" not in repr(settings)
-    assert settings.way_in == "token"
+    assert settings.auth_mode == "token"
 
 
 def test_tokens_in_code_are_a_tuple() -> None:

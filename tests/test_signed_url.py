@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.access.signed_url import SKEW_SECONDS, SigningKey, problem_of, sign_url
+from handlers.access.signed_url import SKEW_SECONDS, SigningKey, rejection_reason, sign_url
 
 PAIR = "a:0123456789abcdef"
 KEY = SigningKey.of(PAIR)
@@ -24,7 +24,7 @@ def problem_with(url: str, *keys: SigningKey, longest: float = WEEK) -> str | No
     """Return what is wrong with an address, split as a server and Starlette split it."""
     parts = urlsplit(url)
     parameters = parse_qsl(parts.query, keep_blank_values=True)
-    return problem_of(keys or (KEY,), unquote(parts.path), parameters, longest=longest)
+    return rejection_reason(keys or (KEY,), unquote(parts.path), parameters, longest=longest)
 
 
 def test_signed_address_is_good() -> None:

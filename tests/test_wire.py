@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from handlers.sources import raw_client
-from handlers.sources.raw_client import HEAD_BUFFER, LARGE, SHARE, SMALL, Wire, WireResponse
+from handlers.sources.raw_client import HEAD_BUFFER, LARGE, SHARE, SMALL, RawClient, RawResponse
 
 SILENCE = 0.3
 BODY = bytes(range(251)) * 4000
@@ -34,11 +34,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param}
 
 
-Behaviour = Callable[["Asked"], Awaitable[None]]
+Behaviour = Callable[["ReceivedRequest"], Awaitable[None]]
 
 
 @dataclass
-class Asked:
+class ReceivedRequest:
     """A request that a store has been asked, the `number`th on its connection."""
 
     head: bytes
@@ -70,7 +70,7 @@ class RawStore:
     behaviour: Behaviour
     origin: str = ""
     connections: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,8 +83,8 @@ class RawStore:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 number += 1
-                self.asked.append(Asked(head, number, reader, writer))
-                await self.behaviour(self.asked[-1])
+                self.requests.append(ReceivedRequest(head, number, reader, writer))
+                await self.behaviour(self.requests[-1])
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
@@ -113,7 +113,7 @@ async def serving(
 @asynccontextmanager
 async def wired(
     store: RawStore, *, connect: float | None = 5, **connector: Any
-) -> AsyncIterator[tuple[Wire, aiohttp.ClientSession]]:
+) -> AsyncIterator[tuple[RawClient, aiohttp.ClientSession]]:
     """Open a wire, and the session whose connections it uses; nothing may be left of them."""
     async with (
         asyncio.timeout(20),
@@ -123,7 +123,7 @@ async def wired(
             auto_decompress=False,
         ) as session,
     ):
-        yield Wire(session, store.origin, silence=SILENCE), session
+        yield RawClient(session, store.origin, silence=SILENCE), session
         assert acquired(session) == 0
 
 
@@ -140,11 +140,11 @@ def idle(session: aiohttp.ClientSession) -> int:
     )
 
 
-async def get(wire: Wire, method: str = "GET") -> WireResponse:
+async def get(wire: RawClient, method: str = "GET") -> RawResponse:
     return await wire.request(method, "/photos/key", {"host": "store"})
 
 
-async def body_of(response: WireResponse) -> bytes:
+async def body_of(response: RawResponse) -> bytes:
     """Read to the end, without a copy until all is there; then close."""
     chunks = []
     try:
@@ -162,10 +162,10 @@ def answer(body: bytes, *lines: str, status: str = "200 OK") -> bytes:
 
 
 def sending(*pieces: bytes, close: bool = False) -> Behaviour:
-    async def behaviour(asked: Asked) -> None:
-        await asked.send(*pieces)
+    async def behaviour(request: ReceivedRequest) -> None:
+        await request.send(*pieces)
         if close:
-            asked.writer.close()
+            request.writer.close()
 
     return behaviour
 
@@ -218,10 +218,10 @@ async def test_head_may_be_cut_anywhere() -> None:
     whole = answer(b"hello", 'ETag: "a"', "Vary: a", "vary:b \t", "x-amz-meta-a: b:c")
     position = 0
 
-    async def cut_there(asked: Asked) -> None:
-        await asked.send(whole[:position])
+    async def cut_there(request: ReceivedRequest) -> None:
+        await request.send(whole[:position])
         await asyncio.sleep(0.001)
-        await asked.send(whole[position:])
+        await request.send(whole[position:])
 
     async with serving(cut_there) as store, wired(store) as (wire, _):
         for position in range(1, len(whole)):  # noqa: B007 - read by the server
@@ -242,7 +242,8 @@ async def test_request_is_sent_as_given() -> None:
         response = await wire.request("GET", "/a%2Fb?c", {"host": "h", "range": "bytes=0-4"})
         assert await body_of(response) == b"hello"
         assert (
-            store.asked[0].head == b"GET /a%2Fb?c HTTP/1.1\r\nhost: h\r\nrange: bytes=0-4\r\n\r\n"
+            store.requests[0].head
+            == b"GET /a%2Fb?c HTTP/1.1\r\nhost: h\r\nrange: bytes=0-4\r\n\r\n"
         )
 
 
@@ -261,8 +262,8 @@ async def test_pool_is_shared_with_aiohttp() -> None:
     """A connection serves us and aiohttp's own client in turn, whatever the answers are."""
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 
-    async def either(asked: Asked) -> None:
-        await asked.send(chunked if asked.number % 3 else HELLO)
+    async def either(request: ReceivedRequest) -> None:
+        await request.send(chunked if request.number % 3 else HELLO)
 
     async with serving(either) as store, wired(store) as (wire, session):
         for _ in range(6):
@@ -281,8 +282,8 @@ async def test_bytes_after_a_body_are_nobodys(length: int, method: str) -> None:
     evil = answer(b"evil")
     first = answer(body if method == "GET" else b"") + evil
 
-    async def excessive(asked: Asked) -> None:
-        await asked.send(HELLO if len(store.asked) > 1 else first)
+    async def excessive(request: ReceivedRequest) -> None:
+        await request.send(HELLO if len(store.requests) > 1 else first)
 
     async with serving(excessive) as store, wired(store) as (wire, _):
         response = await get(wire, method)
@@ -295,11 +296,11 @@ async def test_bytes_after_a_body_are_nobodys(length: int, method: str) -> None:
 async def test_bytes_between_answers_are_nobodys(is_ours: bool) -> None:
     """A connection on which something came unasked is not used again."""
 
-    async def talkative(asked: Asked) -> None:
-        await asked.send(HELLO)
-        if len(store.asked) == 1:
+    async def talkative(request: ReceivedRequest) -> None:
+        await request.send(HELLO)
+        if len(store.requests) == 1:
             await asyncio.sleep(0.05)
-            await asked.send(answer(b"evil"))
+            await request.send(answer(b"evil"))
 
     async with serving(talkative) as store, wired(store) as (wire, session):
         if is_ours:
@@ -317,11 +318,11 @@ async def test_bytes_between_answers_are_nobodys(is_ours: bool) -> None:
 async def test_early_end_is_an_error(how: str, length: int) -> None:
     """What came before a body broke is given out, and then it fails, again and again."""
 
-    async def breaking(asked: Asked) -> None:
-        await asked.send(answer(BODY[: length + 1])[:-1])
+    async def breaking(request: ReceivedRequest) -> None:
+        await request.send(answer(BODY[: length + 1])[:-1])
         # A reset destroys what the client has not taken from its socket.
         await arrived.wait()
-        asked.reset() if how == "reset" else asked.writer.close()
+        request.reset() if how == "reset" else request.writer.close()
 
     arrived = asyncio.Event()
     async with serving(breaking) as store, wired(store) as (wire, _):
@@ -365,9 +366,9 @@ SILENT: dict[str, tuple[bytes, ...]] = {
 async def test_silence_is_bounded(pieces: tuple[bytes, ...]) -> None:
     """When no byte comes for so long while one is awaited, that is a TimeoutError."""
 
-    async def silent(asked: Asked) -> None:
-        await asked.send(*pieces)
-        await asked.hang()
+    async def silent(request: ReceivedRequest) -> None:
+        await request.send(*pieces)
+        await request.hang()
 
     async with serving(silent) as store, wired(store) as (wire, _):
         begun = asyncio.get_running_loop().time()
@@ -379,9 +380,9 @@ async def test_silence_is_bounded(pieces: tuple[bytes, ...]) -> None:
 async def test_slowness_is_no_silence() -> None:
     """A store may take as long as it likes in all, and a reader as long as it likes at once."""
 
-    async def slow(asked: Asked) -> None:
+    async def slow(request: ReceivedRequest) -> None:
         for piece in cut(HELLO, 12):
-            await asked.send(piece)
+            await request.send(piece)
             await asyncio.sleep(SILENCE * 0.6)
 
     async with serving(slow) as store, wired(store) as (wire, _):
@@ -503,11 +504,11 @@ async def test_all_else_is_as_with_aiohttp(head: str, body: str, size: int, meth
     data = (head if method == "HEAD" else head + body).encode("latin-1")
     size = max(size, len(data) // 200)
 
-    async def answering(asked: Asked) -> None:
-        await asked.send(*cut(data, size))
+    async def answering(request: ReceivedRequest) -> None:
+        await request.send(*cut(data, size))
         # Some end with the connection; what does not is to be kept.
         await asyncio.sleep(0.1)
-        asked.writer.close()
+        request.writer.close()
 
     async with serving(answering) as store:
         assert await outcome_of_wire(store.origin, method) == await outcome_of_aiohttp(
@@ -518,16 +519,16 @@ async def test_all_else_is_as_with_aiohttp(head: str, body: str, size: int, meth
 async def test_connection_that_was_closed_meanwhile_is_replaced() -> None:
     """A request that is lost without a byte of an answer is sent once more, at once."""
 
-    async def once(asked: Asked) -> None:
-        if asked.number == 1:
-            await asked.send(HELLO)
+    async def once(request: ReceivedRequest) -> None:
+        if request.number == 1:
+            await request.send(HELLO)
         else:
-            asked.reset()
+            request.reset()
 
     async with serving(once) as store, wired(store) as (wire, _):
         for _ in range(3):
             assert await body_of(await get(wire)) == b"hello"
-        assert (store.connections, len(store.asked)) == (3, 5)
+        assert (store.connections, len(store.requests)) == (3, 5)
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 2", b"HTTP/1.1 404 Not"])
@@ -536,14 +537,14 @@ async def test_a_request_is_sent_twice_at_most(begun: bytes) -> None:
     async with serving(sending(begun, close=True)) as store, wired(store) as (wire, _):
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await get(wire)
-        assert len(store.asked) == (1 if begun else 2)
+        assert len(store.requests) == (1 if begun else 2)
 
 
 async def test_reset_before_a_head_is_a_connection_error() -> None:
     """It has the number of the system's own error."""
 
-    async def resetting(asked: Asked) -> None:
-        asked.reset()
+    async def resetting(request: ReceivedRequest) -> None:
+        request.reset()
 
     async with serving(resetting) as store, wired(store) as (wire, _):
         with pytest.raises(aiohttp.ClientOSError) as caught:
@@ -566,7 +567,7 @@ async def test_errors_of_connecting_are_aiohttps(unused_port: int) -> None:
             await get(wire)
         response.close()
     with pytest.raises(RuntimeError):
-        await get(Wire(session, store.origin, silence=1))
+        await get(RawClient(session, store.origin, silence=1))
 
 
 async def test_connection_close_is_honoured() -> None:
@@ -582,8 +583,8 @@ async def test_connection_close_is_honoured() -> None:
 async def test_head_has_no_body() -> None:
     """The length of HEAD's own body is 0, what it would be is in the headers."""
 
-    async def answering(asked: Asked) -> None:
-        await asked.send(HELLO[:-5] if asked.head.startswith(b"HEAD") else HELLO)
+    async def answering(request: ReceivedRequest) -> None:
+        await request.send(HELLO[:-5] if request.head.startswith(b"HEAD") else HELLO)
 
     async with serving(answering) as store, wired(store) as (wire, _):
         for _ in range(2):
@@ -604,8 +605,8 @@ async def test_length_is_of_the_body_where_it_is_told() -> None:
         )
     )
 
-    async def answering(asked: Asked) -> None:
-        await asked.send(next(answers))
+    async def answering(request: ReceivedRequest) -> None:
+        await request.send(next(answers))
 
     async with serving(answering) as store, wired(store) as (wire, _):
         for expected in (5, None, 0):
@@ -621,10 +622,10 @@ class Flood:
         self.status = status
         self.sent = 0
 
-    async def __call__(self, asked: Asked) -> None:
-        await asked.send(f"HTTP/1.1 {self.status}\r\nContent-Length: {10**12}\r\n\r\n".encode())
+    async def __call__(self, request: ReceivedRequest) -> None:
+        await request.send(f"HTTP/1.1 {self.status}\r\nContent-Length: {10**12}\r\n\r\n".encode())
         while True:
-            await asked.send(BODY)
+            await request.send(BODY)
             self.sent += len(BODY)
 
 
@@ -723,14 +724,14 @@ async def test_what_was_not_read_is_no_end() -> None:
 async def test_cancelled_request_leaves_nothing(begun: bytes) -> None:
     """Its connection is closed, wherever it was."""
 
-    async def hanging(asked: Asked) -> None:
-        await asked.send(begun)
-        await asked.hang()
+    async def hanging(request: ReceivedRequest) -> None:
+        await request.send(begun)
+        await request.hang()
 
     async with serving(hanging) as store, wired(store) as (wire, session):
         request = asyncio.ensure_future(get(wire))
         await asyncio.sleep(0.05)
-        assert store.asked
+        assert store.requests
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
@@ -743,10 +744,10 @@ async def test_cancelled_read_may_be_repeated() -> None:
     """It loses no byte, and its owner closes the answer as ever."""
     go_on = asyncio.Event()
 
-    async def halting(asked: Asked) -> None:
-        await asked.send(HELLO[:-5])
+    async def halting(request: ReceivedRequest) -> None:
+        await request.send(HELLO[:-5])
         await go_on.wait()
-        await asked.send(HELLO[-5:])
+        await request.send(HELLO[-5:])
 
     async with serving(halting) as store, wired(store) as (wire, session):
         response = await get(wire)
@@ -802,8 +803,8 @@ async def test_tls_is_the_same(certificate: Path, length: int) -> None:
     of_server, of_client = contexts(certificate)
     whole = answer(BODY[:length])
 
-    async def answering(asked: Asked) -> None:
-        await asked.send(whole + answer(b"evil") if len(store.asked) == 4 else whole)
+    async def answering(request: ReceivedRequest) -> None:
+        await request.send(whole + answer(b"evil") if len(store.requests) == 4 else whole)
 
     async with (
         serving(answering, of_server) as store,
@@ -822,13 +823,13 @@ async def test_tls_breaks_the_same(certificate: Path, how: str) -> None:
     """An early end, a reset, silence and closing midway are as they are without it."""
     of_server, of_client = contexts(certificate)
 
-    async def breaking(asked: Asked) -> None:
-        await asked.send(answer(BODY)[:500_000])
+    async def breaking(request: ReceivedRequest) -> None:
+        await request.send(answer(BODY)[:500_000])
         if how == "reset":
-            asked.reset()
+            request.reset()
         elif how == "eof":
-            asked.writer.close()
-        await asked.hang()
+            request.writer.close()
+        await request.hang()
 
     async with (
         serving(breaking, of_server) as store,

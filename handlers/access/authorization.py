@@ -12,8 +12,8 @@ from typing import TypeAlias
 from starlette.requests import Request
 
 from ..errors import NotAllowed, NotAuthorized, NoToken, NotSigned
-from ..telemetry.request_id import request_id_of
-from .signed_url import SigningKey, problem_of
+from ..telemetry.request_id import get_request_id
+from .signed_url import SigningKey, rejection_reason
 
 logger = logging.getLogger("downspout")
 
@@ -33,7 +33,7 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def problem_of(self, request: Request) -> str | None:
+    def rejection_reason(self, request: Request) -> str | None:
         """Return why a request has none of them, for the log alone; None where it has."""
         given = request.headers.getlist("authorization")
         bearer = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
@@ -84,14 +84,14 @@ class Access:
         """Return why neither a token nor a signature lets a request in, if they do not."""
         problems: list[str] = []
         if self._tokens:
-            problem = self._tokens.problem_of(request)
+            problem = self._tokens.rejection_reason(request)
             if problem is None:
                 return []
             problems.append(problem)
         if self._keys:
             path = request.scope["route"].path.format(**request.path_params)
             parameters = request.query_params.multi_items()
-            problem = problem_of(self._keys, path, parameters, longest=self._longest)
+            problem = rejection_reason(self._keys, path, parameters, longest=self._longest)
             if problem is None:
                 return []
             problems.append(problem)
@@ -105,6 +105,6 @@ class Access:
 
 def check_metrics(tokens: Tokens, request: Request) -> None:
     """Let a request see the figures; raises NotAllowed."""
-    if tokens and (problem := tokens.problem_of(request)):
-        logger.info("metrics refused (%s) request_id=%s", problem, request_id_of(request.scope))
+    if tokens and (problem := tokens.rejection_reason(request)):
+        logger.info("metrics refused (%s) request_id=%s", problem, get_request_id(request.scope))
         raise NoToken(problem)

@@ -13,7 +13,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-async def called(function: Callable[[A], T | Awaitable[T]], threads: Executor, argument: A) -> T:
+async def run_hook(function: Callable[[A], T | Awaitable[T]], threads: Executor, argument: A) -> T:
     """Return what a function returns; a plain one is called in one of `threads`.
 
     Whoever waits may be cancelled; its thread is free again when the function has returned, so

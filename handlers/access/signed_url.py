@@ -90,7 +90,7 @@ def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str
     return parts._replace(query=urlencode([*parameters, *signed.items()]), fragment="").geturl()
 
 
-def problem_of(
+def rejection_reason(
     keys: Sequence[SigningKey], path: str, parameters: Sequence[tuple[str, str]], *, longest: float
 ) -> str | None:
     """Return why an address is not signed by one of `keys`, for the log alone; None where it is.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import TypeAlias
 
-from ..access.hooks import called
+from ..access.hooks import run_hook
 from ..errors import NotFound
 
 MAX_KEY_BYTES = 1024  # of S3 itself
@@ -20,9 +20,14 @@ Locate: TypeAlias = Callable[[int], Location | Awaitable[Location]]
 """Return where the object of a task is; a plain function is called in a thread."""
 
 
-async def located(locate: Locate, task_id: int, threads: Executor) -> tuple[str | None, str]:
-    """Return bucket, None for the settings', and key of a task. Raises NotFound, ValueError."""
-    location = await called(locate, threads, task_id)
+async def resolve_location(
+    locate: Locate, task_id: int, threads: Executor
+) -> tuple[str | None, str]:
+    """Return the bucket (None: the settings') and the key of a task.
+
+    Raises NotFound, ValueError.
+    """
+    location = await run_hook(locate, threads, task_id)
     if location is None:
         raise NotFound("the host knows of no object")
     bucket, key = (None, location) if isinstance(location, str) else location

@@ -25,7 +25,7 @@ class ExactRoute(Route):
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
 
-def task_id_of(request: Request) -> int:
+def parse_task_id(request: Request) -> int:
     """Return the task's number from the path; raises NotFound where it is none."""
     digits = _digits(request.path_params["task_id"])
     if len(digits) > MAX_DIGITS:
@@ -33,7 +33,7 @@ def task_id_of(request: Request) -> int:
     return int(digits)
 
 
-def size_of(request: Request, *, most: int) -> int:
+def parse_size(request: Request, *, most: int) -> int:
     """Return the size from the path; raises NotFound where it is none, SizeTooLarge over `most`.
 
     A size of thousands of digits is a number like any other: too large, and never parsed.

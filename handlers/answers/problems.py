@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from ..download.scope import note_error
 from ..errors import BrokenTransfer, DownloadError
-from ..telemetry.request_id import request_id_of
+from ..telemetry.request_id import get_request_id
 
 logger = logging.getLogger("downspout")
 
@@ -47,7 +47,7 @@ class ProblemResponse(Response):
         retryable: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        request_id = request_id_of(request.scope)
+        request_id = get_request_id(request.scope)
         problem = {
             "type": problem_type(kind),
             "title": title,
@@ -101,7 +101,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     Starlette calls this for a broken transfer as well, to which nothing can be answered.
     """
     if not isinstance(error, BrokenTransfer):
-        mistake, request_id = type(error).__name__, request_id_of(request.scope)
+        mistake, request_id = type(error).__name__, get_request_id(request.scope)
         logger.error("mistake of ours: %s request_id=%s", mistake, request_id)
     return ProblemResponse(
         request,

@@ -10,25 +10,25 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ..body.retry import ONCE
+from ..body.retry import NO_RETRY
 from ..body.upstream import Resume, Upstream, exact_body
-from ..download.scope import healing_of, in_time, is_private, owner_of, patience_of
+from ..download.scope import in_time, is_private, owner_of, resume_policy_of, retry_policy_of
 from ..errors import BadUpstream, PreconditionFailed
 from ..rfc9110.conditions import (
+    forwardable_conditions,
     http_date,
     if_range_holds,
-    passable_conditions,
+    read_validators,
     single_strong_tag,
-    validators_of,
 )
-from ..rfc9110.ranges import Part, Spec, parts_of
+from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.http import RemoteBody
-from ..telemetry.request_id import request_id_of
+from ..telemetry.request_id import get_request_id
 from .headers import download_headers, not_modified_headers
-from .selectors import Asked, asked_of
+from .selectors import RequestSelectors, parse_selectors
 
 
-async def answer_from_url(
+async def answer_with_url(
     request: Request,
     url: str,
     *,
@@ -48,10 +48,10 @@ async def answer_from_url(
         length=length,
         silence=settings.upstream_read_timeout,
         connecting=settings.upstream_connect_timeout,
-        patience=patience_of(request),
-        headers={"x-request-id": request_id_of(request.scope), **(headers or {})},
+        patience=retry_policy_of(request),
+        headers={"x-request-id": get_request_id(request.scope), **(headers or {})},
     )
-    asked = asked_of(request.method, request.headers)
+    asked = parse_selectors(request.method, request.headers)
     upstream = await in_time(request, _open(remote, request.method, asked, owner_of(request)))
     if upstream.length is None and upstream.read and request.scope["http_version"] == "1.0":
         # Which knows no chunks (RFC 9112, 7.1): it could not tell the whole from a part.
@@ -64,9 +64,11 @@ async def answer_from_url(
     )
 
 
-async def _open(remote: RemoteBody, method: str, asked: Asked, owner: AsyncExitStack) -> Upstream:
+async def _open(
+    remote: RemoteBody, method: str, asked: RequestSelectors, owner: AsyncExitStack
+) -> Upstream:
     spec = _spec(asked, remote.length)
-    conditions = passable_conditions(asked.conditions)
+    conditions = forwardable_conditions(asked.conditions)
     if spec is None or asked.if_range is None:
         return await remote.open(owner, method=method, conditions=conditions, spec=spec)
     if single_strong_tag(asked.if_range) or http_date(asked.if_range):
@@ -84,7 +86,7 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
 
     It has to repeat an entity tag, but no date (RFC 9110, 15.3.7).
     """
-    stated = validators_of(upstream.headers)
+    stated = read_validators(upstream.headers)
     if single_strong_tag(if_range) is None and stated.last_modified is None:
         return True
     return if_range_holds(if_range, stated, now=None)
@@ -92,7 +94,7 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
 
 def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume | None:
     """Return how to continue this body, where the upstream knows versions and ranges."""
-    stated = validators_of(upstream.headers)
+    stated = read_validators(upstream.headers)
     version = stated.strong_etag or stated.last_modified
     now = http_date(upstream.headers.get("date", ""))
     if version is None or upstream.length is None or not _knows_ranges(upstream):
@@ -101,22 +103,22 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
         return None
     first = upstream.part.first if upstream.part else 0
     last = first + upstream.length - 1
-    # Healing has a patience of its own; and the rest is of as many bytes as the beginning was.
+    # The resume policy sets its own retries; and the rest is as long as the beginning was.
     total = upstream.total if upstream.part else upstream.length
-    once = replace(remote, patience=ONCE, length=total)
+    once = replace(remote, patience=NO_RETRY, length=total)
 
     async def open_at(position: int, owner: ExitStack) -> Upstream:
         part = Part(first + position, last)
         rest = await once.open(
             owner, method="GET", conditions={"if-range": version}, spec=Spec(part.first, part.last)
         )
-        found = validators_of(rest.headers)
+        found = read_validators(rest.headers)
         same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)
         if rest.part != part or not same:
             raise PreconditionFailed("the upstream has no more of this version")
         return rest
 
-    return healing_of(request).resume(open_at)
+    return resume_policy_of(request).resume(open_at)
 
 
 def _knows_ranges(upstream: Upstream) -> bool:
@@ -124,7 +126,7 @@ def _knows_ranges(upstream: Upstream) -> bool:
     return upstream.part is not None or ranges.lower() == "bytes"
 
 
-def _spec(asked: Asked, size: int | None) -> Spec | None:
+def _spec(asked: RequestSelectors, size: int | None) -> Spec | None:
     """Return the one range to ask the upstream for; None for the whole.
 
     Its bounds are within the size, since not every upstream clamps them as it should. Of several
@@ -132,7 +134,7 @@ def _spec(asked: Asked, size: int | None) -> Spec | None:
     """
     if size is None:
         return asked.specs[0] if asked.specs and len(asked.specs) == 1 else None
-    parts = parts_of(asked.specs, size) if asked.specs else None
+    parts = resolve_ranges(asked.specs, size) if asked.specs else None
     if parts is None or len(parts) > 1:
         return None
     return Spec(parts[0].first, parts[0].last) if parts else Spec(size, None)

@@ -13,27 +13,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 
-from ..body.checksums import verifier_of
+from ..body.checksums import start_verifier
 from ..body.read_ahead import Ahead, read_ahead
-from ..body.resume import Healing
-from ..body.retry import ONCE
+from ..body.resume import ResumePolicy
+from ..body.retry import NO_RETRY
 from ..body.upstream import Chunk, Upstream, exact_body
 from ..errors import BadUpstream, PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
 from ..rfc9110.conditions import (
     Validators,
     Verdict,
+    evaluate_conditions,
     http_date,
     if_range_holds,
+    read_validators,
     single_strong_tag,
-    strong_tag_of,
-    validators_of,
-    verdict_on,
+    strong_etag,
 )
-from ..rfc9110.ranges import Part, Spec, parts_of
+from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.s3.bucket import StoredObject
 from .headers import type_headers
 from .multipart import Multipart
-from .selectors import Asked
+from .selectors import RequestSelectors
 
 # What an object is that was stored without a type.
 IMAGE_TYPE = "image/jpeg"
@@ -57,7 +57,7 @@ class Selection:
     """Where it is not the object's own: that of several parts."""
 
 
-async def select_head(stored: StoredObject, asked: Asked) -> Selection:
+async def select_head(stored: StoredObject, asked: RequestSelectors) -> Selection:
     """Return the answer to HEAD. Raises DownloadError."""
     metadata = await stored.head()
     if _is_known(asked, metadata):
@@ -67,9 +67,9 @@ async def select_head(stored: StoredObject, asked: Asked) -> Selection:
 
 async def select_get(
     stored: StoredObject,
-    asked: Asked,
+    asked: RequestSelectors,
     owner: AsyncExitStack,
-    healing: Healing,
+    healing: ResumePolicy,
     *,
     ahead: Ahead,
     verified: bool = False,
@@ -94,7 +94,7 @@ async def select_get(
         parts = _parts(asked, metadata)
         if parts == []:
             raise RangeNotSatisfiable("", length=metadata.length)
-        current = validators_of(metadata.headers)
+        current = read_validators(metadata.headers)
         # A store that refuses the tag that it states itself compares tags in a way of its own.
         version = a_version(metadata=metadata, demanded=current != refused)
         try:
@@ -104,7 +104,7 @@ async def select_get(
     raise UpstreamBusy("the object is replaced faster than it can be read", retry_after=1)
 
 
-def _is_plain(asked: Asked) -> bool:
+def _is_plain(asked: RequestSelectors) -> bool:
     """Return whether one request that all stores understand alike can answer."""
     if asked.conditions and not asked.lone_if_match:
         return False
@@ -124,7 +124,7 @@ class _Version:
     stored: StoredObject
     owner: AsyncExitStack | ExitStack
     metadata: Upstream
-    healing: Healing
+    healing: ResumePolicy
     ahead: Ahead
     demanded: bool
     """Whether the store is asked by If-Match to give no other version, too."""
@@ -134,7 +134,7 @@ class _Version:
 
     async def open(self, part: Part | None = None) -> Upstream:
         """Open the whole or a part; raises PreconditionFailed where it is another version now."""
-        tag = strong_tag_of(self.metadata.headers) if self.demanded else None
+        tag = strong_etag(self.metadata.headers) if self.demanded else None
         spec = Spec(part.first, part.last) if part else None
         upstream = await self.stored.open(self.owner, spec=spec, if_match=tag)
         if self._is_of_another(upstream):
@@ -151,10 +151,10 @@ class _Version:
         return upstream
 
     def body(self, upstream: Upstream) -> AsyncIterator[Chunk]:
-        """Yield the body of an opened upstream, healed as long as this version is to be had."""
+        """Yield the body of an opened upstream, resumed as long as this version is to be had."""
         is_verified = self.verified and upstream.part is None
-        verifier = verifier_of(upstream.headers) if is_verified else None
-        if strong_tag_of(self.metadata.headers) is None or upstream.length is None:
+        verifier = start_verifier(upstream.headers) if is_verified else None
+        if strong_etag(self.metadata.headers) is None or upstream.length is None:
             return exact_body(upstream, verifier=verifier)
         first = upstream.part.first if upstream.part else 0
         last = first + upstream.length - 1
@@ -188,10 +188,10 @@ class _Version:
 
     def _once(self, owner: ExitStack) -> _Version:
         """Return this, owned anew, and tried once at a time: healing has a patience of its own."""
-        return replace(self, owner=owner, stored=replace(self.stored, patience=ONCE))
+        return replace(self, owner=owner, stored=replace(self.stored, patience=NO_RETRY))
 
     def _is_of_another(self, upstream: Upstream) -> bool:
-        ours, theirs = validators_of(self.metadata.headers), validators_of(upstream.headers)
+        ours, theirs = read_validators(self.metadata.headers), read_validators(upstream.headers)
         total = upstream.total if upstream.part else upstream.length
         return (
             ours.etag != theirs.etag
@@ -223,25 +223,25 @@ async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
     )
 
 
-def _parts(asked: Asked, metadata: Upstream) -> list[Part] | None:
+def _parts(asked: RequestSelectors, metadata: Upstream) -> list[Part] | None:
     """Return the parts to send, none for 416, or None for the whole."""
-    current = validators_of(metadata.headers)
+    current = read_validators(metadata.headers)
     if asked.specs is None or metadata.length is None:
         return None
     if asked.if_range is not None:
         now = http_date(metadata.headers.get("date", ""))
         if not if_range_holds(asked.if_range, current, now=now):
             return None
-    parts = parts_of(asked.specs, metadata.length)
+    parts = resolve_ranges(asked.specs, metadata.length)
     # Several are of one version only where the store can be held to that.
     if parts and len(parts) > 1 and current.strong_etag is None:
         return None
     return parts
 
 
-def _is_known(asked: Asked, metadata: Upstream) -> bool:
+def _is_known(asked: RequestSelectors, metadata: Upstream) -> bool:
     """Return whether the client has this version; raises PreconditionFailed."""
-    verdict = verdict_on(asked.conditions, validators_of(metadata.headers))
+    verdict = evaluate_conditions(asked.conditions, read_validators(metadata.headers))
     if verdict is Verdict.FAILED:
         raise PreconditionFailed("")
     return verdict is Verdict.NOT_MODIFIED

@@ -19,7 +19,7 @@ _SELECTING = {name.encode(): name for name in ("range", "if-range", *CONDITIONS)
 
 
 @dataclass(kw_only=True, slots=True)
-class Asked:
+class RequestSelectors:
     """The parts of a request that choose among the possible answers."""
 
     specs: list[Spec] | None
@@ -37,7 +37,7 @@ class Asked:
         return single_strong_tag(self.conditions["if-match"])
 
 
-def asked_of(method: str, headers: Headers) -> Asked:
+def parse_selectors(method: str, headers: Headers) -> RequestSelectors:
     """Return what a request of these headers asks for; raises HeaderTooLarge."""
     sent: dict[str, list[str]] = {}
     for raw_name, value in headers.raw:  # Once: each look into them goes through all.
@@ -48,7 +48,7 @@ def asked_of(method: str, headers: Headers) -> Asked:
             raise HeaderTooLarge(name)
     specs = parse_range(sent.get("range", [])) if method == "GET" else None
     if_ranges = sent.get("if-range")
-    return Asked(
+    return RequestSelectors(
         specs=specs,
         # Without a Range there is nothing that it could be a condition of (13.1.5); several of
         # them are none, and hold for no version.
@@ -58,7 +58,7 @@ def asked_of(method: str, headers: Headers) -> Asked:
     )
 
 
-def download_name_of(request: Request) -> str | None:
+def requested_filename(request: Request) -> str | None:
     """Return the name that the query asks the file to be saved by; None where it asks for none."""
     if not request.scope["query_string"]:
         return None

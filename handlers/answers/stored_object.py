@@ -7,21 +7,28 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from ..download.scope import ahead_of, healing_of, in_time, is_private, owner_of, patience_of
+from ..download.scope import (
+    ahead_of,
+    in_time,
+    is_private,
+    owner_of,
+    resume_policy_of,
+    retry_policy_of,
+)
 from ..errors import BadUpstream
 from ..sources.s3.bucket import Store, StoredObject
 from .headers import download_headers, not_modified_headers
 from .selection import IMAGE_TYPE, Selection, select_get, select_head
-from .selectors import asked_of
+from .selectors import parse_selectors
 
 
-async def answer_from_store(
+async def answer_with_object(
     request: Request, store: Store, key: str, *, download_name: str | None
 ) -> StreamingResponse:
     """Answer with an object, or with what was asked of it; raises DownloadError."""
     settings = request.app.state.settings
-    stored = StoredObject(store, key, settings.upstream_read_timeout, patience_of(request))
-    asked = asked_of(request.method, request.headers)
+    stored = StoredObject(store, key, settings.upstream_read_timeout, retry_policy_of(request))
+    asked = parse_selectors(request.method, request.headers)
     if request.method == "HEAD":
         selecting = select_head(stored, asked)
     else:
@@ -29,7 +36,7 @@ async def answer_from_store(
             stored,
             asked,
             owner_of(request),
-            healing_of(request),
+            resume_policy_of(request),
             ahead=ahead_of(request),
             verified=settings.verify_checksums,
         )

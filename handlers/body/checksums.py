@@ -94,7 +94,7 @@ class Verifier:
         return self._running.digest() == self._wanted
 
 
-def verifier_of(stored: Mapping[str, str]) -> Verifier | None:
+def start_verifier(stored: Mapping[str, str]) -> Verifier | None:
     """Return what verifies a whole body; None where no checksum of it is known or computable."""
     for name, wanted in _checksums_of(stored).items():
         if running := _ALGORITHMS[name].start():

@@ -54,7 +54,7 @@ class Window:
     """Whether the newest connection has given no byte yet."""
 
 
-class Pilot:
+class ConcurrencyController:
     """Decides how many connections a body is worth: numbers in, `width` out."""
 
     def __init__(self, most: int) -> None:
@@ -66,7 +66,7 @@ class Pilot:
         self._hold = FIRST_HOLD
         self._held_until = 0.0
 
-    def judge(self, seen: Window) -> None:
+    def update(self, seen: Window) -> None:
         """Grow or shrink by one, or do neither."""
         now = seen.began + seen.seconds
         of_client = 1 - seen.waited / seen.seconds
@@ -78,7 +78,7 @@ class Pilot:
         # Connections begin with a burst: what is taken for a share had better be too small.
         self._share = min((self._share + share) / 2, share) if self._share else share
         if self.width > 1 and self._of_client > 1 / 2:
-            self.hold_off(now, self.width - 1)
+            self.back_off(now, self.width - 1)
         elif (
             not self._tries
             and self.width < self._most
@@ -98,14 +98,14 @@ class Pilot:
         self._share += (share - self._share) * 0.3
         self._tries -= 1
         if not self._tries:
-            self.hold_off(now, self.width - 1)
+            self.back_off(now, self.width - 1)
         return False
 
     def undo(self) -> None:
         """Take back a growth that was not possible."""
         self.width, self._tries = max(self.width - 1, 1), 0
 
-    def hold_off(self, now: float, width: int) -> None:
+    def back_off(self, now: float, width: int) -> None:
         """Shrink, and grow no more for a time that doubles: what it wastes is bounded."""
         self.width, self._tries, self._of_client = max(width, 1), 0, 0.0
         self._held_until = now + self._hold

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import BrokenTransfer, DownloadError
 from ..rfc9110.ranges import Part
-from .concurrency import BUSY, Pilot, Window
+from .concurrency import BUSY, ConcurrencyController, Window
 from .upstream import Chunk, Read, Upstream
 
 MIB = 1024 * 1024
@@ -29,7 +29,7 @@ DELIVERY = 128 * 1024
 WINDOW_SECONDS = 0.008
 
 # A client that keeps a single chunk for so long is not read ahead for at all.
-PATIENCE = 0.25
+CLIENT_STALL_SECONDS = 0.25
 
 OpenPart = Callable[[Part, ExitStack], Awaitable[Upstream]]
 """Opens exactly a part of the version that is read, owned by the stack; raises DownloadError."""
@@ -149,10 +149,10 @@ class _ReadAhead:
     handed_out: float = field(init=False)
     window: Window = field(init=False)
     window_seconds: float = field(init=False)
-    pilot: Pilot = field(init=False)
+    controller: ConcurrencyController = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pilot, self.gap = Pilot(self.ahead.width), 2 * LEAST_PIECE
+        self.controller, self.gap = ConcurrencyController(self.ahead.width), 2 * LEAST_PIECE
         self.handed_out = self.seen
         self.window, self.window_seconds = Window(self.seen), WINDOW_SECONDS
 
@@ -164,8 +164,8 @@ class _ReadAhead:
         One that is cancelled loses nothing.
         """
         self._tick()
-        if self.seen - self.handed_out >= PATIENCE:
-            self.pilot.hold_off(self.seen, 1)
+        if self.seen - self.handed_out >= CLIENT_STALL_SECONDS:
+            self.controller.back_off(self.seen, 1)
         self.is_waiting = True
         try:
             chunk = await self._next()
@@ -217,7 +217,7 @@ class _ReadAhead:
             self.stack.close()
         else:
             self.gap *= 2
-            self.pilot.undo()
+            self.controller.undo()
             self._drop(self.pieces.popleft())
         self._start_pieces()
 
@@ -271,7 +271,7 @@ class _ReadAhead:
 
     def _start_pieces(self) -> bool:
         """Have as many connections as the pilot wants; returns whether there are."""
-        while bool(self.stream) + sum(not p.is_over for p in self.pieces) < self.pilot.width:
+        while bool(self.stream) + sum(not p.is_over for p in self.pieces) < self.controller.width:
             if not self._start_piece():
                 return False
         return True
@@ -279,7 +279,7 @@ class _ReadAhead:
     def _start_piece(self) -> bool:
         # A few may be over before their turn comes; more are for a client that takes too little.
         is_full = len(self.pieces) >= self.ahead.width + self.ahead.width // 2
-        if self.is_closed or is_full or self.pilot.width == 1:
+        if self.is_closed or is_full or self.controller.width == 1:
             return False
         first = self.position
         if self.pieces:
@@ -296,7 +296,7 @@ class _ReadAhead:
         loop = asyncio.get_running_loop()
         piece.task = loop.create_task(self._fill(piece))
         if self.timer is None:
-            self.timer = loop.call_later(PATIENCE, self._watch)
+            self.timer = loop.call_later(CLIENT_STALL_SECONDS, self._watch)
         return True
 
     def _size_at(self, first: int) -> int:
@@ -349,7 +349,7 @@ class _ReadAhead:
         where it has nothing and is to be asked for once more when its turn comes.
         """
         failed.failure = failed.failure or BrokenTransfer("truncated", "a part of another length")
-        self.pilot.hold_off(self.seen, self.pilot.width - 1)
+        self.controller.back_off(self.seen, self.controller.width - 1)
         index = self.pieces.index(failed)
         is_kept = bool(failed.chunks) if index else self.stream is None
         if not is_kept:
@@ -368,10 +368,12 @@ class _ReadAhead:
         """Drop what is ahead of a client that takes nothing; called while there may be such."""
         self.timer = None
         kept = 0 if self.is_waiting else time.monotonic() - self.handed_out
-        if kept >= PATIENCE:
+        if kept >= CLIENT_STALL_SECONDS:
             self._drop_pieces()
         elif self.pieces:
-            self.timer = asyncio.get_running_loop().call_later(PATIENCE - kept, self._watch)
+            self.timer = asyncio.get_running_loop().call_later(
+                CLIENT_STALL_SECONDS - kept, self._watch
+            )
 
     # ...and what the pilot is told.
 
@@ -391,19 +393,19 @@ class _ReadAhead:
         seen, self.window = self.window, Window(self.seen)
         seen.busy = self.window.busy - seen.busy
         # Looking has its price, where the thread is busy anyway.
-        is_idle = self.pilot.width > 1 or seen.busy < seen.seconds * BUSY
+        is_idle = self.controller.width > 1 or seen.busy < seen.seconds * BUSY
         self.window_seconds = WINDOW_SECONDS * (1 if is_idle else 4)
         newest = self.newest
         seen.is_opening = newest is not None and not (newest.has_begun or newest.is_over)
         # The buffers on the way take the first bytes of a slow client's as fast as a fast one.
         if self.ahead.lag() > self.delivered / 2:
             seen.waited = 0
-        width = self.pilot.width
-        self.pilot.judge(seen)
-        if self.pilot.width > width:
+        width = self.controller.width
+        self.controller.update(seen)
+        if self.controller.width > width:
             if self._start_pieces():
                 self.newest = self.pieces[-1]
             else:
-                self.pilot.undo()
-        elif self.pilot.width == 1 < width:
+                self.controller.undo()
+        elif self.controller.width == 1 < width:
             self._drop_pieces()

@@ -16,7 +16,7 @@ from ..errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
 )
-from .retry import pause_after
+from .retry import retry_delay
 from .upstream import MAX_SILENCE, Resume, Upstream
 
 OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
@@ -28,7 +28,7 @@ version is not to be had.
 
 
 @dataclass(slots=True)
-class Healing:
+class ResumePolicy:
     """What a request gives to the healing of its bodies."""
 
     owner: AsyncExitStack
@@ -39,15 +39,15 @@ class Healing:
     on_failure: Callable[[Exception], None]
     """Called with whatever breaks a body or an attempt to continue it."""
 
-    def healer(self, open_at: OpenAt) -> Healer:
+    def healer(self, open_at: OpenAt) -> BodyResumer:
         """Return what continues one body; the request's owner closes what it opens."""
-        healer = Healer(open_at, self.most, self.on_resume, self.on_failure)
+        healer = BodyResumer(open_at, self.most, self.on_resume, self.on_failure)
         self.owner.callback(healer.close)
         return healer
 
     def resume(self, open_at: OpenAt) -> Resume:
         """Return what continues one body, as `exact_body` takes it; no healer is made before."""
-        healer: Healer | None = None
+        healer: BodyResumer | None = None
 
         async def resume(
             position: int, broken: BrokenTransfer, *, silent_since: float
@@ -67,7 +67,7 @@ class Healing:
 
 
 @dataclass(slots=True)
-class Healer:
+class BodyResumer:
     """Re-opens one body, as often as `most` times in a row without a byte in between."""
 
     open_at: OpenAt
@@ -96,7 +96,7 @@ class Healer:
         if position > self._position:
             self._position, self._tries = position, 0
         while self._tries < self.most:
-            pause = pause_after(self._tries)
+            pause = retry_delay(self._tries)
             left = silent_since + MAX_SILENCE - time.monotonic() - pause
             if left <= 0:
                 break

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often an upstream is asked again when it fails in a way that may pass."""
 
     attempts: int = ATTEMPTS
@@ -45,18 +45,18 @@ class Patience:
                 return await attempt()
             except DownloadError as error:
                 self.on_failure(error)
-                pause = max(pause_after(tried), error.retry_after or 0)
+                pause = max(retry_delay(tried), error.retry_after or 0)
                 left = self.until - time.monotonic()
-                if not error.passing or tried >= self.attempts or pause >= left:
+                if not error.transient or tried >= self.attempts or pause >= left:
                     raise
             await asyncio.sleep(pause)
             tried += 1
 
 
-ONCE = Patience(attempts=1)
+NO_RETRY = RetryPolicy(attempts=1)
 
 
-def pause_after(tries: int) -> float:
+def retry_delay(tries: int) -> float:
     """Return how many seconds to wait after so many attempts in vain; none after none."""
     if not tries:
         return 0.0

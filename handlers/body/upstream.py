@@ -14,7 +14,7 @@ from ..rfc9110.ranges import Part
 from .checksums import Verifier
 
 # Routers cut a client that has got nothing for a while (Heroku after 55 s): so long may a body
-# keep silent while it is being healed.
+# keep silent while it is being resumed.
 MAX_SILENCE = 45.0
 
 # aiohttp pauses an upstream at twice this; its default of 256 KiB costs a slow client's download

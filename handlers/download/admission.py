@@ -25,7 +25,7 @@ SMALL = 1024 * 1024
 END_SECONDS = 2.0
 
 
-class Living(Protocol):
+class AdmittedDownload(Protocol):
     """A download that has a place."""
 
     def tick(self, now: float) -> None:
@@ -35,7 +35,7 @@ class Living(Protocol):
         """End it visibly: the process ends."""
 
 
-class Crowded(Exception):
+class NoBulkSlot(Exception):
     """A long download has a place and none of those for long ones."""
 
 
@@ -51,35 +51,35 @@ class Admission:
         self.wait = wait
         """Seconds that a request waits in all, from its beginning."""
 
-        self._living: set[Living] = set()
+        self._living: set[AdmittedDownload] = set()
         self._queue: set[anyio.CancelScope] = set()
         self._empty = anyio.Event()
         self.is_draining = False
 
-    async def enter(self, download: Living, until: float) -> None:
+    async def enter(self, download: AdmittedDownload, until: float) -> None:
         """Take a place. Raises NoSlot when none gets free until then, Draining."""
         await self._take(self._places, until)
         self._living.add(download)
 
-    def leave(self, download: Living) -> None:
+    def leave(self, download: AdmittedDownload) -> None:
         """Give a place back."""
         self._living.remove(download)
         self._places.release()
         if not self._living:
             self._empty.set()
 
-    def enter_long_at_once(self) -> None:
-        """Take one of the places for long downloads, beside one's own; raises Crowded."""
+    def try_acquire_bulk(self) -> None:
+        """Take one of the places for long downloads, beside one's own; raises NoBulkSlot."""
         try:
             self._long_places.acquire_nowait()
         except anyio.WouldBlock:
-            raise Crowded from None
+            raise NoBulkSlot from None
 
-    async def enter_long(self, until: float) -> None:
+    async def acquire_bulk(self, until: float) -> None:
         """Take one of the places for long downloads. Raises NoSlot, Draining."""
         await self._take(self._long_places, until)
 
-    def leave_long(self) -> None:
+    def release_bulk(self) -> None:
         """Give a place for long downloads back."""
         self._long_places.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from ..errors import TooManyOfClient
+from ..errors import ClientLimitReached
 from .admission import RETRY_AFTER_SECONDS
 
 # What a provider gives to one customer, who may come from any address of it (RFC 6177).
@@ -14,7 +14,7 @@ CLIENT_BITS = 64
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class PerClient:
+class ClientLimit:
     """Counts the living downloads of each client, waiting ones included: at most `most`."""
 
     def __init__(self, most: int | None) -> None:
@@ -22,16 +22,16 @@ class PerClient:
         self._living: dict[str, int] = {}
 
     def enter(self, address: str | None) -> str | None:
-        """Count one more; returns what to leave as. Raises TooManyOfClient.
+        """Count one more; returns what to leave as. Raises ClientLimitReached.
 
         Without an address, as through a socket of Unix, nothing is counted.
         """
         if self._most is None or address is None:
             return None
-        client = client_of(address)
+        client = client_network(address)
         living = self._living.get(client, 0)
         if living >= self._most:
-            raise TooManyOfClient(f"{living} of {client}", retry_after=RETRY_AFTER_SECONDS)
+            raise ClientLimitReached(f"{living} of {client}", retry_after=RETRY_AFTER_SECONDS)
         self._living[client] = living + 1
         return client
 
@@ -44,7 +44,7 @@ class PerClient:
             del self._living[client]
 
 
-def client_of(address: str) -> str:
+def client_network(address: str) -> str:
     """Return what stands for the client of an address: of IPv6, its network."""
     if ":" not in address:
         return address

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class BufferVisibility:
     """How well it can be seen what a client takes, which it does in steps.
 
     A client's own buffer tells of room when a part of it is free again; where the sender's buffers
@@ -22,10 +22,10 @@ class Sight:
 
 # Linux has a receiver tell of room when a sixteenth of its buffer is free (__tcp_select_window);
 # by default the buffer grows to 6 MiB, of late to 32 (tcp_rmem), and others tell sooner.
-CLEAR = Sight(32 * 1024 * 1024, 1 / 16)
+KERNEL = BufferVisibility(32 * 1024 * 1024, 1 / 16)
 
 # The sender's buffer grows to 4 MiB (tcp_wmem), and the server has one of its own.
-DIM = Sight(4 * 1024 * 1024 + 256 * 1024, 1)
+SERVER_ONLY = BufferVisibility(4 * 1024 * 1024 + 256 * 1024, 1)
 
 
 # How often it is asked, and so how late a step may be seen.
@@ -38,7 +38,7 @@ LONGEST_SECONDS = 600.0
 LOWEST_RATE = 1024
 
 
-class Pace:
+class ClientRateGuard:
     """What a client takes while messages wait for it.
 
     It may take nothing for `stall` seconds, or for as long as a client of `min_rate` bytes a
@@ -48,7 +48,7 @@ class Pace:
 
     __slots__ = ("_begun", "_from", "_min_rate", "_moved", "_sight", "_stall", "_step", "_taken")
 
-    def __init__(self, *, stall: float, min_rate: int, sight: Sight) -> None:
+    def __init__(self, *, stall: float, min_rate: int, sight: BufferVisibility) -> None:
         self._stall = stall
         self._min_rate = min_rate
         self._sight = sight
@@ -76,15 +76,15 @@ class Pace:
         elif step:
             self._moved = now
         self._step = min(max(self._step, step), self._sight.buffer * self._sight.part)
-        patience = self._patience()
-        if now - self._moved > patience:
+        limit = self._stall_limit()
+        if now - self._moved > limit:
             return True
-        if now - self._begun > 2 * patience:
+        if now - self._begun > 2 * limit:
             if taken - self._from + self._step < self._min_rate * (now - self._begun):
                 return True
             self._begun, self._from = now, taken
         return False
 
-    def _patience(self) -> float:
+    def _stall_limit(self) -> float:
         a_step = self._step / (self._min_rate or LOWEST_RATE)
         return max(self._stall, min(a_step, LONGEST_SECONDS)) + TICK_SECONDS

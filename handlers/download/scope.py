@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..access.authorization import Access
 from ..body.read_ahead import Ahead
-from ..body.resume import Healing
-from ..body.retry import Patience
+from ..body.resume import ResumePolicy
+from ..body.retry import RetryPolicy
 from ..errors import (
     BrokenTransfer,
     DownloadError,
@@ -30,10 +30,10 @@ from ..errors import (
 )
 from ..telemetry.metrics import Metrics
 from ..telemetry.record import Outcome, Record
-from ..telemetry.request_id import request_id_of
-from .admission import SMALL, Admission, Crowded
-from .client_limit import PerClient
-from .client_rate import CLEAR, DIM, Pace
+from ..telemetry.request_id import get_request_id
+from .admission import SMALL, Admission, NoBulkSlot
+from .client_limit import ClientLimit
+from .client_rate import KERNEL, SERVER_ONLY, ClientRateGuard
 
 logger = logging.getLogger("downspout")
 
@@ -97,11 +97,11 @@ def owner_of(request: Request) -> AsyncExitStack:
     return _download_of(request).owner
 
 
-def healing_of(request: Request) -> Healing:
+def resume_policy_of(request: Request) -> ResumePolicy:
     """Return what makes the healers of this request's bodies, with its budget and its count."""
     download = _download_of(request)
     most = request.app.state.settings.max_resumes
-    return Healing(download.owner, most, download.count_resume, download.count_failure)
+    return ResumePolicy(download.owner, most, download.count_resume, download.count_failure)
 
 
 def ahead_of(request: Request) -> Ahead:
@@ -111,11 +111,11 @@ def ahead_of(request: Request) -> Ahead:
     return Ahead(state.read_ahead, width, _download_of(request).lag)
 
 
-def patience_of(request: Request) -> Patience:
+def retry_policy_of(request: Request) -> RetryPolicy:
     """Return how an upstream is asked for the first answer to this request."""
     download = _download_of(request)
     until = download.record.begun + request.app.state.settings.first_byte_timeout
-    return Patience(until=until, on_failure=download.count_failure)
+    return RetryPolicy(until=until, on_failure=download.count_failure)
 
 
 def note_error(request: Request, error: DownloadError | HTTPException) -> None:
@@ -158,20 +158,20 @@ class _Download:
             path=scope["path"],
             route=getattr(scope.get("route"), "path", source),
             source=source,
-            request_id=request_id_of(scope),
+            request_id=get_request_id(scope),
         )
         state = scope["app"].state
         self._admission: Admission | None = getattr(state, "admission", None)
         self._access: Access | None = state.access if guarded else None
         self._budget: float = state.settings.first_byte_timeout
         self.is_private = self._access is None or not self._access.is_open
-        self._per_client: PerClient = state.per_client
+        self._per_client: ClientLimit = state.client_limit
         self._metrics: Metrics = state.metrics
         self._connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
-        self._pace = Pace(
+        self._pace = ClientRateGuard(
             stall=state.settings.client_stall_timeout,
             min_rate=state.settings.client_min_rate,
-            sight=CLEAR if self._connection else DIM,
+            sight=KERNEL if self._connection else SERVER_ONLY,
         )
         self._is_sending = False
         self._is_answered = False
@@ -229,7 +229,7 @@ class _Download:
             if task.cancelling() > self._cancels_before + self._cancels:  # By the server, too.
                 raise
             if not self._cancels:
-                failure = self._cancelled_by_nobody()
+                failure = self._stray_cancellation()
         finally:
             self._task = None
             for _ in range(self._cancels):
@@ -243,7 +243,7 @@ class _Download:
         finally:
             del failure  # It has this frame in its traceback, and the last pieces in others.
 
-    def _cancelled_by_nobody(self) -> Exception:
+    def _stray_cancellation(self) -> Exception:
         """Return the failure that a cancellation is which leaked out of something."""
         text = "cancelled by nobody"
         return BrokenTransfer("truncated", text) if self.record.status else RuntimeError(text)
@@ -276,14 +276,14 @@ class _Download:
         until = self.record.begun + admission.wait
         try:
             await self._run_once(app, admission, until)
-        except Crowded:
+        except NoBulkSlot:
             # Its place is free again and its upstream closed while it waits; nothing was sent.
-            await admission.enter_long(until)
+            await admission.acquire_bulk(until)
             self._has_long_place = True
             await self._run_once(app, admission, until)
         finally:
             if self._has_long_place:
-                admission.leave_long()
+                admission.release_bulk()
 
     async def _run_once(self, app: ASGIApp, admission: Admission, until: float) -> None:
         # 2.4 promises that send raises once the client has gone, which ours does; Starlette
@@ -338,7 +338,7 @@ class _Download:
         """Return how an answer ended of which all was handed over."""
         if isinstance(self.record.error, DownloadError | HTTPException):
             return _outcome_of_refusal(self.record.error)  # The answer is its problem document.
-        return "healed" if self.record.resumes else "complete"
+        return "resumed" if self.record.resumes else "complete"
 
     def _not_compressed(self, start: Message) -> RawHeaders:
         """Return what keeps a host's middleware from compressing a body; we have none ourselves.
@@ -363,7 +363,7 @@ class _Download:
 
     def _take_long_place(self) -> None:
         if self._admission is not None:
-            self._admission.enter_long_at_once()
+            self._admission.try_acquire_bulk()
             self._has_long_place = True
 
     # ...and its end.
@@ -399,7 +399,7 @@ class _Download:
 
     def lag(self) -> int:
         """Return how many of the bytes sent the client may not have taken."""
-        return self._connection.buffered() if self._connection else DIM.buffer
+        return self._connection.buffered() if self._connection else SERVER_ONLY.buffer
 
     def break_off(self) -> None:
         """End it visibly: the process ends."""

@@ -78,7 +78,7 @@ def entity_tag(stored: str) -> str | None:
     return None
 
 
-def strong_tag_of(stored: Mapping[str, str]) -> str | None:
+def strong_etag(stored: Mapping[str, str]) -> str | None:
     """Return the entity tag among stored headers, where it is a strong one."""
     return _if_strong(entity_tag(stored.get("etag", "")))
 
@@ -87,7 +87,7 @@ def _if_strong(tag: str | None) -> str | None:
     return tag if tag and not tag.startswith("W/") else None
 
 
-def validators_of(stored: Mapping[str, str]) -> Validators:
+def read_validators(stored: Mapping[str, str]) -> Validators:
     """Return the validators among stored headers, where they are such."""
     modified = stored.get("last-modified", "")
     return Validators(
@@ -113,7 +113,7 @@ def http_date(text: str) -> datetime | None:
         return None
 
 
-def verdict_on(headers: Mapping[str, str], current: Validators) -> Verdict:
+def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> Verdict:
     """Return what the conditions in `headers` say of an object that exists (section 13.2.2).
 
     A date that is none and a list of tags that is none are no condition.
@@ -154,7 +154,7 @@ def single_strong_tag(value: str | None) -> str | None:
     return value if found and plain else None
 
 
-def passable_conditions(conditions: Mapping[str, str]) -> dict[str, str]:
+def forwardable_conditions(conditions: Mapping[str, str]) -> dict[str, str]:
     """Return those conditions that any server can be asked; the others are none.
 
     An If-Match that can't be asked is one that nothing matches.

@@ -98,7 +98,7 @@ def _before(digits: str, others: str) -> bool:
     return (len(digits), digits) < (len(others), others)
 
 
-def parts_of(specs: list[Spec], length: int) -> list[Part] | None:
+def resolve_ranges(specs: list[Spec], length: int) -> list[Part] | None:
     """Return the parts to send, in the order asked for, or None for the whole.
 
     No part at all means that the ranges are unsatisfiable (416).

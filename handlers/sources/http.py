@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import aiohttp
 
-from ..body.retry import ONCE, Patience
+from ..body.retry import NO_RETRY, RetryPolicy
 from ..body.upstream import READ_BUFFER, Upstream, body_reader, ends_visibly
 from ..errors import (
     BadUpstream,
@@ -26,7 +26,7 @@ from ..errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from ..rfc9110.conditions import Verdict, validators_of, verdict_on
+from ..rfc9110.conditions import Verdict, evaluate_conditions, read_validators
 from ..rfc9110.ranges import Part, Spec, parse_content_range
 from .idle import close_idle
 
@@ -55,7 +55,7 @@ class RemoteBody:
     connecting: float
     """Seconds for a connection."""
 
-    patience: Patience = ONCE
+    patience: RetryPolicy = NO_RETRY
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request for it."""
 
@@ -177,9 +177,9 @@ def _may_be_known(response: aiohttp.ClientResponse, conditions: Mapping[str, str
     """Return whether a 304 can be an answer to these conditions."""
     if "if-none-match" not in conditions:
         return "if-modified-since" in conditions
-    stated = validators_of(_headers_of(response))
+    stated = read_validators(_headers_of(response))
     known = {"if-none-match": conditions["if-none-match"]}
-    return stated.etag is None or verdict_on(known, stated) is Verdict.NOT_MODIFIED
+    return stated.etag is None or evaluate_conditions(known, stated) is Verdict.NOT_MODIFIED
 
 
 def _checked_length(

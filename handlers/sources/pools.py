@@ -18,11 +18,11 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from ..errors import CannotStart
-from .raw_client import Wire
-from .s3.botocore import FullStore, OwnedSession, ask_for_checksum, ask_for_region_once
+from .raw_client import RawClient
+from .s3.botocore import BotocoreBucket, OwnedSession, ask_for_checksum, ask_for_region_once
 from .s3.bucket import Store
-from .s3.buckets import Stores
-from .s3.signed import DirectStore, place_of
+from .s3.buckets import Buckets
+from .s3.signed import SignedBucket, resolve_endpoint
 from .s3.sigv4 import Credentials
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Clients:
     """What requests fetch with."""
 
     s3: S3Client
-    stores: Stores
+    stores: Buckets
     http: aiohttp.ClientSession
 
 
@@ -84,7 +84,7 @@ async def open_clients(
         else:
             # Whatever its host has had it do to a request is to be done to ours.
             open_store = partial(_full_store, s3)
-        stores = Stores(await open_store(settings.s3_image_bucket), open_store)
+        stores = Buckets(await open_store(settings.s3_image_bucket), open_store)
         if http is None:
             http = await stack.enter_async_context(_http_session(settings))
         yield Clients(s3=s3, stores=stores, http=http)
@@ -94,7 +94,7 @@ async def open_clients(
 
 
 async def _full_store(client: S3Client, bucket: str) -> Store:
-    return FullStore(client, bucket)
+    return BotocoreBucket(client, bucket)
 
 
 async def _entered_s3_client(
@@ -116,18 +116,20 @@ async def _store(
     settings: Settings, session: AioSession, client: S3Client, transport: OwnedSession, bucket: str
 ) -> Store:
     """Return how a bucket is asked: by ourselves where it is an ordinary one."""
-    full = FullStore(client, bucket)
+    full = BotocoreBucket(client, bucket)
     if not settings.s3_direct:
         return full
     request = await full.prepared_get(_A_KEY)
     if request is None:  # No credentials to be had, or none that fit: each request will tell.
         return full
-    place = place_of(*request, _A_KEY)
+    place = resolve_endpoint(*request, _A_KEY)
     credentials = await _credentials(settings, session)
     if place is None or credentials is None or transport.is_proxied(place.origin):
         return full
-    wire = Wire(await transport.session(), place.origin, silence=settings.upstream_read_timeout)
-    return DirectStore(wire, place, credentials, full)
+    wire = RawClient(
+        await transport.session(), place.origin, silence=settings.upstream_read_timeout
+    )
+    return SignedBucket(wire, place, credentials, full)
 
 
 async def _credentials(

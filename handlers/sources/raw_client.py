@@ -48,7 +48,7 @@ _SILENT = "Timeout on reading data from socket"
 
 
 @dataclass(slots=True)
-class WireResponse:
+class RawResponse:
     """An answer whose head has come; whoever asked for it closes it."""
 
     status: int
@@ -69,7 +69,7 @@ class WireResponse:
     """May be called twice; closes the connection too where the body has not come to its end."""
 
 
-class Wire:
+class RawClient:
     """Asks one origin, on the connections of a session."""
 
     def __init__(self, session: aiohttp.ClientSession, origin: str, *, silence: float) -> None:
@@ -80,7 +80,7 @@ class Wire:
             "GET", URL(origin), session=session, loop=asyncio.get_running_loop()
         )
 
-    async def request(self, method: str, target: str, headers: Mapping[str, str]) -> WireResponse:
+    async def request(self, method: str, target: str, headers: Mapping[str, str]) -> RawResponse:
         """Ask, by GET or HEAD; raises what aiohttp's client does, ValueError for a bad header.
 
         A connection that is lost without a byte is replaced once (RFC 9112 9.3.1): an idle one
@@ -89,7 +89,7 @@ class Wire:
         request = _encoded(method, target, headers)
         is_last = False
         while True:
-            exchange = _Exchange(await self._connect(), method, self._silence)
+            exchange = _RawExchange(await self._connect(), method, self._silence)
             try:
                 return await exchange.answer_to(request)
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
@@ -112,7 +112,7 @@ class Wire:
             raise aiohttp.ConnectionTimeoutError(text) from error
 
 
-class _Exchange(asyncio.BufferedProtocol):
+class _RawExchange(asyncio.BufferedProtocol):
     """One request and its answer; until that has come it stands in for aiohttp's handler."""
 
     def __init__(self, connection: Connection, method: str, silence: float) -> None:
@@ -139,7 +139,7 @@ class _Exchange(asyncio.BufferedProtocol):
         self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def answer_to(self, request: bytes) -> WireResponse:
+    async def answer_to(self, request: bytes) -> RawResponse:
         handler = self._handler
         # What came unasked would be taken for the answer.
         if handler.should_close or handler._reading_paused or handler._buffer_paused:  # noqa: SLF001 - nothing public tells
@@ -149,7 +149,7 @@ class _Exchange(asyncio.BufferedProtocol):
         await self._wait()
         if self._head is None:
             return await self._parsed()
-        return WireResponse(*self._head, self.read, self.close)
+        return RawResponse(*self._head, self.read, self.close)
 
     async def read(self) -> Chunk:
         if self._loop.time() - self._given > PAUSE_SECONDS:
@@ -255,7 +255,7 @@ class _Exchange(asyncio.BufferedProtocol):
         self._drop_buffer()
         self._wake()
 
-    async def _parsed(self) -> WireResponse:
+    async def _parsed(self) -> RawResponse:
         handler, connection = self._handler, self._connection
         while True:
             if not len(handler) and not handler.is_eof():
@@ -280,7 +280,7 @@ class _Exchange(asyncio.BufferedProtocol):
         payload.on_eof(connection.release)
         headers = _joined((n.decode(), v.decode()) for n, v in message.raw_headers if v.isascii())
         length = _length_of(self._method, message)
-        return WireResponse(message.code, headers, length, read, close)
+        return RawResponse(message.code, headers, length, read, close)
 
     # The body
 

@@ -91,13 +91,13 @@ class Metrics:
         """Return all of it as Prometheus reads it."""
         if self._shared is None:
             return generate_latest(self._registry)
-        _bury_the_dead(self._shared)
+        _remove_dead_workers(self._shared)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
 
-def _bury_the_dead(shared: Path) -> None:
+def _remove_dead_workers(shared: Path) -> None:
     """Take the gauges of workers that have ended out of the sums."""
     for file in shared.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]

@@ -12,9 +12,9 @@ from ..errors import Broken
 
 logger = logging.getLogger("downspout")
 
-Outcome = Broken | Literal["complete", "healed", "client_gone", "refused", "shed", "failed"]
+Outcome = Broken | Literal["complete", "resumed", "client_gone", "refused", "shed", "failed"]
 
-FINE = ("complete", "healed", "refused", "client_gone")
+FINE = ("complete", "resumed", "refused", "client_gone")
 
 MAX_LOGGED = 500  # characters of a path or of a reason: no line of the log is longer than a screen
 

@@ -45,7 +45,7 @@ def _given(scope: Scope) -> bytes | None:
     return None
 
 
-def request_id_of(scope: Scope) -> str:
+def get_request_id(scope: Scope) -> str:
     """Return the id that `RequestId` gave to this request."""
     request_id: str = scope[_KEY]
     return request_id

@@ -14,7 +14,7 @@ from .upstream import Act, Door
 
 SOURCES = ("s3", "http")
 
-WHOLE, HEALED, BROKEN, DROPPED = "whole", "whole, healed", "broken visibly", "dropped"
+WHOLE, HEALED, BROKEN, DROPPED = "whole", "whole, resumed", "broken visibly", "dropped"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

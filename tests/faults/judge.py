@@ -99,7 +99,7 @@ def _healed(bench: Bench, path: str) -> str:
 
     if not comes_true(lambda: bool(told()), 5):
         return ", **not logged**"
-    return ", healed" if " healed " in told()[0] else ""
+    return ", resumed" if " resumed " in told()[0] else ""
 
 
 def _fetched_slowly(bench: Bench, fault: Fault, source: str) -> str:

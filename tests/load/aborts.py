@@ -17,7 +17,7 @@ from .processes import RunningService, RunningStore, running_service, running_st
 
 CLIENTS = 200
 BOUND = 2.0  # seconds until nothing is open for clients that have gone
-PATIENCE = 20.0
+CLIENT_STALL_SECONDS = 20.0
 SETTLED = 1.0
 MIDWAY = MIB  # bytes that every client has got by then
 # What a store has sent and nobody has read lies in two kernels' buffers: this bounds its own.
@@ -85,7 +85,7 @@ def _read_until_midway(clients: list[socket.socket]) -> int:
         for client in clients:
             selector.register(client, selectors.EVENT_READ)
         while min(received.values()) < MIDWAY:
-            for key, _ in selector.select(PATIENCE):
+            for key, _ in selector.select(CLIENT_STALL_SECONDS):
                 assert isinstance(key.fileobj, socket.socket)
                 data = key.fileobj.recv(256 * 1024)
                 assert data, "the service ended a download"
@@ -96,7 +96,7 @@ def _read_until_midway(clients: list[socket.socket]) -> int:
 def _seconds_until(conditions: dict[str, Callable[[], bool]], figures: Figures, case: str) -> None:
     begun = time.monotonic()
     seen: dict[str, float] = {}
-    while len(seen) < len(conditions) and time.monotonic() < begun + PATIENCE:
+    while len(seen) < len(conditions) and time.monotonic() < begun + CLIENT_STALL_SECONDS:
         for name, holds in conditions.items():
             if name not in seen and holds():
                 seen[name] = time.monotonic() - begun

@@ -9,7 +9,7 @@ from .serving import serving
 
 
 def exposition(upstream: Misbehaving) -> str:
-    """Return what /metrics answers after a download that was refused, broke and was healed."""
+    """Return what /metrics answers after a download that was refused, broke and was resumed."""
 
     async def stumbling(exchange: Exchange) -> None:
         lines = ['etag: "v"', "accept-ranges: bytes"]

@@ -29,7 +29,7 @@ from ...body.upstream import READ_BUFFER
 from ...errors import BadUpstream, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.conditions import http_date
 from ..idle import close_idle
-from .errors import Answer, Owner, error_of_answer, read_error
+from .errors import Answer, Owner, error_for_response, read_error
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -138,7 +138,7 @@ class _NotSentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class FullStore:
+class BotocoreBucket:
     """A bucket, through the whole of botocore."""
 
     client: S3Client
@@ -210,7 +210,7 @@ def _translated_errors() -> Generator[None]:
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise error_of_answer(status, "" if code == str(status) else code) from error
+        raise error_for_response(status, "" if code == str(status) else code) from error
     except (ConnectTimeoutError, ReadTimeoutError, TimeoutError) as error:
         raise UpstreamTimeout(f"store: {error}") from error
     except (ConnectionError, HTTPClientError) as error:

@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
-from ...body.retry import ONCE, Patience
+from ...body.retry import NO_RETRY, RetryPolicy
 from ...body.upstream import Upstream, body_reader, ends_visibly
 from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfiable
 from ...rfc9110.conditions import entity_tag
@@ -38,7 +38,7 @@ class StoredObject:
     silence: float
     """Seconds that a body may keep its reader waiting."""
 
-    patience: Patience = ONCE
+    patience: RetryPolicy = NO_RETRY
 
     async def open(
         self,
@@ -115,13 +115,13 @@ class StoredObject:
             ),
         )
 
-    async def is_answered_for(self, until: float) -> None:
+    async def probe(self, until: float) -> None:
         """Return when the store gives or denies the object in order, asked until then.
 
         Raises DownloadError.
         """
         with suppress(NotFound):
-            await replace(self, patience=Patience(until=until)).head()
+            await replace(self, patience=RetryPolicy(until=until)).head()
 
 
 def _checked_part(headers: Mapping[str, str], spec: Spec) -> tuple[Part, int]:

@@ -15,7 +15,7 @@ MOST = 1000
 _BUCKET = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,255}|arn:[A-Za-z0-9:/._-]{1,255}")
 
 
-class Stores:
+class Buckets:
     """Opens a bucket's store once. A store holds no connection of its own, so none is closed."""
 
     def __init__(self, default: Store, open_store: Callable[[str], Awaitable[Store]]) -> None:

@@ -11,9 +11,9 @@ from aiohttp import ClientPayloadError
 
 from ...body.upstream import Read
 from ...errors import (
+    AccessDenied,
     BadUpstream,
     DownloadError,
-    Hidden,
     NotFound,
     PreconditionFailed,
     RangeNotSatisfiable,
@@ -29,15 +29,15 @@ _ERROR_OF_CODE: dict[str, type[DownloadError]] = {
     "NoSuchKey": NotFound,
     # What S3 says of a missing object to those who may not list the bucket, and of one in an
     # archive. Every other 403 is about our key, clock or signature.
-    "AccessDenied": Hidden,
-    "InvalidObjectState": Hidden,
+    "AccessDenied": AccessDenied,
+    "InvalidObjectState": AccessDenied,
     "RequestTimeout": UpstreamTimeout,
     "SlowDown": UpstreamBusy,
 }
 # Of an answer without a code, as those to HEAD always are.
 _ERROR_OF_BARE_STATUS: dict[int, type[DownloadError]] = {
     HTTPStatus.NOT_FOUND: NotFound,
-    HTTPStatus.FORBIDDEN: Hidden,
+    HTTPStatus.FORBIDDEN: AccessDenied,
 }
 _ERROR_OF_STATUS: dict[int, type[DownloadError]] = {
     HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
@@ -76,7 +76,7 @@ class Owner(Protocol):
         """Have `callback` called at the end."""
 
 
-def error_of_answer(status: int, code: str) -> DownloadError:
+def error_for_response(status: int, code: str) -> DownloadError:
     """Return the error that a status and a code of S3's mean; the code is empty where none is."""
     kind = _ERROR_OF_CODE.get(code) or _ERROR_OF_STATUS.get(status)
     if kind is None and not code:

@@ -17,9 +17,9 @@ import aiohttp
 
 from ...errors import BadUpstream, DownloadError, UpstreamFailed, UpstreamTimeout
 from ..idle import close_idle
-from ..raw_client import Wire, WireResponse
-from .botocore import FullStore
-from .errors import Answer, Owner, error_of_answer, read_error
+from ..raw_client import RawClient, RawResponse
+from .botocore import BotocoreBucket
+from .errors import Answer, Owner, error_for_response, read_error
 from .sigv4 import Credentials, Signer
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,100})</Code>")
@@ -43,7 +43,7 @@ class Place:
     region: str
 
 
-def place_of(url: str, authorization: str, key: str) -> Place | None:
+def resolve_endpoint(url: str, authorization: str, key: str) -> Place | None:
     """Return where a bucket is by a request for `key`; None where it is no ordinary one.
 
     What is not signed by plain SigV4 for "s3" is S3 Express, an access point of several regions,
@@ -67,15 +67,15 @@ def _host_of(parts: SplitResult) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class DirectStore:
+class SignedBucket:
     """An ordinary bucket, asked without botocore; what it redirects elsewhere goes through it."""
 
-    wire: Wire
+    wire: RawClient
     place: Place
     credentials: Callable[[], Awaitable[Credentials]]
     """Return those of this moment: botocore refreshes what expires."""
 
-    full: FullStore
+    full: BotocoreBucket
     _signer: Signer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class DirectStore:
                 return _answer(response)
             if not _is_elsewhere(response):
                 code = _code_in(await read_error(response.read))
-                raise error_of_answer(response.status, code)  # noqa: TRY301
+                raise error_for_response(response.status, code)  # noqa: TRY301
             response.close()
         except DownloadError:
             raise
@@ -106,14 +106,14 @@ class DirectStore:
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return _answer(response)
             if not _is_elsewhere(response):
-                raise error_of_answer(response.status, "")  # noqa: TRY301
+                raise error_for_response(response.status, "")  # noqa: TRY301
         except DownloadError:
             raise
         except Exception as error:
             raise self._translated(error) from error
         return await self.full.head(key)
 
-    async def _request(self, method: str, key: str, headers: Mapping[str, str]) -> WireResponse:
+    async def _request(self, method: str, key: str, headers: Mapping[str, str]) -> RawResponse:
         target = self.place.path + quote(key, safe="/~")
         signed = self._signer.signed(
             method,
@@ -137,7 +137,7 @@ class DirectStore:
         return BadUpstream(text)
 
 
-def _is_elsewhere(response: WireResponse) -> bool:
+def _is_elsewhere(response: RawResponse) -> bool:
     return HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST or (
         "x-amz-bucket-region" in response.headers and response.status == HTTPStatus.BAD_REQUEST
     )
@@ -148,7 +148,7 @@ def _code_in(error: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-def _answer(response: WireResponse) -> Answer:
+def _answer(response: RawResponse) -> Answer:
     return Answer(
         response.status,
         response.headers,
