@@ -1,1 +1,0 @@
-"""The landing page in a real browser: ``python -m tests.browser``."""

@@ -1,0 +1,1 @@
+"""Tests of the service as a process, and of the installed package."""

@@ -1,0 +1,174 @@
+"""Checksums of S3's: told on as Repr-Digest, and verified while bodies stream."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+import logging
+import zlib
+
+import pytest
+
+from handlers.body import checksums
+from handlers.body.checksums import repr_digest, start_verifier
+from tests.support.client import fetch
+from tests.support.components import Store, settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import RunningService, serving
+
+BODY = hashlib.shake_256(b"checksums").digest(1_000_000)
+SHA256 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+# The check values of the catalogue of CRC algorithms, over "123456789".
+NINE = b"123456789"
+KNOWN = {
+    "crc32": (0xCBF43926).to_bytes(4, "big"),
+    "crc32c": (0xE3069283).to_bytes(4, "big"),
+    "crc64nvme": (0xAE8B14860A799888).to_bytes(8, "big"),
+    "sha1": hashlib.sha1(NINE).digest(),
+    "sha256": hashlib.sha256(NINE).digest(),
+    "sha512": hashlib.sha512(NINE).digest(),
+}
+
+
+def stored(name: str, digest: bytes, **others: str) -> dict[str, str]:
+    return {f"x-amz-checksum-{name}": base64.b64encode(digest).decode(), **others}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_algorithm_of_s3_is_verified(name: str) -> None:
+    """A body that is what was stored matches, in whatever pieces; another does not."""
+    right = start_verifier(stored(name, KNOWN[name]))
+    wrong = start_verifier(stored(name, KNOWN[name]))
+    assert right is not None
+    assert wrong is not None
+    for piece in (NINE[:4], NINE[4:], b""):
+        right.update(piece)
+    wrong.update(NINE[::-1])
+    assert right.matches()
+    assert not wrong.matches()
+
+
+def test_without_awscrt_its_algorithms_are_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be computed fast is left alone; a stronger one is taken where there is one."""
+
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    both = stored("crc64nvme", KNOWN["crc64nvme"]) | stored("crc32", KNOWN["crc32"])
+    verifier = start_verifier(both)
+    assert verifier is not None
+    assert verifier.name == "crc32"
+    assert start_verifier(stored("crc64nvme", KNOWN["crc64nvme"])) is None
+    assert not checksums.verifies_all()
+
+
+def test_digests_are_told_in_the_names_of_the_registry() -> None:
+    """RFC 9530 knows SHA-256, SHA-1 and CRC32C of what S3 has, and no other CRC."""
+    hello = hashlib.sha256(b'{"hello": "world"}\n').digest()  # the example of its appendix B.1
+    told = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+    assert repr_digest(stored("sha256", hello)) == told
+    assert repr_digest(stored("crc32c", KNOWN["crc32c"])) == "crc32c=:4waSgw==:"
+    assert repr_digest(stored("crc32", KNOWN["crc32"])) is None
+    assert repr_digest({}) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        stored("sha256", KNOWN["sha256"], **{"x-amz-checksum-type": "COMPOSITE"}),
+        {"x-amz-checksum-sha256": base64.b64encode(KNOWN["sha256"]).decode() + "-3"},
+        {"x-amz-checksum-sha256": "not base64"},
+        {"x-amz-checksum-sha256": "é"},
+        stored("sha256", b"short"),
+    ],
+)
+def test_what_is_no_checksum_of_the_whole_is_none(headers: dict[str, str]) -> None:
+    """A sum over the sums of parts, and what is none, are neither told nor compared."""
+    assert repr_digest(headers) is None
+    assert start_verifier(headers) is None
+
+
+def test_store_is_asked_for_the_checksum(store: Store, service: RunningService) -> None:
+    """The digest of a real store's object is in GET and HEAD of the whole, not of a part."""
+    store.put("test/77/image.jpg", BODY, ChecksumAlgorithm="SHA256")
+    for method in ("GET", "HEAD"):
+        answer = service.request(method, "/tasks/77/image")
+        assert answer.headers["repr-digest"] == f"sha-256=:{SHA256}:"
+    part = service.get("/tasks/77/image", headers={"range": "bytes=0-9"})
+    assert part.status_code == 206
+    assert "repr-digest" not in part.headers
+
+
+class Corrupting:
+    """A store whose object has lost a bit since its checksum was made."""
+
+    def __init__(self, *, at: int, lines: tuple[str, ...]) -> None:
+        self.body = bytearray(BODY)
+        self.body[at] ^= 1
+        self.lines = lines
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.head(200, f"x-amz-checksum-sha256: {SHA256}", 'etag: "v"', *self.lines)
+        if "transfer-encoding: chunked" in self.lines:
+            await exchange.raw(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), bytes(self.body)))
+        else:
+            await exchange.body(bytes(self.body))
+
+
+FRAMINGS = [(f"content-length: {len(BODY)}",), ("transfer-encoding: chunked",)]
+
+
+@pytest.mark.parametrize("lines", FRAMINGS)
+@pytest.mark.parametrize("at", [0, len(BODY) - 1])
+def test_corrupt_body_never_looks_whole(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, at: int, lines: tuple[str, ...]
+) -> None:
+    """With verification on, bytes that are not what was stored break the transfer visibly."""
+    caplog.set_level(logging.INFO, "downspout")
+    upstream.behaviour = Corrupting(at=at, lines=lines)
+    with serving(settings_for(upstream.url, verify_checksums=True)) as service:
+        received = fetch(service.port, "/tasks/1/image")
+    assert not received.whole
+    assert " corrupt (not the bytes of the stored sha256)" in caplog.text
+
+
+@pytest.mark.parametrize("lines", FRAMINGS)
+def test_right_body_is_whole_when_verified(upstream: Misbehaving, lines: tuple[str, ...]) -> None:
+    """Verification takes nothing from a body that is right."""
+    intact = Corrupting(at=0, lines=lines)
+    intact.body = bytearray(BODY)
+    upstream.behaviour = intact
+    with serving(settings_for(upstream.url, verify_checksums=True)) as service:
+        assert service.get("/tasks/1/image").content == BODY
+
+
+def test_body_that_was_healed_is_verified_over_all_of_it(upstream: Misbehaving) -> None:
+    """The sum runs on where a body was continued."""
+    half = len(BODY) // 2
+
+    async def cut_once(exchange: Exchange) -> None:
+        crc = base64.b64encode(zlib.crc32(BODY).to_bytes(4, "big")).decode()
+        lines = [f"x-amz-checksum-crc32: {crc}", 'etag: "v"']
+        if "range" in exchange.headers:
+            stated = f"content-range: bytes {half}-{len(BODY) - 1}/{len(BODY)}"
+            await exchange.head(206, f"content-length: {len(BODY) - half}", stated, *lines)
+            await exchange.body(BODY[half:])
+        else:
+            await exchange.head(200, f"content-length: {len(BODY)}", *lines)
+            await exchange.body(BODY[:half])
+
+    upstream.behaviour = cut_once
+    with serving(settings_for(upstream.url, verify_checksums=True)) as service:
+        assert service.get("/tasks/1/image").content == BODY
+
+
+def test_missing_awscrt_is_said_at_start(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wants all verified is told what is not."""
+    monkeypatch.setattr(checksums, "_awscrt", lambda: None)
+    with serving(settings_for(upstream.url, verify_checksums=True)):
+        pass
+    assert "the package awscrt is not installed" in caplog.text

@@ -1,0 +1,365 @@
+"""What a host gives to the application that it mounts: clients, who may download, where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import aiohttp
+import anyio
+import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
+from aiobotocore.session import get_session
+from botocore.credentials import ReadOnlyCredentials
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Mount
+
+from handlers import create_app, sign_url
+from handlers.answers.location import Location
+from handlers.app import THREADS
+from handlers.sources.pools import open_clients
+from handlers.sources.s3.botocore import BotocoreBucket
+from handlers.sources.s3.buckets import MOST, Buckets
+from handlers.sources.s3.signed import SignedBucket
+from tests.support.behaviours import BODY
+from tests.support.client import abort, ask, connect, fetch
+from tests.support.components import Store, settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import RunningService, serving_app, wait_until
+
+IMAGE = "/tasks/7/image"
+KEY = "a:0123456789abcdef"
+
+
+@contextmanager
+def embedded(
+    url: str, *, changes: dict[str, Any] | None = None, **given: Any
+) -> Generator[RunningService]:
+    """Run an application that its host gives this and that."""
+    app = create_app(settings_for(url, **(changes or {})), **given)
+    with serving_app(app) as port:
+        yield RunningService(app, port)
+
+
+# Who may download
+
+
+async def async_authorize(request: Request) -> bool:
+    return request.headers.get("x-user") == "ada"
+
+
+def plain_authorize(request: Request) -> bool:
+    assert threading.current_thread() is not threading.main_thread()
+    return request.headers.get("x-user") == "ada"
+
+
+class Authority:
+    async def __call__(self, request: Request) -> bool:
+        return await async_authorize(request)
+
+
+@pytest.mark.parametrize("authorize", [async_authorize, plain_authorize, Authority()])
+def test_host_decides_who_may_download(store: Store, authorize: Any) -> None:
+    """Its function is asked before anything else, whatever kind of function it is."""
+    store.put("test/7/image.jpg", b"picture", CacheControl="public")
+    with embedded(store.url, authorize=authorize) as service:
+        let_in = service.get(IMAGE, headers={"x-user": "ada"})
+        assert let_in.content == b"picture"
+        assert let_in.headers["cache-control"] == "private"
+        for path in (IMAGE, "/tasks/8/image"):
+            refused = service.get(path, headers={"x-user": "eve"})
+            assert refused.status_code == 403
+            assert refused.json()["type"] == "urn:downspout:problem:not-authorized"
+        assert service.get("/healthz").status_code == 200
+
+
+def test_signed_addresses_let_in_beside_the_host(store: Store) -> None:
+    """Where they are set, either is enough, and the host is asked only where they do not."""
+    store.put("test/7/image.jpg", b"picture")
+    changes = {"url_signing_keys": (KEY,)}
+    with embedded(store.url, changes=changes, authorize=async_authorize) as service:
+        assert service.get(sign_url(IMAGE, KEY, lifetime=60)).status_code == 200
+        assert service.get(IMAGE, headers={"x-user": "ada"}).status_code == 200
+        assert service.get(IMAGE).status_code == 403
+
+
+def test_host_refuses_in_its_own_words(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """An HTTPException of its function's is the answer, as a problem, and a refusal in the log."""
+    caplog.set_level(logging.INFO, "downspout")
+
+    async def authorize(request: Request) -> bool:
+        raise HTTPException(401, "Log in first.", {"www-authenticate": "Own"})
+
+    with embedded(store.url, authorize=authorize) as service:
+        refused = service.get(IMAGE, headers={"x-request-id": "own"})
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"] == "Own"
+        assert refused.json()["detail"] == "Log in first."
+        wait_until(lambda: "request_id=own" in caplog.text)
+        assert f"GET {IMAGE} 401 refused" in caplog.text
+
+
+def test_mistake_of_the_host_lets_nobody_in(store: Store) -> None:
+    """What its function fails with is a 500, not a way in."""
+
+    def authorize(request: Request) -> bool:
+        raise ZeroDivisionError
+
+    with embedded(store.url, authorize=authorize) as service:
+        assert service.get(IMAGE).status_code == 500
+
+
+# Where objects are
+
+
+PLACES: dict[int, Location] = {
+    1: "elsewhere/one",
+    2: ("others", "two"),
+    3: None,
+    4: "../other/bucket",
+    5: ("no-such-bucket", "x"),
+}
+
+
+async def async_locate(task_id: int) -> Location:
+    if task_id == 6:
+        raise HTTPException(410, "It is gone.")
+    return PLACES[task_id]
+
+
+def plain_locate(task_id: int) -> Location:
+    assert threading.current_thread() is not threading.main_thread()
+    if task_id == 6:
+        raise HTTPException(410, "It is gone.")
+    return PLACES[task_id]
+
+
+@pytest.fixture
+def buckets(store: Store) -> Store:
+    store.put("elsewhere/one", b"one")
+    store.client.create_bucket(Bucket="others")
+    store.client.put_object(Bucket="others", Key="two", Body=b"two")
+    return store
+
+
+@pytest.mark.parametrize("locate", [async_locate, plain_locate])
+def test_host_says_where_objects_are(buckets: Store, locate: Any) -> None:
+    """A key, or bucket and key; None is a 404; an HTTPException is the answer."""
+    with embedded(buckets.url, locate=locate) as service:
+        assert service.get("/tasks/1/image").content == b"one"
+        part = service.get("/tasks/2/image", headers={"range": "bytes=1-"})
+        assert (part.status_code, part.content) == (206, b"wo")
+        missing = service.get("/tasks/3/image")
+        assert missing.json()["type"] == "urn:downspout:problem:not-found"
+        gone = service.get("/tasks/6/image")
+        assert (gone.status_code, gone.json()["detail"]) == (410, "It is gone.")
+        assert service.get("/tasks/x/image").status_code == 404
+
+
+@pytest.mark.parametrize(("task_id", "status"), [(4, 500), (5, 502), (99, 500)])
+def test_wrong_place_gives_nothing(buckets: Store, task_id: int, status: int) -> None:
+    """A key that could leave its bucket, a bucket that is none, an error of the host's."""
+    with embedded(buckets.url, locate=async_locate) as service:
+        assert service.get(f"/tasks/{task_id}/image").status_code == status
+
+
+async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long credentials take, a bucket's place is its own, and found once."""
+    asking = 0
+
+    async def slowly(self: AioCredentials) -> ReadOnlyCredentials:
+        nonlocal asking
+        asking += 1
+        await anyio.sleep(0.2 / asking)  # the first is overtaken
+        return ReadOnlyCredentials("test", "test", None)
+
+    monkeypatch.setattr(AioCredentials, "get_frozen_credentials", slowly)
+    async with open_clients(settings_for("http://127.0.0.1:9")) as clients:
+        client = clients.s3
+        found: dict[str, tuple[str, str] | None] = {}
+
+        async def prepare(bucket: str) -> None:
+            found[bucket] = await BotocoreBucket(client, bucket).prepared_get("key")
+
+        async with anyio.create_task_group() as tasks:
+            for bucket in ("bucket-a", "bucket-b", "bucket-c"):
+                tasks.start_soon(prepare, bucket)
+        for bucket, prepared in found.items():
+            assert prepared is not None
+            assert f"/{bucket}/key" in prepared[0]
+        first, again = await asyncio.gather(*(clients.stores.of("bucket-d") for _ in range(2)))
+        assert first is again
+        assert isinstance(first, SignedBucket)
+        assert first.place.path == "/bucket-d/"
+
+
+async def test_buckets_are_not_kept_without_end() -> None:
+    """A host that has a bucket for each of its customers costs no memory for each."""
+    opened: list[str] = []
+
+    async def open_store(bucket: str) -> Any:
+        opened.append(bucket)
+        return object()
+
+    stores = Buckets(cast("Any", None), open_store)
+    for number in range(MOST + 1):
+        await stores.of(f"bucket-{number}")
+    assert len(stores._stores) == 1
+    assert await stores.of(f"bucket-{MOST}") is await stores.of(f"bucket-{MOST}")
+    assert len(opened) == MOST + 1
+
+
+@pytest.mark.parametrize("asked", ["authorize", "locate"])
+def test_functions_that_never_return_take_few_threads(buckets: Store, asked: str) -> None:
+    """Clients that give up waiting for them leave no thread each behind; the answer is a 504."""
+    over = threading.Event()
+
+    def waiting(_: object) -> Any:
+        over.wait(60)
+        return None
+
+    changes = {"first_byte_timeout": 0.3, "max_downloads": 100}
+    with embedded(buckets.url, changes=changes, **{asked: waiting}) as service:
+        before = threading.active_count()
+        try:
+            assert service.get("/tasks/1/image").status_code == 504
+            for _ in range(80):
+                connection = connect(service.port)
+                ask(connection, "/tasks/1/image")
+                abort(connection)
+            wait_until(lambda: service.app.state.admission.counts() == (0, 0))
+            assert threading.active_count() <= before + THREADS
+        finally:
+            over.set()
+
+
+async def never(_: object) -> Any:
+    await anyio.sleep_forever()
+
+
+def test_authorize_is_in_the_first_bytes_budget(buckets: Store) -> None:
+    """A host that does not decide is a 504."""
+    with embedded(buckets.url, changes={"first_byte_timeout": 0.2}, authorize=never) as service:
+        assert service.get("/tasks/1/image").status_code == 504
+
+
+def test_words_of_the_host_are_told_whatever_the_status(buckets: Store) -> None:
+    """A 404 of its own says what it says."""
+
+    async def locate(task_id: int) -> Location:
+        raise HTTPException(404, "No such picture.")
+
+    with embedded(buckets.url, locate=locate) as service:
+        assert service.get("/tasks/1/image").json()["detail"] == "No such picture."
+
+
+def test_host_that_is_slow_to_say_where_is_504(buckets: Store) -> None:
+    """Its time is of the first byte's budget."""
+
+    async def locate(task_id: int) -> Location:
+        del task_id
+        await anyio.sleep_forever()
+        return None
+
+    with embedded(buckets.url, changes={"first_byte_timeout": 0.2}, locate=locate) as service:
+        assert service.get("/tasks/1/image").status_code == 504
+
+
+# Whose clients
+
+
+@contextmanager
+def lending(url: str, **options: Any) -> Generator[tuple[int, Starlette, dict[str, Any]]]:
+    """Run a host that hands its own clients over, as it would use them itself."""
+    lent: dict[str, Any] = {}
+    mounts = Mount("/media", Starlette())
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            client = get_session().create_client(
+                "s3",
+                endpoint_url=url,
+                region_name="us-east-1",
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=AioConfig(signature_version="s3v4", s3={"addressing_style": "path"}),
+            )
+            lent["s3"] = await stack.enter_async_context(client)
+            lent["http"] = await stack.enter_async_context(aiohttp.ClientSession(**options))
+            downloads = create_app(settings_for(url), s3=lent["s3"], http=lent["http"])
+            lent["app"] = mounts.app = downloads
+            async with downloads.router.lifespan_context(downloads):
+                yield
+            assert not lent["http"].closed
+
+    host = Starlette(routes=[mounts], lifespan=lifespan)
+    with serving_app(host) as port:
+        yield port, host, lent
+
+
+def test_clients_of_the_host_are_used_and_left_open(store: Store) -> None:
+    """All that is fetched goes through them, and closing them stays the host's."""
+    store.put("test/7/image.jpg", BODY, ContentType="image/jpeg")
+    with lending(store.url) as (port, _, lent):
+        asked: list[str] = []
+        lent["s3"].meta.events.register(
+            "before-call.s3.GetObject", lambda **_: asked.append("GetObject")
+        )
+        received = fetch(port, f"/media{IMAGE}")
+        assert (received.status, received.body, received.whole) == (200, BODY, True)
+        part = fetch(port, f"/media{IMAGE}", headers={"range": "bytes=1000-"})
+        assert part.body == BODY[1000:]
+        assert asked == ["GetObject"] * 2
+        assert lent["app"].state.http is lent["http"]
+        assert fetch(port, "/media/readyz").status == 200
+
+
+def test_session_of_the_host_may_be_set_otherwise(upstream: Misbehaving) -> None:
+    """It may decode, raise and have a total time for itself: for downloads it does not."""
+
+    async def slow(exchange: Exchange) -> None:
+        if exchange.path.endswith("404"):
+            await exchange.answer(404)
+            return
+        await exchange.head(200, "content-length: 1024")
+        for first in range(0, 1024, 256):
+            await exchange.body(BODY[first : first + 256])
+            await exchange.pause(0.15)
+
+    upstream.behaviour = slow
+    options = {"raise_for_status": True, "timeout": aiohttp.ClientTimeout(total=0.3)}
+    with lending(upstream.url, **options) as (port, _, _):
+        received = fetch(port, "/media/tasks/1/bytes/1024")
+        assert (received.status, received.body, received.whole) == (200, BODY, True)
+        assert fetch(port, "/media/tasks/1/bytes/404").status == 404
+        assert upstream.exchanges[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("path", [IMAGE, "/tasks/7/bytes/1000000000"])
+def test_fifty_aborts_leave_nothing_open_in_the_hosts_clients(
+    upstream: Misbehaving, path: str, no_garbage_collection: None
+) -> None:
+    """A pool that a host shares with us has all of its places back."""
+
+    async def flooding(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 1000000000", 'etag: "1"')
+        await exchange.flood()
+
+    upstream.behaviour = flooding
+    with lending(upstream.url) as (port, _, lent):
+        for _ in range(50):
+            connection = connect(port)
+            ask(connection, f"/media{path}")
+            connection.recv(1000)
+            abort(connection)
+        sessions = lent["s3"]._endpoint.http_session._sessions.values()
+        connectors = [lent["http"].connector, *(session.connector for session in sessions)]
+        wait_until(lambda: not any(connector._acquired for connector in connectors))

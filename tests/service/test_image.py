@@ -1,0 +1,364 @@
+"""The image route before a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from handlers import create_app
+from tests.support.behaviours import (
+    chunks_without_an_end,
+    ends_short_of_its_length,
+    falls_silent,
+    malformed_chunk,
+    resets,
+)
+from tests.support.client import fetch
+from tests.support.components import Store, settings_for
+from tests.support.misbehaving import SECRET, Behaviour, Exchange, Misbehaving
+from tests.support.serving import RunningService, serving, serving_app, wait_until
+
+PICTURE = hashlib.shake_256(b"picture").digest(300_000)
+
+
+def test_image_is_streamed_with_what_the_store_knows_of_it(
+    store: Store, service: RunningService
+) -> None:
+    """The very bytes stored come with their length, entity tag, date and type."""
+    store.put("test/1/image.jpg", PICTURE, ContentType="image/png", CacheControl="max-age=60")
+    stored = store.client.head_object(Bucket="photos", Key="test/1/image.jpg")
+    answer = service.get("/tasks/1/image")
+    assert answer.status_code == 200
+    assert answer.content == PICTURE
+    assert answer.headers["content-length"] == str(len(PICTURE))
+    assert answer.headers["etag"] == stored["ETag"]
+    stored_date = stored["LastModified"].strftime("%a, %d %b %Y %H:%M:%S GMT")
+    assert answer.headers["last-modified"] == stored_date
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["cache-control"] == "max-age=60"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_nothing_of_the_store_itself_goes_out(store: Store, service: RunningService) -> None:
+    """Headers go out by allow-list: none of the store's own, no metadata."""
+    store.put("test/2/image.jpg", PICTURE, Metadata={"owner": "somebody"})
+    names = set(service.get("/tasks/2/image").headers)
+    assert not {name for name in names if name.startswith("x-amz-")}
+    assert "server" not in names
+
+
+def test_head_is_get_without_a_body(store: Store, service: RunningService) -> None:
+    """HEAD has the headers of GET."""
+    store.put("test/3/image.jpg", PICTURE)
+    get, head = service.get("/tasks/3/image"), service.request("HEAD", "/tasks/3/image")
+    assert head.status_code == 200
+    assert head.content == b""
+    differ = {"date", "x-request-id", "server-timing"}
+    assert {n: v for n, v in head.headers.items() if n not in differ} == {
+        n: v for n, v in get.headers.items() if n not in differ
+    }
+
+
+def test_head_reads_nothing_of_the_object(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """HEAD asks the store for the headers alone."""
+
+    async def object_of_a_mebibyte(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 1048576", 'etag: "a"')
+        exchange.keep = exchange.method == "HEAD"
+        if exchange.method != "HEAD":
+            await exchange.body(bytes(1 << 20))
+
+    upstream.behaviour = object_of_a_mebibyte
+    assert troubled_store.request("HEAD", "/tasks/1/image").headers["content-length"] == "1048576"
+    assert upstream.requests == ["HEAD /photos/test/1/image.jpg"]
+    assert sum(exchange.sent for exchange in upstream.exchanges) == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_missing_image_is_404(service: RunningService, method: str) -> None:
+    """A missing object is a 404, and the answer names neither bucket, key nor host."""
+    answer = service.request(method, "/tasks/404404/image")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert not any(word in answer.text for word in ("photos", "image.jpg", "127.0.0.1"))
+
+
+def test_empty_image_is_a_whole_one(store: Store, service: RunningService) -> None:
+    """An object of no bytes is a 200 with content-length 0."""
+    store.put("test/5/image.jpg", b"")
+    answer = service.get("/tasks/5/image")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == "0"
+
+
+def test_key_template_decides_where_an_image_lies(store: Store) -> None:
+    """The key is the template's, with the number as any reader of numbers writes it."""
+    store.put("images/17.webp", PICTURE, ContentType="image/webp")
+    settings = settings_for(store.url, s3_image_key="images/{task_id}.webp")
+    with serving(settings) as service:
+        assert service.get("/tasks/17/image").content == PICTURE
+        assert service.get("/tasks/0017/image").content == PICTURE
+
+
+def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
+    """A large object is not cut into the 1 KiB pieces of the library's own iterator."""
+    size = 8 << 20
+
+    async def large_object(exchange: Exchange) -> None:
+        await exchange.answer(200, bytes(size))
+
+    upstream.behaviour = large_object
+    sizes: list[int] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched_send(message: Message) -> None:
+            sizes.append(len(message.get("body", b"")))
+            await send(message)
+
+        await app(scope, receive, watched_send)
+
+    app = create_app(settings_for(upstream.url))
+    with serving_app(watched) as port:
+        assert len(fetch(port, "/tasks/1/image").body) == size
+    body_sizes = [one for one in sizes if one]
+    assert sum(body_sizes) == size
+    assert size / len(body_sizes) >= 64 * 1024
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize(
+    "behaviour",
+    [chunks_without_an_end, ends_short_of_its_length, resets, falls_silent, malformed_chunk],
+)
+def test_object_that_goes_wrong_breaks_visibly(
+    upstream: Misbehaving, behaviour: Behaviour, http: str
+) -> None:
+    """Once the first byte is out, a broken object ends as a visibly broken transfer."""
+    upstream.behaviour = behaviour
+    with serving(settings_for(upstream.url, upstream_read_timeout=0.3), http=http) as service:
+        received = fetch(service.port, "/tasks/1/image")
+        assert received.status == 200
+        assert not received.whole
+        wait_until(lambda: service.acquired_connections() == 0)
+
+
+STORE_ERRORS = [
+    # status, code, answered, retryable
+    (404, "NoSuchKey", 404, False),
+    (403, "AccessDenied", 404, False),
+    (403, "InvalidObjectState", 404, False),
+    (404, "NoSuchBucket", 502, False),
+    (403, "InvalidAccessKeyId", 502, False),
+    (403, "SignatureDoesNotMatch", 502, False),
+    (403, "RequestTimeTooSkewed", 502, False),
+    (400, "ExpiredToken", 502, False),
+    (400, "AuthorizationHeaderMalformed", 502, False),
+    (400, "KMS.DisabledException", 502, False),
+    (301, "PermanentRedirect", 502, False),
+    (307, "TemporaryRedirect", 502, False),
+    (400, "RequestTimeout", 504, True),
+    (503, "SlowDown", 503, True),
+    (503, "ServiceUnavailable", 503, True),
+    (429, "TooManyRequests", 503, True),
+    (500, "InternalError", 502, False),
+    (502, "", 502, False),
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("status", "code", "answered", "retryable"), STORE_ERRORS)
+def test_error_of_the_store(
+    upstream: Misbehaving,
+    troubled_store: RunningService,
+    method: str,
+    status: int,
+    code: str,
+    answered: int,
+    retryable: bool,
+) -> None:
+    """Each error of the store has its one answer, which tells nothing that is internal."""
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.error(status, code)
+
+    upstream.behaviour = refuse
+    # 400 RequestTimeout can't be told from any other 400 where there is no body to say it.
+    if method == "HEAD" and code == "RequestTimeout":
+        answered, retryable = 502, False
+    answer = troubled_store.request(method, "/tasks/1/image")
+    assert answer.status_code == answered
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert ("retry-after" in answer.headers) == (answered == 503)
+    seen = str(answer.headers) + answer.text
+    hidden = [SECRET, "photos", "image.jpg", str(upstream.port)]
+    assert not [word for word in [*hidden, *filter(None, [code])] if word in seen]
+    if method == "GET":
+        assert answer.json()["retryable"] is retryable
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [204, 206])
+def test_part_of_an_object_is_not_taken_for_the_whole(
+    upstream: Misbehaving, troubled_store: RunningService, method: str, status: int
+) -> None:
+    """Another success than 200 to a plain request is nonsense: a 502."""
+
+    async def part(exchange: Exchange) -> None:
+        await exchange.answer(status, b"" if status == 204 else b"part")
+
+    upstream.behaviour = part
+    assert troubled_store.request(method, "/tasks/1/image").status_code == 502
+
+
+def test_number_in_an_error_is_not_its_status(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """An outage whose error says 404 is still an outage."""
+
+    async def outage(exchange: Exchange) -> None:
+        await exchange.error(500, "404")
+
+    upstream.behaviour = outage
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+
+
+def test_endless_error_is_not_read(upstream: Misbehaving, troubled_store: RunningService) -> None:
+    """Of an error as large as a film no more is read than an error has."""
+
+    async def endless_error(exchange: Exchange) -> None:
+        await exchange.head(500, "content-length: 100000000000")
+        await exchange.flood()
+
+    upstream.behaviour = endless_error
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+    wait_until(lambda: troubled_store.acquired_connections() == 0)
+    # Each of three attempts; the buffers of kernels on loopback take some megabytes more.
+    assert sum(exchange.sent for exchange in upstream.exchanges) < 64 << 20
+
+
+def test_error_page_that_is_no_s3_error(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """A proxy's HTML in the store's place is a 502."""
+
+    async def gateway_page(exchange: Exchange) -> None:
+        await exchange.answer(502, b"<html>bad gateway</html>", "content-type: text/html")
+
+    upstream.behaviour = gateway_page
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+
+
+def test_store_that_can_not_be_reached(unused_port: int) -> None:
+    """A refused connection is a 502."""
+    with serving(settings_for(f"http://127.0.0.1:{unused_port}")) as service:
+        assert service.get("/tasks/1/image").status_code == 502
+
+
+def test_store_that_never_answers(upstream: Misbehaving) -> None:
+    """A store that takes the request and is silent is a 504, within the first byte's budget."""
+    upstream.behaviour = Exchange.hang
+    settings = settings_for(upstream.url, first_byte_timeout=0.5)
+    with serving(settings) as service:
+        answer = service.get("/tasks/1/image")
+        assert answer.status_code == 504
+        assert answer.json()["retryable"] is True
+        wait_until(lambda: service.acquired_connections() == 0)
+
+
+def test_store_whose_read_timeout_ends_before_the_budget(upstream: Misbehaving) -> None:
+    """Silence past the read timeout is a 504 too, when the attempts are used up."""
+    upstream.behaviour = Exchange.hang
+    settings = settings_for(upstream.url, upstream_read_timeout=0.1)
+    with serving(settings) as service:
+        assert service.get("/tasks/1/image").status_code == 504
+
+
+def test_answer_whose_end_can_not_be_told(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """A body with neither a length nor chunks could be cut unseen: a 502, and it is closed."""
+
+    async def until_close(exchange: Exchange) -> None:
+        await exchange.head(200, 'etag: "a"')
+        await exchange.body(b"who knows whether this is all")
+
+    upstream.behaviour = until_close
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+    wait_until(lambda: troubled_store.acquired_connections() == 0)
+
+
+def test_chunked_object_is_streamed(upstream: Misbehaving, troubled_store: RunningService) -> None:
+    """An object of unknown length goes out in chunks, with an honest end."""
+
+    async def chunked(exchange: Exchange) -> None:
+        await exchange.head(200, "transfer-encoding: Chunked", 'etag: "a"')
+        await exchange.raw(b"5\r\nhello\r\n0\r\n\r\n")
+
+    upstream.behaviour = chunked
+    answer = troubled_store.get("/tasks/1/image")
+    assert answer.content == b"hello"
+    assert "content-length" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "last-modified: yesterday",
+        "last-modified: Mon, 99 Nov 2026 08:00:00 GMT",
+        "expires: never",
+        "x-amz-meta-name: caf\xe9",
+        "x-amz-mp-parts-count: many",
+        "x-amz-delete-marker: perhaps",
+        "x-amz-object-lock-retain-until-date: whenever",
+        'etag: not a tag "',
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_malformed_header_of_the_store(
+    upstream: Misbehaving, troubled_store: RunningService, method: str, line: str
+) -> None:
+    """A stored header that makes no sense costs nobody the object: it is left out."""
+
+    async def odd(exchange: Exchange) -> None:
+        await exchange.answer(200, b"object", line)
+
+    upstream.behaviour = odd
+    answer = troubled_store.request(method, "/tasks/1/image")
+    assert answer.status_code == 200
+    assert answer.content == (b"object" if method == "GET" else b"")
+    name, _, _ = line.partition(":")
+    assert name == "expires" or name not in answer.headers
+
+
+def test_answer_that_the_library_can_not_take(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """What aiobotocore raises once the response is open is a 502, and leaks no connection."""
+
+    async def too_much(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 1000")
+        await exchange.flood()
+
+    upstream.behaviour = too_much
+    for _ in range(3):
+        assert troubled_store.get("/tasks/1/image").status_code in (200, 502)
+    wait_until(lambda: troubled_store.acquired_connections() == 0)
+
+
+def test_answer_tells_where_its_time_went(store: Store, service: RunningService) -> None:
+    """Server-Timing has the milliseconds until there was a place, and then an answer."""
+    store.put("test/5/image.jpg", b"picture")
+    for path, status in (("/tasks/5/image", 200), ("/tasks/404/image", 404)):
+        answer = service.get(path)
+        assert answer.status_code == status
+        found = re.fullmatch(
+            r"slot;dur=([0-9.]+), upstream;dur=([0-9.]+)", answer.headers["server-timing"]
+        )
+        assert found is not None
+        assert 0 <= float(found[1]) < 1000
+        assert 0 < float(found[2]) < 20_000

@@ -1,0 +1,194 @@
+"""The landing page."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from handlers import create_app
+from settings import Settings
+from tests.support.client import fetch
+from tests.support.components import Store, settings_for
+from tests.support.serving import RunningService, serving_app
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_curl_gets_commands_that_work(
+    store: Store, service: RunningService, tmp_path: Path
+) -> None:
+    """Each line that curl is told to run succeeds as it stands."""
+    store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
+    answer = service.get("/")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    commands = [line for line in answer.text.splitlines() if line.startswith("curl ")]
+    assert len(commands) == 3
+    for command in commands:
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "image.jpg").read_bytes() == b"picture"
+    assert (tmp_path / "bytes.bin").stat().st_size == 100_000
+
+
+def test_browser_gets_a_page(troubled: RunningService) -> None:
+    """Who asks for HTML gets a page that refers to nothing outside, and works without scripts."""
+    answer = troubled.get("/", headers=BROWSER)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["vary"] == "accept"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert '<noscript><img src="tasks/1/image"' in answer.text
+    assert answer.text.count("http") == answer.text.count(troubled.url)
+    for command in troubled.get("/").text.splitlines()[2:]:
+        assert f"<code>{command}</code>" in answer.text
+
+
+class Parts(HTMLParser):
+    """The elements of a page: their attributes, and the texts of those that browsers run."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: dict[str, list[str]] = {"style": [], "script": []}
+        self.attributes: list[tuple[str, str]] = []
+        self._open = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open = tag
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag in self.texts:
+            self.texts[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open in self.texts:
+            self.texts[self._open][-1] += data
+
+
+def test_policy_lets_the_page_run_what_is_its_own(troubled: RunningService) -> None:
+    """The policy names the style and script by their hashes, and nothing else may run or load."""
+    answer = troubled.get("/", headers=BROWSER)
+    parts = Parts(answer.text)
+    hashes = {}
+    for tag, texts in parts.texts.items():
+        [text] = texts
+        hashes[tag] = "'sha256-" + b64encode(sha256(text.encode()).digest()).decode() + "'"
+    directives = answer.headers["content-security-policy"].split("; ")
+    assert dict(directive.split(" ", 1) for directive in directives) == {
+        "default-src": "'none'",
+        "img-src": "blob: 'self'",
+        "connect-src": "'self'",
+        "style-src": hashes["style"],
+        "script-src": hashes["script"],
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    # The policy would have browsers leave these out.
+    assert not [name for name, _ in parts.attributes if name == "style" or name.startswith("on")]
+
+
+def test_what_the_page_refers_to_is_there(service: RunningService, store: Store) -> None:
+    """All that the page loads or leads to is the service's own, by addresses without a host."""
+    store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
+    page = service.get("/", headers=BROWSER).text
+    linked = {value for name, value in Parts(page).attributes if name in ("src", "href")}
+    fetched = re.findall(r"fetch\([`\"](.*?)[`\"]", page)
+    assert linked == {"tasks/1/image", "openapi.json"}
+    assert fetched == ["tasks/${task}/image", "metrics"]
+    for path in linked | {"metrics"}:
+        assert service.get(f"/{path}").status_code == 200
+
+
+def test_figures_of_the_page_are_those_of_the_metrics(service: RunningService) -> None:
+    """Each figure that the page looks for stands in the metrics under that name."""
+    service.get("/tasks/1/bytes/10")
+    page, metrics = service.get("/", headers=BROWSER).text, service.get("/metrics").text
+    names = set(re.findall(r'sum\("(\w+)"', page))
+    assert names == {"downloads_running", "downloads_total", "sent_bytes_total"}
+    for name in names:
+        assert re.search(rf"^downspout_{name}[ {{]", metrics, re.MULTILINE), name
+    assert re.search(r'downspout_downloads_total{.*outcome="\w+"', metrics)
+
+
+def test_page_stays_small(troubled: RunningService) -> None:
+    """It is one answer of a few packets."""
+    assert len(troubled.get("/", headers=BROWSER).content) < 12 * 1024
+
+
+def test_page_does_not_run_what_a_host_header_says(troubled: RunningService) -> None:
+    """A Host that is markup is none in the page."""
+    headers = {**BROWSER, "host": "a<script>alert(1)</script>"}
+    answer = troubled.get("/", headers=headers)
+    assert "<script>" not in answer.text
+    assert "alert(1)" not in answer.text
+
+
+def test_page_does_not_run_what_a_path_says() -> None:
+    """A prefix that is markup stands in the page as text."""
+    host = Starlette(routes=[Mount("/{tenant}", create_app(Settings(s3_image_bucket="photos")))])
+    with serving_app(host) as port:
+        received = fetch(port, "/%3Cscript%3Ealert(1)/", headers=BROWSER)
+    page = received.body.decode()
+    assert page.count("&lt;script&gt;alert(1)/tasks/1/") == 3
+    assert len(Parts(page).texts["script"]) == 1
+
+
+async def landing_of(**changes: Any) -> tuple[str, str]:
+    """Return the text and the page of an application with these settings."""
+    app = create_app(Settings(s3_image_bucket="photos", **changes))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
+        text, page = await client.get("/"), await client.get("/", headers=BROWSER)
+    return text.text, page.text
+
+
+async def test_commands_send_a_token_where_one_is_asked_for() -> None:
+    """With tokens, every command sends the one that the shell's variable TOKEN holds."""
+    text, page = await landing_of(access_tokens=("0" * 16,), url_signing_keys=("a:" + "0" * 16,))
+    assert text.count("curl ") == 3
+    for command in text.splitlines()[2:]:
+        words = shlex.split(command)
+        assert words[words.index("-H") + 1] == "Authorization: Bearer $TOKEN"
+        assert words[-1].startswith("http://downspout.test/tasks/1/")
+        assert f"<code>{escape(command)}</code>" in page
+
+
+async def test_commands_sign_where_there_are_keys_alone() -> None:
+    """With keys alone, every command signs what it asks for, as whoever has the keys can."""
+    text, page = await landing_of(url_signing_keys=("a:" + "0" * 16,))
+    for command in text.splitlines()[2:]:
+        assert re.search(
+            r' "\$\(python service\.py sign http://downspout\.test/tasks/\S+\)"$', command
+        )
+        assert f"<code>{escape(command)}</code>" in page
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_page_of_a_mounted_application_has_its_prefix(store: Store, method: str) -> None:
+    """Under a prefix, the commands have that prefix; HEAD has the headers alone."""
+    host = Starlette(routes=[Mount("/media", create_app(settings_for(store.url)))])
+    with serving_app(host) as port:
+        for headers in ({}, BROWSER):
+            received = fetch(port, "/media/", method=method, headers=headers)
+            whole = fetch(port, "/media/", headers=headers)
+            assert received.status == 200
+            for name in ("content-type", "content-length", "content-security-policy"):
+                assert received.headers.get(name) == whole.headers.get(name)
+            if method == "HEAD":
+                assert received.body == b""
+            else:
+                assert b"http://downspout.test/media/tasks/1/image" in received.body

@@ -1,0 +1,211 @@
+"""The figures for Prometheus."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from handlers.telemetry.metrics import Metrics
+from tests.support.client import fetch
+from tests.support.components import Store, settings_for
+from tests.support.figures import exposition
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import RunningService, ServiceProcess, serving, wait_until
+
+IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
+
+
+def figures(text: str) -> dict[str, float]:
+    """Return the samples of an answer by their names and labels; fails where it is none."""
+    return {
+        " ".join(
+            [sample.name, *(value for _, value in sorted(sample.labels.items()))]
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def figures_of(service: RunningService) -> dict[str, float]:
+    answer = service.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return figures(answer.text)
+
+
+def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> None:
+    """Ends, bytes and first bytes are told for each route."""
+
+    async def five(exchange: Exchange) -> None:
+        await exchange.answer(200, b"12345")
+
+    upstream.behaviour = five
+    with serving(settings_for(upstream.url)) as service:
+        for path in ("/tasks/1/image", "/tasks/1/image", "/tasks/1/bytes/5"):
+            fetch(service.port, path)
+        found = figures_of(service)
+    assert found[f"downspout_downloads_total complete {IMAGE}"] == 2
+    assert found[f"downspout_downloads_total complete {BYTES}"] == 1
+    assert found[f"downspout_sent_bytes_total {IMAGE}"] == 10
+    assert found[f"downspout_first_byte_seconds_count {BYTES}"] == 1
+    assert found["downspout_downloads_running"] == 0
+
+
+def test_what_the_upstream_did_is_counted_by_kind(upstream: Misbehaving) -> None:
+    """Failures are told whether or not they were mended, and so are the mendings."""
+    found = figures(exposition(upstream))
+    assert found["downspout_upstream_errors_total upstream_busy s3"] == 1
+    assert found["downspout_upstream_errors_total truncated s3"] == 1
+    assert found[f"downspout_resumes_total {IMAGE}"] == 1
+    assert found[f"downspout_downloads_total resumed {IMAGE}"] == 1
+
+
+def test_what_is_not_there_is_no_error_of_the_upstream(upstream: Misbehaving) -> None:
+    """A missing object is an answer; one that is denied may be our own rights that broke."""
+
+    async def missing_then_denied(exchange: Exchange) -> None:
+        if len(upstream.exchanges) == 1:
+            await exchange.error(404, "NoSuchKey")
+        else:
+            await exchange.error(403, "AccessDenied")
+
+    upstream.behaviour = missing_then_denied
+    with serving(settings_for(upstream.url)) as service:
+        for _ in range(2):
+            assert fetch(service.port, "/tasks/1/image").status == 404
+        found = figures_of(service)
+    errors = {name: count for name, count in found.items() if "upstream_errors_total" in name}
+    assert errors == {"downspout_upstream_errors_total not_found s3": 1}
+
+
+def test_outage_is_seen_in_the_figures(upstream: Misbehaving) -> None:
+    """A store that hangs is an error, and its 504 is no complete download."""
+    upstream.behaviour = Exchange.hang
+    with serving(settings_for(upstream.url, first_byte_timeout=0.5)) as service:
+        assert fetch(service.port, "/tasks/1/image").status == 504
+        found = figures_of(service)
+    assert found["downspout_upstream_errors_total upstream_timeout s3"] == 1
+    assert found[f"downspout_downloads_total failed {IMAGE}"] == 1
+
+
+def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbehaving) -> None:
+    """A long download is seen while it runs, not when it is over."""
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(200, "content-length: 100000")
+        await exchange.body(bytes(50_000))
+        await exchange.hang()
+
+    upstream.behaviour = half
+    with serving(settings_for(upstream.url)) as service:
+        with httpx.stream("GET", service.url + "/tasks/1/image", trust_env=False):
+            wait_until(lambda: figures_of(service).get(f"downspout_sent_bytes_total {IMAGE}"))
+            found = figures_of(service)
+        assert found[f"downspout_sent_bytes_total {IMAGE}"] == 50_000
+        assert found["downspout_downloads_running"] == 1
+        wait_until(lambda: figures_of(service)["downspout_downloads_running"] == 0)
+
+
+def test_applications_of_one_process_have_figures_of_their_own(upstream: Misbehaving) -> None:
+    """Two instances in one host do not count each other's downloads."""
+    with serving(settings_for(upstream.url)) as one, serving(settings_for(upstream.url)) as other:
+        assert fetch(one.port, "/tasks/1/image").status == 404
+        assert figures_of(one)[f"downspout_downloads_total refused {IMAGE}"] == 1
+        assert f"downspout_downloads_total refused {IMAGE}" not in figures_of(other)
+
+
+def test_several_workers_add_up(store: Store) -> None:
+    """Whichever worker answers, the figures are of all of them."""
+    store.put("test/1/image.jpg", b"12345")
+    with ServiceProcess({**store.environ, "WEB_CONCURRENCY": "2"}) as process:
+        url = process.url()
+        wait_until(lambda: sum("Application startup complete" in x for x in process.lines) == 2)
+        for _ in range(20):
+            assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == b"12345"
+        for _ in range(10):
+            found = figures(httpx.get(f"{url}/metrics", trust_env=False).text)
+            assert found[f"downspout_downloads_total complete {IMAGE}"] == 20
+            assert found["downspout_downloads_running"] == 0
+        process.process.send_signal(signal.SIGTERM)
+        assert process.end() == 0
+
+
+def test_worker_that_died_runs_no_more_downloads(tmp_path: Path) -> None:
+    """The gauges of a process that is no more are not added."""
+    script = (
+        "from handlers.telemetry.metrics import Metrics; import os, sys; "
+        "m = Metrics(sys.argv[1]); m.show(3, 1); m.resumes.labels('r').inc(); "
+        "print(m.text().decode(), flush=True); os._exit(0)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
+    for times in (1, 2):
+        text = subprocess.run(command, env=environ, check=True, capture_output=True).stdout
+        found = figures(text.decode())
+        assert found["downspout_downloads_running"] == 3
+        assert found["downspout_resumes_total r"] == times
+
+
+@pytest.mark.parametrize("name", [m.name for m in Metrics()._registry.collect()])
+def test_every_metric_says_what_it_is(name: str) -> None:
+    """Each has a help text and a name in Prometheus' own style."""
+    [family] = [m for m in Metrics()._registry.collect() if m.name == name]
+    assert family.documentation.endswith(".")
+    assert re.fullmatch(r"downspout_[a-z]+(_[a-z]+)*", name)
+
+
+def families_of(text: str) -> list[Metric]:
+    return list(text_string_to_metric_families(text))
+
+
+def test_text_is_in_the_style_of_prometheus(upstream: Misbehaving) -> None:
+    """Names, help, types and units are as `promtool check metrics` wants them."""
+    text = exposition(upstream)
+    families = families_of(text)
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert text.count(f"# HELP {name} ") == text.count(f"# TYPE {name} ") == 1
+        assert family.documentation
+        assert family.type in ("counter", "gauge", "histogram")
+        assert not re.search(r"_(total|count|sum|bucket|info)$", family.name)
+        assert not re.search(r"(milli|micro|kilo|mega|minute|hour|percent)", family.name)
+        assert not set(family.name.split("_")) & {"counter", "gauge", "histogram", "metric"}
+    assert text.endswith("\n")
+
+
+def test_samples_are_what_their_family_may_have(upstream: Misbehaving) -> None:
+    """A sample comes once, under a name of its type, with labels of its own and a right value."""
+    suffixes = {"counter": {"_total"}, "gauge": {""}, "histogram": {"_bucket", "_count", "_sum"}}
+    samples = [
+        (family, sample)
+        for family in families_of(exposition(upstream))
+        for sample in family.samples
+    ]
+    assert len({(sample.name, *sorted(sample.labels.items())) for _, sample in samples}) == len(
+        samples
+    )
+    for family, sample in samples:
+        assert sample.name.removeprefix(family.name) in suffixes[family.type]
+        assert sample.value >= 0
+        own = set(sample.labels) - ({"le"} if sample.name.endswith("_bucket") else set())
+        assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", label) for label in own)
+        assert not own & {"le", "quantile", "job", "instance"}
+
+
+def test_buckets_add_up(upstream: Misbehaving) -> None:
+    """Each bucket holds those before it, and the last one, +Inf, holds all."""
+    [family] = [one for one in families_of(exposition(upstream)) if one.type == "histogram"]
+    bounds = [float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket")]
+    counts = [s.value for s in family.samples if s.name.endswith("_bucket")]
+    [all_of_them] = [s.value for s in family.samples if s.name.endswith("_count")]
+    assert bounds == sorted(set(bounds))
+    assert bounds[-1] == float("inf")
+    assert counts == sorted(counts)
+    assert counts[-1] == all_of_them == 1

@@ -1,0 +1,233 @@
+"""Errors as problem documents, and the id that a request goes by."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Message, Receive, Scope, Send
+
+from handlers import create_app
+from handlers.errors import DownloadError
+from handlers.telemetry.request_id import RequestId
+from settings import Settings
+from tests.support.client import fetch
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import RunningService, serving_app, wait_until
+
+
+def test_problem_has_every_member(troubled: RunningService) -> None:
+    """A problem says what it is, and can be quoted by its request id."""
+    answer = troubled.get("/tasks/1/image")
+    problem = answer.json()
+    assert problem == {
+        "type": "urn:downspout:problem:not-found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "There is nothing to download at this address.",
+        "request_id": answer.headers["x-request-id"],
+        "retryable": False,
+    }
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.text.endswith("}\n")
+
+
+@pytest.mark.parametrize("path", ["/tasks/1/image", "/nothing", "/healthz", "/"])
+def test_sane_request_id_is_taken_and_echoed(troubled: RunningService, path: str) -> None:
+    """A client's or router's request id stays the request's on every answer."""
+    answer = troubled.get(path, headers={"x-request-id": "01J-abc_.:7"})
+    assert answer.headers["x-request-id"] == "01J-abc_.:7"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a" * 129, "caf\xe9", '"><script>'])
+def test_other_request_ids_are_replaced(troubled: RunningService, given: str) -> None:
+    """What could forge a line of the log is replaced by an id of our own."""
+    answer = troubled.get("/healthz", headers={"x-request-id": given.encode("latin-1")})
+    assert len(answer.headers["x-request-id"]) == 32
+    assert answer.headers["x-request-id"].isalnum()
+
+
+def test_mistake_of_ours_is_a_problem_too(
+    troubled: RunningService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception that nothing foresaw is a 500 that says nothing of itself."""
+
+    def mistake(*_: object) -> int:
+        raise ZeroDivisionError("SECRET")
+
+    monkeypatch.setattr("handlers.image.parse_task_id", mistake)
+    answer = troubled.get("/tasks/1/image")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:downspout:problem:internal-error"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert "SECRET" not in answer.text
+    assert "ZeroDivisionError" not in answer.text
+    request_id = answer.headers["x-request-id"]
+    assert f"mistake of ours: ZeroDivisionError request_id={request_id}" in caplog.text
+
+
+def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:
+    below = set(base.__subclasses__())
+    return below.union(*(subclasses(one) for one in below))
+
+
+def test_every_error_says_what_a_client_is_told() -> None:
+    """Each error class has a status, a kind, a title and a detail of its own making."""
+    errors = subclasses(DownloadError)
+    assert len(errors) >= 8
+    for error in errors:
+        assert 400 <= error.status < 600
+        assert error.kind == error.kind.lower().replace(" ", "-")
+        assert error.title
+        assert error.detail.endswith((".", "yield"))
+        assert error.retryable == (error.status in (429, 503, 504) and error.kind != "not-started")
+
+
+def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Wait for what is told of a request, when all is closed; its client does not wait for it.
+
+    The server may still be telling of earlier ones.
+    """
+
+    def found() -> list[str]:
+        ours = [record for record in caplog.records if record.name == "downspout"]
+        told = [record.getMessage() for record in ours]
+        return [line for line in told if line.endswith(f"request_id={request_id}")]
+
+    lines: list[str] = wait_until(found)
+    return lines
+
+
+def test_log_tells_the_cause_and_the_client_does_not(
+    upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line tells how a download ended and why; it has no query string and no forged line."""
+    caplog.set_level(logging.INFO, "downspout")
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.error(403, "InvalidAccessKeyId")
+
+    upstream.behaviour = refuse
+    headers = {"x-request-id": "abc"}
+    answer = troubled.get("/tasks/1/image?token=hush", headers=headers)
+    [line] = lines_of("abc", caplog)
+    assert line.startswith("GET /tasks/1/image 502 failed (store answered 403 InvalidAccess")
+    assert line.endswith("request_id=abc")
+    assert "hush" not in line
+    assert "InvalidAccess" not in answer.text
+
+
+def test_path_can_not_forge_a_line_of_the_log(
+    troubled: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path with a newline in it stays one line."""
+    caplog.set_level(logging.INFO, "downspout")
+    fetch(troubled.port, "/tasks/1%0AGET%20/image")
+    fetch(troubled.port, "/tasks/%0A1/image")
+    wait_until(lambda: "GET /tasks/%0A1/image 404" in caplog.text)
+    assert "\n1/image" not in caplog.text
+
+
+def test_store_can_not_forge_a_line_of_the_log(
+    upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a store says of an error stays on the line that it is told on, and short."""
+    caplog.set_level(logging.INFO, "downspout")
+
+    async def forge(exchange: Exchange) -> None:
+        await exchange.error(400, "Odd\nWARNING downspout: GET /forged" + "x" * 9000)
+
+    upstream.behaviour = forge
+    troubled.get("/tasks/1/image", headers={"x-request-id": "forged"})
+    [line] = lines_of("forged", caplog)
+    assert "\n" not in line
+    assert len(line) < 1000
+
+
+def test_host_that_forgets_the_lifespan_is_told_the_line_to_add() -> None:
+    """Mounted without its lifespan, downloads are a 503 that says what to write; health lives."""
+    downloads = create_app(Settings(s3_image_bucket="photos"))
+    host = Starlette(routes=[Mount("/media", downloads)])
+    with serving_app(host) as port:
+        for path in ("/media/tasks/1/image", "/media/tasks/1/bytes/5"):
+            received = fetch(port, path)
+            assert received.status == 503
+            assert b"downloads.router.lifespan_context(downloads)" in received.body
+        assert fetch(port, "/media/readyz").status == 503
+        assert fetch(port, "/media/healthz").status == 200
+
+
+def test_lifespan_entered_twice_is_one_lifespan() -> None:
+    """A lifespan inside itself shares the outer one's clients, which the outer one closes."""
+
+    async def twice() -> None:
+        app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
+        lifespan = app.router.lifespan_context
+        async with lifespan(app):
+            first = app.state.http
+            async with lifespan(app):
+                assert app.state.http is first
+            assert not first.closed
+        assert first.closed
+        assert not hasattr(app.state, "s3")
+
+    asyncio.run(twice())
+
+
+def test_lifespan_is_over_when_the_last_has_left_it() -> None:
+    """Whoever enters it has clients until it leaves, whoever was first; then it can begin anew."""
+
+    async def overlapping() -> None:
+        app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
+        lifespan = app.router.lifespan_context
+        for _ in range(2):
+            first, second = lifespan(app), lifespan(app)
+            await asyncio.gather(first.__aenter__(), second.__aenter__())
+            http = app.state.http
+            await first.__aexit__(None, None, None)
+            assert not http.closed
+            await second.__aexit__(None, None, None)
+            assert http.closed
+            assert not hasattr(app.state, "s3")
+
+    asyncio.run(overlapping())
+
+
+def test_app_answers_http_alone(troubled: RunningService) -> None:
+    """A websocket handshake is refused, not answered by a download."""
+    scope = {"type": "websocket", "path": "/tasks/1/image", "headers": [], "query_string": b""}
+    sent: list[str] = []
+
+    async def shake_hands() -> None:
+        async def receive() -> dict[str, str]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: dict[str, str]) -> None:
+            sent.append(message["type"])
+
+        await troubled.app(scope, receive, send)  # type: ignore[arg-type]
+
+    asyncio.run(shake_hands())
+    assert sent == ["websocket.close"]
+
+
+async def test_answer_has_one_id_even_where_a_mounted_application_gave_it_one() -> None:
+    """An answer of two ids could be looked up by neither."""
+    sent: list[Message] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"x-request-id", b"theirs"), (b"etag", b'"1"')]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    async def nothing() -> Message:
+        raise AssertionError
+
+    given = [(b"x-request-id", b"ours")]
+    await RequestId(answering)({"type": "http", "headers": given}, nothing, keep)
+    assert sent[0]["headers"] == [(b"etag", b'"1"'), (b"x-request-id", b"ours")]

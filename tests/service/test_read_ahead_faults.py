@@ -1,0 +1,780 @@
+"""Reading ahead over real sockets: what may go wrong with the store, with the client, with us."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import logging
+import random
+import re
+import signal
+import socket
+import time
+from base64 import b64encode
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from handlers import drain
+from handlers.body import concurrency, retry
+from handlers.body.concurrency import ConcurrencyController, Window
+from handlers.body.read_ahead import Budget, _Piece
+from tests.support.client import Received, abort, ask, connect, fetch
+from tests.support.components import BUCKET, settings_for
+from tests.support.misbehaving import Exchange, Misbehaving, misbehaving
+from tests.support.serving import RunningService, ServiceProcess, serving, wait_until
+
+KIB, MIB = 1024, 1024 * 1024
+SIZE = 24 * MIB + 12_345
+BODY = random.Random(8).randbytes(SIZE)
+OTHER = random.Random(9).randbytes(SIZE)
+BLOCK = 64 * KIB
+RATE = 16 * MIB
+MOST = 8
+PATH = "/tasks/1/image"
+WAYS = {"direct": True, "full": False}
+
+CODES = {
+    "404": "NoSuchKey",
+    "412": "PreconditionFailed",
+    "500": "InternalError",
+    "503": "SlowDown",
+}
+# Faults of bodies whose length is told by chunks alone, and what they make of the bytes.
+CHUNKED: dict[str, Callable[[bytes], bytes]] = {
+    "a byte more": lambda data: data + b"!",
+    "chunks that end early": lambda data: data[:-1],
+}
+
+RESUMES = 4
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unheard(caplog: pytest.LogCaptureFixture) -> Generator[None]:
+    """No task fails unheard, and no pause of a healing is a long one."""
+    caplog.set_level(logging.INFO, "downspout")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retry, "LONGEST_PAUSE", 0.1)
+        yield
+    told = [r for r in caplog.get_records("call") if r.name == "asyncio"]
+    assert not [r.getMessage() for r in told if r.levelno >= logging.ERROR]
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have as many connections as there may be, whatever they add on this machine now."""
+
+    def grow(controller: ConcurrencyController, seen: Window) -> None:
+        if seen.began + seen.seconds >= controller._held_until:
+            controller.width = min(controller.width + 1, controller._most)
+
+    monkeypatch.setattr(ConcurrencyController, "update", grow)
+    monkeypatch.setattr(concurrency, "FIRST_HOLD", 0.05)
+
+
+@dataclass
+class Paced:
+    """A store of one object, which gives each connection only so many bytes a second.
+
+    `faults` says what is done to the n-th ranged request, counted from 1; any other is served
+    well, of the version that is there by then.
+    """
+
+    body: bytes = BODY
+    rate: float = RATE
+    faults: Mapping[int, str] = field(default_factory=dict)
+    etag: str = '"v1"'
+    replaced_at: int | None = None
+    """The ranged request from which on there is another version."""
+
+    ignores_if_match: bool = False
+    lines: tuple[str, ...] = ()
+    """Further headers of what it gives."""
+    running: dict[int, Exchange] = field(default_factory=dict)
+    asked: list[Exchange] = field(default_factory=list)
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    most: int = 0
+    """Most requests that were served at once."""
+    most_ranged: int = 0
+    faulted: int = 0
+    on_request: Callable[[], None] = lambda: None
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.asked.append(exchange)
+        self.running[id(exchange)] = exchange
+        self.on_request()
+        try:
+            # Who has gone is seen before it is counted.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            served = [e for e in self.running.values() if not is_left(e)]
+            self.most = max(self.most, len(served))
+            self.most_ranged = max(self.most_ranged, sum("range" in e.headers for e in served))
+            await self._answer(exchange)
+        finally:
+            del self.running[id(exchange)]
+
+    @property
+    def live(self) -> int:
+        return sum(not is_left(exchange) for exchange in list(self.running.values()))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        first, last = 0, len(self.body) - 1
+        fault = "none"
+        if text := exchange.headers.get("range"):
+            a, _, b = text.removeprefix("bytes=").partition("-")
+            first, last = int(a), int(b or last)
+            self.ranges.append((first, last))
+            fault = self.faults.get(len(self.ranges), "none")
+            self.faulted += fault != "none"
+            if self.replaced_at is not None and len(self.ranges) >= self.replaced_at:
+                self.etag, self.body = '"v2"', OTHER
+        if fault.isdigit():
+            await exchange.error(int(fault), CODES[fault])
+        elif fault == "refuse":
+            exchange.reset()
+        elif fault == "silent":
+            await exchange.hang()
+        elif self._is_unwanted(exchange):
+            await exchange.error(412, "PreconditionFailed")
+        else:
+            await self._serve(exchange, first, last, fault)
+
+    def _is_unwanted(self, exchange: Exchange) -> bool:
+        wanted = exchange.headers.get("if-match", self.etag)
+        return wanted != self.etag and not self.ignores_if_match
+
+    async def _serve(self, exchange: Exchange, first: int, last: int, fault: str) -> None:
+        body, etag, is_part = self.body, self.etag, "range" in exchange.headers
+        if fault == "whole":
+            first, last, is_part = 0, len(body) - 1, False
+        elif fault == "another range":
+            first, last = first - BLOCK, last - BLOCK
+        elif fault == "another etag":
+            body, etag = OTHER, '"v2"'
+        data = memoryview(body)[first : last + 1]
+        if fault == "flipped":
+            data = memoryview(bytes(data[:-1]) + bytes([data[-1] ^ 1]))
+        shift, more = fault == "mislabelled", fault == "another total"
+        length = f"content-length: {len(data)}"
+        lines = [f"etag: {etag}", "accept-ranges: bytes", *self.lines]
+        lines.append("transfer-encoding: chunked" if fault in CHUNKED else length)
+        if is_part:
+            stated = f"{first + shift}-{last + shift}/{len(body) + more}"
+            lines.append(f"content-range: bytes {stated}")
+        await exchange.head(206 if is_part else 200, *lines)
+        if exchange.method != "HEAD":
+            await self._send(exchange, data, fault)
+        else:
+            exchange.keep = True
+
+    async def _send(self, exchange: Exchange, data: memoryview, fault: str) -> None:
+        if fault in CHUNKED:
+            chunk = CHUNKED[fault](bytes(data))
+            await exchange.body(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
+            exchange.keep = True
+            return
+        middle = len(data) // 2 + 1
+        upto = {"cut": middle, "reset": middle, "stall": middle, "a byte short": -1}.get(fault)
+        if fault.startswith("cut at "):
+            upto = int(fault.removeprefix("cut at ")) % len(data)
+        await self._pace(exchange, data[:upto])
+        if fault == "reset":
+            exchange.reset()
+        elif fault == "stall":
+            await exchange.hang()
+        exchange.keep = upto is None
+
+    async def _pace(self, exchange: Exchange, data: memoryview) -> None:
+        begun = time.monotonic()
+        for at in range(0, len(data), BLOCK):
+            await exchange.body(bytes(data[at : at + BLOCK]))
+            await asyncio.sleep(max(begun + (at + BLOCK) / self.rate - time.monotonic(), 0.001))
+
+    def check(self, size: int = SIZE) -> None:
+        """Fail unless what was asked ahead was asked rightly."""
+        ranged = [e for e in self.asked if "range" in e.headers]
+        assert {e.headers.get("if-match") for e in ranged} <= {'"v1"'}
+        assert all(0 <= first <= last < size for first, last in self.ranges)
+        assert self.most <= MOST
+
+
+def is_left(exchange: Exchange) -> bool:
+    gone = exchange.writer.is_closing() or exchange.reader.at_eof()
+    return gone or exchange.reader.exception() is not None
+
+
+@contextmanager
+def running(
+    upstream: Misbehaving, way: str = "direct", **changes: Any
+) -> Generator[RunningService]:
+    """Run the service; at the end nothing is left of what it has read ahead."""
+    timeouts = {"upstream_read_timeout": 60.0, "max_resumes": RESUMES, "max_downloads": 16}
+    settings = settings_for(upstream.url, s3_direct=WAYS[way], **{**timeouts, **changes})
+    with serving(settings) as service:
+        yield service
+        if not service.app.state.admission.is_draining:
+            nothing_is_left(service)
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def _shared(
+    _misbehaving: Misbehaving, request: pytest.FixtureRequest
+) -> Generator[RunningService]:
+    with running(_misbehaving, request.param) as service:
+        yield service
+
+
+@pytest.fixture
+def service(_shared: RunningService, upstream: Misbehaving) -> Generator[RunningService]:
+    """The service, asking the store in each way; after a test nothing is left of it there."""
+    yield _shared
+    nothing_is_left(_shared)
+
+
+def nothing_is_left(service: RunningService) -> None:
+    state = service.app.state
+    wait_until(lambda: service.acquired_connections() == 0)
+    wait_until(lambda: state.read_ahead.left == state.settings.read_ahead_bytes)
+    wait_until(lambda: not tasks_ahead(service))
+
+
+def tasks_ahead(service: RunningService) -> list[str]:
+    """Return the tasks of the service's loop that read ahead."""
+    loop = service.app.state.http.connector._loop
+    names = [str(task.get_coro()) for task in asyncio.all_tasks(loop)]
+    return [name for name in names if "_fill" in name]
+
+
+def outcome_of(caplog: pytest.LogCaptureFixture, path: str = PATH) -> str:
+    """Return the outcome that the log has of the one download of `path`."""
+
+    def found() -> list[str]:
+        return re.findall(rf"GET {path} \S+ (\w+)", caplog.text)
+
+    outcomes = wait_until(found)
+    assert len(outcomes) == 1
+    return str(outcomes[0])
+
+
+def is_right(received: Received, body: bytes = BODY) -> bool:
+    """Return whether it is whole; fails where it is a whole wrong one, or a mixed one."""
+    assert received.status == 200
+    assert len(received.body) <= len(body)
+    assert received.body == body[: len(received.body)], "not the bytes of one version"
+    assert received.whole is (len(received.body) == len(body))
+    return received.whole
+
+
+def read_until(
+    connection: socket.socket, is_so: Callable[[], bool], *, gently: bool = False
+) -> bytes:
+    """Read until something is so; fails where it never is before the end."""
+    received = bytearray()
+    while not is_so():
+        data = connection.recv(BLOCK if gently else MIB)
+        assert data, "it was over before"
+        received += data
+    return bytes(received)
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    received = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(MIB):
+            received += data
+    return bytes(received)
+
+
+def body_of(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+# 1. All is well
+
+
+def test_body_comes_whole_from_several_connections(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that the store's connection limits is read over several, each byte right; none stays.
+
+    The pilot is the real one: on a machine that is busy it may take some downloads to see.
+    """
+    tried = 0
+    while True:
+        tried += 1
+        upstream.behaviour = store = Paced(rate=RATE / 2)
+        assert is_right(fetch(service.port, f"/tasks/{tried}/image"))
+        assert outcome_of(caplog, f"/tasks/{tried}/image") == "complete"
+        store.check()
+        nothing_is_left(service)
+        if store.most_ranged > 1:
+            break
+        assert tried < 10, "it never read ahead"
+
+
+@pytest.mark.usefixtures("eager")
+def test_no_byte_is_asked_for_twice_ahead(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing goes wrong, pieces follow each other; together they reach the end."""
+    upstream.behaviour = store = Paced()
+    assert is_right(fetch(service.port, PATH))
+    assert outcome_of(caplog) == "complete"
+    store.check()
+    assert 1 < store.most_ranged <= MOST
+    assert max(last for _, last in store.ranges) == SIZE - 1
+    # What is read ahead is not read once more by the stream.
+    assert sum(exchange.sent for exchange in store.asked) < SIZE * 1.5
+
+
+# 2. A piece is broken
+
+BREAKS = ("cut", "reset", "500", "503", "404", "412", "whole", "refuse")
+LENGTHS = ("a byte short", "a byte more", "chunks that end early")
+LIES = ("another range", "mislabelled", "another etag", "another total")
+SILENCES = ("stall", "silent")
+
+# The first is dropped while the stream that was there goes on; of a later one, what has come
+# goes out before its break.
+FIRST, LATER = 1, 4
+
+
+def break_piece(
+    service: RunningService, upstream: Misbehaving, fault: str, piece: int
+) -> Received:
+    # A lost connection is replaced once where a request is sent, unseen by all above.
+    numbers = (piece, piece + 1) if fault == "refuse" else (piece,)
+    upstream.behaviour = store = Paced(faults=dict.fromkeys(numbers, fault))
+    received = fetch(service.port, PATH)
+    assert store.faulted == len(numbers)
+    store.check()
+    return received
+
+
+@pytest.mark.parametrize(
+    ("fault", "piece"),
+    [(fault, LATER) for fault in (*BREAKS, *LENGTHS, *LIES)]
+    + [(fault, FIRST) for fault in ("cut", "503", "another etag")],
+)
+@pytest.mark.usefixtures("eager")
+def test_broken_piece_breaks_no_body(
+    service: RunningService,
+    upstream: Misbehaving,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+    piece: int,
+) -> None:
+    """What is asked for ahead and comes broken is asked for anew: all right bytes, once."""
+    assert is_right(break_piece(service, upstream, fault, piece))
+    assert outcome_of(caplog) in ("complete", "resumed")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fault", SILENCES)
+@pytest.mark.usefixtures("eager")
+def test_silent_piece_is_waited_for_no_longer_than_a_stream(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str, fault: str
+) -> None:
+    """A piece that falls silent, before or in its body, breaks in UPSTREAM_READ_TIMEOUT."""
+    with running(upstream, way, upstream_read_timeout=1.0) as service:
+        assert is_right(break_piece(service, upstream, fault, LATER))
+    assert outcome_of(caplog) in ("complete", "resumed")
+
+
+@pytest.mark.parametrize("fault", ["cut", "503", "404", "whole", "another etag", "412"])
+@pytest.mark.usefixtures("eager")
+def test_store_that_breaks_all_pieces_from_some_on(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """A store that never recovers gives a visibly broken body, or heals byte for byte."""
+    store = Paced(faults=dict.fromkeys(range(4, 500), fault))
+    upstream.behaviour = store
+    whole = is_right(fetch(service.port, PATH))
+    if fault == "cut":  # Each brings half of what is left: it gets to its end.
+        assert outcome_of(caplog) in ("complete", "resumed", "truncated")
+    elif fault in ("404", "412", "another etag"):
+        assert outcome_of(caplog) in ("complete", "changed")
+    else:
+        assert outcome_of(caplog) in ("complete", "truncated")
+    assert whole is (outcome_of(caplog) in ("complete", "resumed"))
+    store.check()
+
+
+@pytest.mark.parametrize("fault", ["412", "503", "whole", "silent", "refuse"])
+@pytest.mark.usefixtures("eager")
+def test_store_that_gives_no_piece_at_all(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """It costs nothing: the body comes over the connection that it has, unbroken."""
+    store = Paced(rate=4 * RATE, faults=dict.fromkeys(range(1, 500), fault))
+    upstream.behaviour = store
+    assert is_right(fetch(service.port, PATH))
+    assert outcome_of(caplog) == "complete"
+    assert store.faulted > 0
+    store.check()
+
+
+@pytest.mark.usefixtures("eager")
+def test_failed_pieces_are_counted(upstream: Misbehaving) -> None:
+    """The metric has failed requests and broken bodies "whether or not they were mended"."""
+    upstream.behaviour = store = Paced(
+        rate=4 * RATE, faults={n: "503" if n % 2 else "cut" for n in range(1, 500)}
+    )
+    with running(upstream) as service:
+        assert is_right(fetch(service.port, PATH))
+        told = re.findall(
+            r"(?m)^downspout_upstream_errors_total\{.*\} (\S+)$", metrics_of(service)
+        )
+    assert store.faulted > 0
+    assert sum(map(float, told)) > 0
+
+
+def metrics_of(service: RunningService) -> str:
+    return service.get("/metrics").text
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("eager")
+def test_checksum_is_of_all_that_was_read_ahead(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """With VERIFY_CHECKSUMS a bit that is wrong in a piece breaks the body, visibly."""
+    stored = b64encode(hashlib.sha256(BODY).digest()).decode()
+    lines = (f"x-amz-checksum-sha256: {stored}", "x-amz-checksum-type: FULL_OBJECT")
+    with running(upstream, way, verify_checksums=True) as service:
+        upstream.behaviour = store = Paced(lines=lines)
+        assert is_right(fetch(service.port, "/tasks/1/image"))
+        assert store.most_ranged > 1
+        upstream.behaviour = Paced(lines=lines, faults={LATER: "flipped"})
+        received = fetch(service.port, "/tasks/2/image")
+        assert not received.whole
+        assert len(received.body) < SIZE
+    assert outcome_of(caplog, "/tasks/1/image") == "complete"
+    assert outcome_of(caplog, "/tasks/2/image") == "corrupt"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("eager")
+def test_store_that_takes_no_further_connection(
+    caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """Where nothing listens any more, the body comes over the connection that it has."""
+    store = Paced(rate=4 * RATE)
+    with only_once(store) as upstream, running(upstream, way) as service:
+        assert is_right(fetch(service.port, PATH))
+    assert outcome_of(caplog) == "complete"
+    assert len(store.asked) == 1
+
+
+@contextmanager
+def only_once(store: Paced) -> Generator[Misbehaving]:
+    """Run a store that stops to listen when it has been asked."""
+    with misbehaving(store) as server:
+        store.on_request = server.stop_listening
+        yield server
+
+
+# 3. The object is replaced
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+@pytest.mark.usefixtures("eager")
+def test_replaced_object_is_never_mixed(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, ignores: bool
+) -> None:
+    """Of the new version not a byte goes out behind the old one, whatever the store checks."""
+    store = Paced(replaced_at=6, ignores_if_match=ignores)
+    upstream.behaviour = store
+    received = fetch(service.port, PATH)
+    assert not is_right(received)
+    assert outcome_of(caplog) == "changed"
+    store.check()
+
+
+# 4., 5. Clients that leave, and that stop
+
+
+@pytest.mark.parametrize("when", ["opening", "flowing"])
+@pytest.mark.usefixtures("eager")
+def test_client_that_leaves_lets_go_of_all(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    """Connections, tasks and budget come back at once, of pieces that are being opened, too."""
+    silent = dict.fromkeys(range(1, 500), "silent") if when == "opening" else {}
+    upstream.behaviour = store = Paced(faults=silent)
+    with closing(connect(service.port)) as client:
+        ask(client, PATH)
+        read_until(client, lambda: store.most_ranged > 3)
+        assert service.app.state.read_ahead.left < 64 * MIB
+        abort(client)
+    nothing_is_left(service)
+    wait_until(lambda: store.live == 0)
+    assert outcome_of(caplog) == "client_gone"
+    store.check()
+
+
+@pytest.mark.parametrize("how", ["leaves", "cut", "503"])
+@pytest.mark.usefixtures("eager", "no_garbage_collection")
+def test_dropped_pieces_leave_nothing_to_the_collector(
+    service: RunningService, upstream: Misbehaving, how: str
+) -> None:
+    """What a piece holds is free when it is dropped, not when cycles are looked for next."""
+    faults = dict.fromkeys(range(2, 500, 3), how) if how != "leaves" else {}
+    upstream.behaviour = store = Paced(faults=faults)
+    with closing(connect(service.port)) as client:
+        ask(client, PATH)
+        read_until(client, lambda: store.most_ranged > 3)
+        if how != "leaves":
+            rest_of(client)
+        abort(client)
+    nothing_is_left(service)
+    wait_until(lambda: not [o for o in gc.get_objects() if isinstance(o, _Piece)], seconds=3)
+
+
+@pytest.mark.usefixtures("eager")
+def test_client_that_stops_for_a_while(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While it takes nothing, nothing is ahead of it; then it gets the rest, to the byte."""
+    upstream.behaviour = store = Paced()
+    with closing(socket_of(service.port)) as client:
+        ask(client, PATH)
+        begun = read_until(client, lambda: store.most_ranged > 3, gently=True)
+        wait_until(lambda: service.app.state.read_ahead.left == 64 * MIB)
+        wait_until(lambda: service.acquired_connections() <= 1)
+        wait_until(lambda: store.live <= 1)
+        assert not tasks_ahead(service)
+        body = body_of(begun + rest_of(client))
+    assert body == BODY
+    assert outcome_of(caplog) == "complete"
+    store.check()
+
+
+def socket_of(port: int) -> socket.socket:
+    """Return a connection that takes little more than what is read from it."""
+    return connect(port, receive_buffer=64 * KIB)
+
+
+# 6. Parts
+
+
+@pytest.mark.usefixtures("eager")
+def test_part_is_read_ahead_within_its_bounds(
+    service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client's own range comes right, and none of its bytes from outside of it."""
+    upstream.behaviour = store = Paced(faults={3: "cut", 7: "503"})
+    received = fetch(service.port, PATH, headers={"range": "bytes=1000000-20000000"})
+    assert (received.status, received.whole) == (206, True)
+    assert received.body == BODY[1_000_000:20_000_001]
+    assert received.headers["content-range"] == f"bytes 1000000-20000000/{SIZE}"
+    assert outcome_of(caplog) in ("complete", "resumed")
+    assert store.most_ranged > 1
+    # The client's own is the first, and has no condition where it sends none.
+    assert all(e.headers["if-match"] == '"v1"' for e in store.asked[1:])
+    assert all(1_000_000 <= a <= b <= 20_000_000 for a, b in store.ranges)
+    assert store.most <= MOST
+
+
+@pytest.mark.usefixtures("eager")
+def test_open_end_and_head(service: RunningService, upstream: Misbehaving) -> None:
+    """A resumed download comes to the object's end; HEAD asks for no byte."""
+    upstream.behaviour = store = Paced()
+    received = fetch(service.port, PATH, headers={"range": "bytes=1000000-"})
+    assert (received.status, received.whole) == (206, True)
+    assert received.body == BODY[1_000_000:]
+    asked = len(store.asked)
+    head = fetch(service.port, PATH, method="HEAD")
+    assert (head.status, head.headers["content-length"]) == (200, str(SIZE))
+    assert not head.body
+    assert [e.method for e in store.asked[asked:]] == ["HEAD"]
+
+
+@pytest.mark.parametrize("faults", [{}, {3: "cut", 8: "reset", 12: "503"}], ids=["well", "ill"])
+@pytest.mark.usefixtures("eager")
+def test_two_large_parts_of_one_answer(
+    service: RunningService,
+    upstream: Misbehaving,
+    caplog: pytest.LogCaptureFixture,
+    faults: dict[int, str],
+) -> None:
+    """Each part of a multipart body is read ahead, and each comes whole."""
+    upstream.behaviour = store = Paced(faults=faults)
+    size = 12 * MIB
+    spans = ((100, 100 + size), (SIZE - size, SIZE))
+    asked = ",".join(f"{first}-{end - 1}" for first, end in spans)
+    received = fetch(service.port, PATH, headers={"range": f"bytes={asked}"})
+    assert (received.status, received.whole) == (206, True)
+    boundary = received.headers["content-type"].partition("boundary=")[2].encode()
+    _, *parts, closing_line = received.body.split(b"--" + boundary)
+    assert closing_line == b"--\r\n"
+    contents = [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in parts]
+    assert contents == [BODY[first:end] for first, end in spans]
+    assert outcome_of(caplog) in ("complete", "resumed")
+    store.check()
+    for first, end in spans:
+        assert sum(first <= a < end for a, _ in store.ranges) > 2
+
+
+# 7. Off
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        (SIZE, {"read_ahead_connections": 1}),
+        (SIZE, {"read_ahead_bytes": 0}),
+        (SIZE, {"read_ahead_bytes": MIB}),
+        (8 * MIB - 1, {}),
+    ],
+    ids=["one connection", "no bytes", "too few bytes", "small object"],
+)
+@pytest.mark.usefixtures("eager")
+def test_without_reading_ahead_there_is_one_request(
+    upstream: Misbehaving, size: int, changes: dict[str, Any]
+) -> None:
+    """What is switched off, or too small to profit, costs no second request."""
+    upstream.behaviour = store = Paced(BODY[:size], rate=8 * RATE)
+    with running(upstream, **changes) as service:
+        assert is_right(fetch(service.port, PATH), BODY[:size])
+    assert len(store.asked) == 1
+
+
+# 8. Many
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("eager")
+def test_many_downloads_share_what_there_is(
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Fast and slow ones are all right, within the budget, and leave room for a small one."""
+    budget, downloads = 12 * MIB, 6
+    least = [budget]
+    take = Budget.take
+
+    def watched(self: Budget, most: int) -> int:
+        size = take(self, most)
+        least.append(self.left)
+        return size
+
+    monkeypatch.setattr(Budget, "take", watched)
+    upstream.behaviour = store = Paced()
+    changes = {"read_ahead_bytes": budget, "max_downloads": downloads + 2}
+    with running(upstream, way, **changes) as service:
+        paths = [f"/tasks/{number}/image" for number in range(2, 2 + downloads)]
+        rates = (16 * MIB, 24 * MIB, 32 * MIB, None, None, None)
+        with ThreadPoolExecutor(downloads) as pool:
+            fetched = [
+                pool.submit(fetch_at, service.port, path, rate)
+                for path, rate in zip(paths, rates, strict=True)
+            ]
+            wait_until(lambda: store.most_ranged > 3)
+            small = fetch(service.port, PATH, headers={"range": "bytes=7-1000"})
+            assert not all(one.done() for one in fetched), "it waited for the large ones"
+            assert (small.status, small.body) == (206, BODY[7:1001])
+            assert all(is_right(one.result()) for one in fetched)
+    assert 0 <= min(least) < budget
+    assert store.most <= downloads + 1 + budget // MIB
+    assert all(first <= last < SIZE for first, last in store.ranges)
+
+
+def fetch_at(port: int, path: str, rate: float | None) -> Received:
+    """Fetch as fast as it goes, or at no more than so many bytes a second."""
+    if rate is None:
+        return fetch(port, path)
+    received = bytearray()
+    begun = time.monotonic()
+    with closing(socket_of(port)) as connection:
+        ask(connection, path)
+        while data := connection.recv(BLOCK):
+            received += data
+            time.sleep(max(begun + len(received) / rate - time.monotonic(), 0))
+    head, _, body = bytes(received).partition(b"\r\n\r\n")
+    whole = f"content-length: {len(body)}".encode() in head.lower()
+    return Received(int(head.split(b" ")[1]), {}, body, whole)
+
+
+# 9. The end
+
+
+@pytest.mark.parametrize("grace", ["30", "0"])
+def test_sigterm_while_it_is_read_ahead(upstream: Misbehaving, grace: str) -> None:
+    """In the grace it finishes, whole; without it breaks visibly. The process ends well."""
+    # Slow, so that it is read ahead for long on any machine: the pilot is the real one.
+    upstream.behaviour = store = Paced(rate=2 * MIB)
+    with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE=grace)) as process:
+        port = int(process.url().rpartition(":")[2])
+        with closing(connect(port)) as client:
+            ask(client, PATH)
+            begun = read_until(client, lambda: store.most_ranged > 1)
+            store.rate = 8 * RATE
+            process.process.send_signal(signal.SIGTERM)
+            body = body_of(begun + rest_of(client))
+        assert process.end() == 0
+        assert not process.saw("Traceback")
+        assert not process.saw("never retrieved")
+        assert not process.saw("was destroyed")
+        assert process.saw(" 200 complete " if grace == "30" else " 200 drained ")
+    assert BODY.startswith(body)
+    assert (len(body) == SIZE) is (grace == "30")
+    wait_until(lambda: store.live == 0)
+
+
+def environ_for(upstream: Misbehaving, **environ: str) -> dict[str, str]:
+    return {
+        "S3_IMAGE_BUCKET": BUCKET,
+        "AWS_ENDPOINT_URL_S3": upstream.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        **environ,
+    }
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("eager")
+def test_application_that_is_drained(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """A host that drains without grace breaks it visibly, and nothing of it is left."""
+    upstream.behaviour = store = Paced()
+    with running(upstream, way) as service, closing(connect(service.port)) as client:
+        ask(client, PATH)
+        begun = read_until(client, lambda: store.most_ranged > 3)
+        loop = service.app.state.http.connector._loop
+        asyncio.run_coroutine_threadsafe(drain(service.app, 0), loop).result(10)
+        body = body_of(begun + rest_of(client))
+        nothing_is_left(service)
+        wait_until(lambda: store.live == 0)
+    assert len(body) < SIZE
+    assert BODY.startswith(body)
+    assert outcome_of(caplog) == "drained"
+
+
+# 10. By chance
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("eager")
+def test_store_that_cuts_every_third(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """However often it is cut, wherever, each download comes whole and right."""
+    rng = random.Random(10)
+    faults = {n: f"cut at {rng.randrange(2**30)}" for n in range(3, 5_000, 3)}
+    size = 12 * MIB
+    upstream.behaviour = store = Paced(BODY[:size], rate=2 * RATE, faults=faults)
+    with running(upstream, way, max_resumes=20) as service, ThreadPoolExecutor(4) as pool:
+        paths = [f"/tasks/{number}/image" for number in range(1, 11)]
+        received = list(pool.map(lambda path: fetch(service.port, path), paths))
+    assert [is_right(one, BODY[:size]) for one in received] == [True] * len(paths)
+    assert {outcome_of(caplog, path) for path in paths} <= {"complete", "resumed"}
+    assert store.faulted > len(paths)

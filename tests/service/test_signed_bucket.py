@@ -1,0 +1,211 @@
+"""The ordinary requests that are signed and sent without botocore, and those that are not."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from aiobotocore.credentials import AioRefreshableCredentials
+
+from handlers.sources import pools
+from handlers.sources.pools import open_clients
+from handlers.sources.s3.botocore import BotocoreBucket
+from handlers.sources.s3.signed import Place, SignedBucket, resolve_endpoint
+from settings import Settings
+from tests.support.client import fetch
+from tests.support.components import BUCKET, Store, settings_for, store_settings
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import RunningService, serving
+
+AUTHORIZATION = (
+    "AWS4-HMAC-SHA256 Credential=AK/20261124/eu-central-1/s3/aws4_request, "
+    "SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=0"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://photos.example:443/key", ("https://photos.example:443", "photos.example", "/")),
+        ("http://[::1]:9000/photos/key", ("http://[::1]:9000", "[::1]:9000", "/photos/")),
+        ("http://a/base/photos/key", ("http://a", "a", "/base/photos/")),
+    ],
+)
+def test_place_is_where_botocore_would_send_a_request(
+    url: str, place: tuple[str, str, str]
+) -> None:
+    """Host, path and region are those of its own request."""
+    assert resolve_endpoint(url, AUTHORIZATION, "key") == Place(*place, "eu-central-1")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "AWS AK:signature",
+        "",
+        AUTHORIZATION.replace("AWS4-HMAC", "AWS4-ECDSA-P256"),
+        AUTHORIZATION.replace("/s3/", "/s3express/"),
+        AUTHORIZATION.replace("/s3/", "/s3-outposts/"),
+    ],
+)
+def test_what_is_signed_in_another_way_is_no_ordinary_bucket(authorization: str) -> None:
+    """S3 Express, Outposts, access points of several regions and old signatures are botocore's."""
+    assert resolve_endpoint("https://photos.s3.amazonaws.com/key", authorization, "key") is None
+    assert resolve_endpoint("https://photos.s3.amazonaws.com/other", AUTHORIZATION, "key") is None
+
+
+OF_AWS: dict[str, Any] = {
+    "s3_region": "eu-central-1",
+    "aws_access_key_id": "test",
+    "aws_secret_access_key": "test",
+}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "host"),
+    [
+        ("photos", "photos.s3.eu-central-1.amazonaws.com"),
+        ("photos.example", "s3.eu-central-1.amazonaws.com"),
+        (
+            "arn:aws:s3:eu-central-1:123456789012:accesspoint/mine",
+            "mine-123456789012.s3-accesspoint.eu-central-1.amazonaws.com",
+        ),
+    ],
+)
+async def test_botocore_says_where_a_bucket_is(bucket: str, host: str) -> None:
+    """Its rules for endpoints are asked, once."""
+    async with open_clients(Settings(s3_image_bucket=bucket, **OF_AWS)) as clients:
+        assert isinstance(clients.stores.default, SignedBucket)
+        assert clients.stores.default.place.host == host
+
+
+@pytest.mark.parametrize("why", ["switched off", "proxy", "no credentials"])
+async def test_when_everything_goes_through_botocore(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """A proxy of the environment's and a chain without credentials are botocore's to deal with."""
+    settings = Settings(**{**OF_AWS, "s3_image_bucket": "photos"}, s3_direct=why != "switched off")
+    if why == "proxy":
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    if why == "no credentials":
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(name, "/nonexistent")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
+    async with open_clients(settings) as clients:
+        assert isinstance(clients.stores.default, BotocoreBucket)
+
+
+REQUESTS: tuple[dict[str, str], ...] = (
+    {},
+    {"range": "bytes=2-4"},
+    {"if-none-match": "*"},
+    {"if-match": "x"},
+)
+
+
+def test_redirect_that_tells_no_region_is_asked_about_once(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """It is a 502 after a handful of requests; botocore by itself asks about its own question."""
+
+    async def elsewhere(exchange: Exchange) -> None:
+        await exchange.answer(307, b"", f"location: {upstream.url}/elsewhere")
+
+    upstream.behaviour = elsewhere
+    assert troubled_store.get("/tasks/1/image").status_code == 502
+    assert len(upstream.requests) <= 3
+
+
+def told_by(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    """Return what an answer says, but for what is of this one request."""
+    own = ("date", "x-request-id", "server-timing")
+    headers = {n: v for n, v in answer.headers.items() if n not in own}
+    return answer.status_code, answer.content if answer.is_success else b"", headers
+
+
+def test_both_ways_give_the_same(store: Store, service: RunningService) -> None:
+    """Status, headers and body of an object, a part and an error do not depend on the way."""
+    key, other = "test/88/image.jpg", "a b/ü+%?#&=~/88"
+    store.put(key, b"0123456789", ContentType="image/png", Metadata={"owner": "me"})
+    store.put(other, b"0123456789")
+    direct = Settings(**store.settings, s3_metadata_headers=("owner",))
+    full = Settings(**store.settings, s3_metadata_headers=("owner",), s3_direct=False)
+    with (
+        serving(direct) as a,
+        serving(full) as b,
+        serving(Settings(**store.settings, s3_image_key="a b/ü+%?#&=~/{task_id}")) as c,
+    ):
+        asked = itertools.product(
+            ("GET", "HEAD"), ("/tasks/88/image", "/tasks/404/image"), REQUESTS
+        )
+        for method, path, headers in asked:
+            answers = [s.request(method, path, headers=headers) for s in (a, b)]
+            assert told_by(answers[0]) == told_by(answers[1])
+        assert c.get("/tasks/88/image").content == b"0123456789"
+
+
+def test_credentials_are_refreshed_by_botocore(
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What expires is asked for anew, and signs the next request."""
+    made = 0
+
+    async def refresh() -> dict[str, str]:
+        nonlocal made
+        made += 1
+        expires = datetime.now(UTC) + timedelta(seconds=1)
+        names = {"access_key": f"key{made}", "secret_key": "s", "token": f"token{made}"}
+        return {**names, "expiry_time": expires.isoformat()}
+
+    async def found(*_: object) -> Any:
+        fresh = await refresh()
+        return AioRefreshableCredentials.create_from_metadata(
+            fresh, refresh, "test"
+        ).get_frozen_credentials
+
+    async def answering(exchange: Exchange) -> None:
+        await exchange.answer(200, b"12345")
+
+    upstream.behaviour = answering
+    monkeypatch.setattr(pools, "_credentials", found)
+    with serving(settings_for(upstream.url)) as service:
+        for _ in range(2):
+            assert fetch(service.port, "/tasks/1/image").body == b"12345"
+    tokens = [exchange.headers["x-amz-security-token"] for exchange in upstream.exchanges]
+    assert len(set(tokens)) == 2
+
+
+@pytest.mark.parametrize("status", [301, 307, 400])
+def test_bucket_of_another_region_is_botocores(upstream: Misbehaving, status: int) -> None:
+    """What is redirected, or wants another region's signature, is asked for through botocore."""
+
+    async def elsewhere(exchange: Exchange) -> None:
+        if "downspout" not in exchange.headers.get("user-agent", "") or exchange.method == "HEAD":
+            await exchange.answer(200, b"12345", "x-amz-bucket-region: eu-west-1")
+        else:
+            await exchange.answer(status, b"", "x-amz-bucket-region: eu-west-1")
+
+    upstream.behaviour = elsewhere
+    with serving(settings_for(upstream.url)) as service:
+        assert fetch(service.port, "/tasks/1/image").body == b"12345"
+
+
+def test_every_request_is_signed_for_the_bucket(upstream: Misbehaving) -> None:
+    """The address has the bucket, and the signature the host, date and range."""
+
+    async def answering(exchange: Exchange) -> None:
+        await exchange.answer(206, b"12", "content-range: bytes 0-1/5")
+
+    upstream.behaviour = answering
+    with serving(Settings(**store_settings(upstream.url))) as service:
+        fetch(service.port, "/tasks/1/image", headers={"range": "bytes=0-1"})
+    [exchange] = upstream.exchanges
+    assert exchange.path == f"/{BUCKET}/test/1/image.jpg"
+    assert (
+        "SignedHeaders=host;range;x-amz-checksum-mode;x-amz-content-sha256;x-amz-date,"
+        in exchange.headers["authorization"]
+    )

@@ -1,0 +1,134 @@
+"""Spans, by Starlette's own middleware and OpenTelemetry's SDK."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from starlette.applications import Starlette
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from handlers import create_app, sign_url
+from handlers.telemetry.tracing import traced
+from tests.support.behaviours import ends_short_of_its_length
+from tests.support.client import fetch
+from tests.support.components import settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import entering, serving_app, wait_until
+
+KEY = "a:0123456789abcdef"
+
+
+class Spans:
+    """Where spans go, and what came there."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+
+    def finished(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
+
+    def only(self) -> ReadableSpan:
+        """Return the one span, when it has ended."""
+        wait_until(self.finished)
+        [span] = self.finished()
+        return span
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+async def five_bytes(exchange: Exchange) -> None:
+    await exchange.answer(200, b"12345")
+
+
+def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
+    assert span.attributes is not None
+    return span.attributes
+
+
+def test_span_has_the_route_and_no_signature(upstream: Misbehaving, spans: Spans) -> None:
+    """A trace is seen by many: the query stays out of it, and still reaches the download."""
+    upstream.behaviour = five_bytes
+    app = create_app(settings_for(upstream.url, url_signing_keys=(KEY,)))
+    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
+        answer = fetch(port, sign_url("/tasks/1/bytes/5?download=five", KEY, lifetime=60))
+    assert answer.body == b"12345"
+    assert answer.headers["content-disposition"] == 'attachment; filename="five"'
+    span = spans.only()
+    assert span.name == "GET /tasks/{task_id}/bytes/{size}"
+    assert attributes_of(span)["http.response.status_code"] == 200
+    assert "url.query" not in attributes_of(span)
+    assert "signature" not in str(attributes_of(span))
+
+
+def test_broken_transfer_is_an_error_of_its_span(upstream: Misbehaving, spans: Spans) -> None:
+    """Who looks for failures finds those that no status tells."""
+    upstream.behaviour = ends_short_of_its_length
+    app = create_app(settings_for(upstream.url))
+    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
+        assert not fetch(port, "/tasks/1/bytes/1024").whole
+    span = spans.only()
+    assert attributes_of(span)["error.type"].endswith("BrokenTransfer")
+    assert span.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/metrics?x=1"])
+def test_probes_have_no_spans(upstream: Misbehaving, spans: Spans, path: str) -> None:
+    """They come every few seconds, and would be most of what there is."""
+    app = create_app(settings_for(upstream.url))
+    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
+        fetch(port, path)
+        fetch(port, "/metrics-of-another-kind")
+    assert spans.only().name == "GET"
+
+
+def test_span_of_a_host_is_the_only_one(upstream: Misbehaving, spans: Spans) -> None:
+    """Under a host that traces there is its span, which knows our route."""
+    upstream.behaviour = five_bytes
+    downloads = create_app(settings_for(upstream.url))
+    host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
+    with serving_app(OpenTelemetryMiddleware(host, tracer_provider=spans.provider)) as port:
+        assert fetch(port, "/media/tasks/1/bytes/5").body == b"12345"
+    assert attributes_of(spans.only())["http.route"] == "/media/tasks/{task_id}/bytes/{size}"
+
+
+async def test_scope_is_left_as_it_was(spans: Spans) -> None:
+    """What a host's middleware sees of a request afterwards is the request."""
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["query_string"] == b"a=b"
+        scope["route"] = "left here"
+        raise ZeroDivisionError
+
+    async def never(*_: object) -> Any:
+        raise AssertionError
+
+    scope = {"type": "http", "path": "/", "query_string": b"a=b", "headers": []}
+    before = dict(scope)
+    with pytest.raises(ZeroDivisionError):
+        await traced(failing, tracer_provider=spans.provider)(scope, never, never)
+    assert scope == {**before, "route": "left here"}
+
+
+def test_without_the_package_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where opentelemetry-api is not installed there is no layer more."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    monkeypatch.setitem(sys.modules, "starlette.middleware.opentelemetry", None)
+    alone: ASGIApp = traced(app)
+    assert alone is app

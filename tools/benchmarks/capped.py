@@ -1,0 +1,107 @@
+"""An origin that gives each connection so much and no more, as S3 does.
+
+    python -m tools.benchmarks.capped PORT DIRECTORY BYTES_A_SECOND SECONDS_TO_THE_FIRST_BYTE
+
+The kernel does the pacing and the copying, so that Python is not what limits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+SO_MAX_PACING_RATE = 47  # Python's socket module has no name for it.
+
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
+
+
+class Origin(ThreadingHTTPServer):
+    """The server, with what it is told on the command line."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, port: int, objects: Path, rate: int, latency: float) -> None:
+        self.objects = objects
+        self.rate = rate
+        self.latency = latency
+        super().__init__(("127.0.0.1", port), Exchange)
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: Origin
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Cap the connection."""
+        self.request.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, self.server.rate)
+        super().setup()
+
+    def handle(self) -> None:
+        """Answer until the client leaves, in the middle of a body or not."""
+        with suppress(ConnectionError):
+            super().handle()
+
+    def do_GET(self) -> None:
+        """Answer with the file or a range of it, where it is the version that is asked for."""
+        time.sleep(self.server.latency)
+        try:
+            file = (self.server.objects / self.path.partition("?")[0].lstrip("/")).open("rb")
+        except OSError:
+            self._answer(HTTPStatus.NOT_FOUND)
+            return
+        with file:
+            first, end = self._begin(os.fstat(file.fileno()))
+            while self.command == "GET" and first < end:
+                first += os.sendfile(self.connection.fileno(), file.fileno(), first, end - first)
+
+    do_HEAD = do_GET  # noqa: N815 - their names there
+
+    def _begin(self, file: os.stat_result) -> tuple[int, int]:
+        """Answer but for the body; returns where that begins and ends in the file."""
+        size, etag = file.st_size, f'"{file.st_mtime_ns:x}-{file.st_size:x}"'
+        headers = {"etag": etag, "last-modified": self.date_time_string(file.st_mtime)}
+        if self.headers.get("if-match", etag) != etag:
+            self._answer(HTTPStatus.PRECONDITION_FAILED)
+            return 0, 0
+        asked = _RANGE.fullmatch(self.headers.get("range", ""))
+        if not asked:
+            self._answer(HTTPStatus.OK, headers, size)
+            return 0, size
+        first, end = int(asked[1]), min(int(asked[2] or size) + 1, size)
+        if first >= end:
+            headers = {"content-range": f"bytes */{size}"}
+            self._answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers)
+            return 0, 0
+        headers["content-range"] = f"bytes {first}-{end - 1}/{size}"
+        self._answer(HTTPStatus.PARTIAL_CONTENT, headers, end - first)
+        return first, end
+
+    def _answer(
+        self, status: HTTPStatus, headers: dict[str, str] | None = None, length: int = 0
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-type", "image/jpeg")
+        self.send_header("accept-ranges", "bytes")
+        self.send_header("content-length", str(length))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+if __name__ == "__main__":
+    port, objects, rate, latency = sys.argv[1:]
+    Origin(int(port), Path(objects), int(rate), float(latency)).serve_forever()

@@ -1,0 +1,166 @@
+"""A service under test, in a process of its own before an upstream of its own."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from tests.support.serving import ServiceProcess, wait_until
+
+from .acts import SIZE
+from .upstream import Upstream, upstream
+
+# Of these one is kept for small downloads, so that there are ten large ones at once, as many as
+# botocore's own pool has connections for.
+PLACES = 11
+
+ENVIRON = {
+    "S3_IMAGE_BUCKET": "photos",
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "UPSTREAM_CONNECT_TIMEOUT": "1",
+    "UPSTREAM_READ_TIMEOUT": "1",
+    "FIRST_BYTE_TIMEOUT": "4",
+    "MAX_RESUMES": "4",
+    "CLIENT_STALL_TIMEOUT": "2",
+    "MAX_DOWNLOADS": str(PLACES),
+    "QUEUE_TIMEOUT": "1",
+    "SHUTDOWN_GRACE": "2",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A service that can be put before the faults."""
+
+    name: str
+    command: tuple[str, ...]
+    says_where: str
+    """What stands before its address in its output."""
+
+    places: int
+    """Downloads at once of one source."""
+
+    logs_outcomes: bool
+    is_reused: bool
+    """Whether one process serves several faults, one after the other."""
+
+    at_once: int
+    """Benches at once; most of them wait most of the time."""
+
+
+DOWNSPOUT = Subject(
+    "downspout", (), "listening on ", PLACES, logs_outcomes=True, is_reused=True, at_once=8
+)
+NAIVE = Subject(
+    "naive",
+    ("-m", "uvicorn", "tools.faults.naive:app", "--port", "0"),
+    "Uvicorn running on ",
+    10,
+    logs_outcomes=False,
+    is_reused=False,  # what one fault has left behind is not the next one's
+    at_once=16,  # it waits longer
+)
+
+
+@dataclass(eq=False)
+class Bench:
+    """One subject's process, and what is behind it."""
+
+    subject: Subject
+    environ: Mapping[str, str]
+    upstream: Upstream = field(init=False)
+    service: ServiceProcess = field(init=False)
+    port: int = 0
+    is_spoilt: bool = False
+    """Whether the next fault would meet what this one has left behind."""
+
+    _opened: ExitStack = field(default_factory=ExitStack)
+    _tasks: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def open(self) -> None:
+        """Start both, where they have not been started."""
+        if self.port:
+            return
+        self.upstream = self._opened.enter_context(upstream())
+        url = self.upstream.url
+        behind = {"AWS_ENDPOINT_URL": url, "BYTES_URL": url + "/bytes/{task_id}/{size}"}
+        environ = {**ENVIRON, **behind, **self.environ}
+        self.service = ServiceProcess(environ, *self.subject.command)
+        self._opened.enter_context(self.service)
+        self.port = wait_until(self._port, seconds=60)
+
+    def close(self) -> None:
+        """Stop both, however they are."""
+        self._opened.close()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.service.process.poll() is not None
+
+    def is_released(self, seconds: float) -> bool:
+        """Return whether every connection to the upstream is given back or closed in time."""
+        return comes_true(lambda: self.upstream.busy == 0, seconds)
+
+    def path(self, source: str, size: int = SIZE) -> str:
+        """Return a path that nothing was asked for before."""
+        task = next(self._tasks)
+        return f"/tasks/{task}/image" if source == "s3" else f"/tasks/{task}/bytes/{size}"
+
+    def _port(self) -> int | None:
+        assert self.service.process.poll() is None, "\n".join(self.service.lines)
+        for line in self.service.lines:
+            _, told, url = line.partition(self.subject.says_where)
+            if told:
+                return int(url.split(":")[2].split("/")[0].split(" ")[0])
+        return None
+
+
+class Benches:
+    """Lends benches; one that is given back unspoilt is lent again."""
+
+    def __init__(self) -> None:
+        self._idle: list[Bench] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self, subject: Subject, environ: Mapping[str, str]) -> Generator[Bench]:
+        """Yield a bench that nobody else has."""
+        bench = self._taken(subject, environ) or Bench(subject, environ)
+        with ExitStack() as unless_kept:
+            unless_kept.callback(bench.close)
+            bench.open()
+            yield bench
+            if not bench.is_spoilt:
+                unless_kept.pop_all()
+                self._idle.append(bench)
+
+    def _taken(self, subject: Subject, environ: Mapping[str, str]) -> Bench | None:
+        with self._lock:
+            for bench in self._idle:
+                if (bench.subject, bench.environ) == (subject, environ):
+                    self._idle.remove(bench)
+                    return bench
+        return None
+
+    def close(self) -> None:
+        """Stop all that are idle."""
+        for bench in self._idle:
+            bench.close()
+        self._idle.clear()
+
+
+def comes_true(condition: Callable[[], bool], seconds: float) -> bool:
+    """Poll until `condition` is true; returns whether it was in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,156 @@
+"""A fast store in a process of its own: S3's GetObject and an HTTP upstream, pushing full speed.
+
+    python -m tools.load.store [--cut N] [--replace N] [--send-buffer BYTES]
+
+Cuts one body in N at a random byte; replaces an object in the midst of one body in N. Prints the
+port it listens on as one line, and ends when its standard input does. `GET /control/stats` tells
+the bytes written to each exchange, in the order of their beginnings, and which are still open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import socket
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import uvloop
+
+from tests.support.misbehaving import Exchange, Misbehaving
+
+from .objects import Version
+
+_PATH = re.compile(r"/(?:photos/test/([0-9]+)/image\.jpg|bytes/([0-9]+)/[0-9]+)")
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
+
+
+# libuv takes one connection from a listening socket in a turn of its loop, and a turn that pushes
+# for hundreds is long: the store would be what those that come last wait for.
+ACCEPTORS = 16
+
+
+@dataclass
+class Store:
+    """What it serves, does to its clients, and counts."""
+
+    cut: int
+    replace: int
+    _exchanges: list[Exchange] = field(default_factory=list)
+    _open: set[int] = field(default_factory=set)
+    _numbers: defaultdict[int, int] = field(default_factory=lambda: defaultdict(lambda: 1))
+    _rng: random.Random = field(default_factory=lambda: random.Random(3))
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if exchange.path == "/control/stats":
+            await exchange.answer(200, self._stats())
+            exchange.keep = False  # whoever asks reads until the connection ends
+            return
+        found = _PATH.fullmatch(exchange.path.partition("?")[0])
+        if found is None:
+            await exchange.error(404, "NoSuchKey")
+            return
+        # What has been written is what the kernel has taken, not what waits in this process.
+        exchange.writer.transport.set_write_buffer_limits(0)
+        index = len(self._exchanges)
+        self._exchanges.append(exchange)
+        self._open.add(index)
+        try:
+            await self._answer(exchange, int(found[1] or found[2]))
+        finally:
+            self._open.discard(index)
+
+    def _stats(self) -> bytes:
+        written = [exchange.sent for exchange in self._exchanges]
+        return json.dumps({"written": written, "open": sorted(self._open)}).encode()
+
+    async def _answer(self, exchange: Exchange, task_id: int) -> None:
+        version = Version(task_id, self._numbers[task_id])
+        asked = exchange.headers
+        if asked.get("if-match", version.etag) != version.etag:
+            await exchange.error(412, "PreconditionFailed")
+            return
+        known = (version.etag, version.last_modified)
+        wanted = asked.get("range") if asked.get("if-range", version.etag) in known else None
+        first, end = _bounds(wanted, version.size)
+        if first >= end:
+            await exchange.answer(416, b"", f"content-range: bytes */{version.size}")
+            return
+        await exchange.head(206 if wanted else 200, *_lines(version, wanted, first, end))
+        if exchange.method == "HEAD":
+            exchange.keep = True
+            return
+        await self._push(exchange, version, first, end)
+
+    async def _push(self, exchange: Exchange, version: Version, first: int, end: int) -> None:
+        cut_at = self._moment(self.cut, end - first)
+        replace_at = self._moment(self.replace, end - first)
+        for page in version.pages(first, end):
+            if replace_at is not None and exchange.sent + len(page) > replace_at:
+                self._numbers[version.task_id] += 1
+                replace_at = None
+            if cut_at is not None and exchange.sent + len(page) > cut_at:
+                await exchange.body(page[: cut_at - exchange.sent])
+                if self._rng.random() < 0.5:  # half of them end short, half are reset
+                    exchange.reset()
+                return
+            await exchange.body(page)
+            # A write that is taken at once does not wait, and would keep all others waiting.
+            await asyncio.sleep(0)
+        exchange.keep = True
+
+    def _moment(self, one_in: int, length: int) -> int | None:
+        """Return at which byte of a body something happens to it, None where nothing does."""
+        if not one_in or self._rng.randrange(one_in):
+            return None
+        return self._rng.randrange(length)
+
+
+def _bounds(wanted: str | None, size: int) -> tuple[int, int]:
+    """Return the first byte and the end of a range, of the kinds that the service asks for."""
+    found = _RANGE.fullmatch(wanted or "bytes=0-")
+    assert found, wanted
+    return int(found[1]), min(int(found[2] or size) + 1, size)
+
+
+def _lines(version: Version, wanted: str | None, first: int, end: int) -> list[str]:
+    lines = [
+        f"content-length: {end - first}",
+        f"etag: {version.etag}",
+        f"last-modified: {version.last_modified}",
+        "accept-ranges: bytes",
+        "content-type: image/jpeg",
+    ]
+    if wanted:
+        lines.append(f"content-range: bytes {first}-{end - 1}/{version.size}")
+    return lines
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Serve until the standard input ends."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    if options.send_buffer:  # which the accepted connections inherit
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer)
+    server = Misbehaving(Store(options.cut, options.replace))
+    for _ in range(ACCEPTORS):
+        await asyncio.start_server(server.serve, sock=listener.dup())
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.read)
+    os._exit(0)  # what still runs here has nobody left to run for
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--cut", "--replace", "--send-buffer"):
+        parser.add_argument(name, type=int, default=0)
+    uvloop.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
