@@ -8,10 +8,10 @@ from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from types_aiobotocore_s3 import S3Client
 
-from ._access import Authorize
-from ._errors import BrokenTransfer as BrokenTransfer
-from ._errors import CannotStart as CannotStart
-from ._location import Locate
+from .access.authorization import Authorize
+from .errors import BrokenTransfer as BrokenTransfer
+from .errors import CannotStart as CannotStart
+from .answers.location import Locate
 from .landing import AuthMode
 from .settings import Settings
 
