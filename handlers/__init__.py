@@ -8,7 +8,7 @@ installed under the name `downspout`.
 
 from .access.signed_url import sign_url
 from .app import create_app, drain
-from .download.scope import CONNECTION
+from .download.connection import CONNECTION
 from .embed import stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines

@@ -1,48 +1,35 @@
-"""The application: its lifespan, its routes, its errors."""
+"""The application: its routes, its middleware, and how it answers errors."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import aiohttp
 from starlette.applications import Starlette
-from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
 from .access.authorization import Access, Authorize, Tokens
-from .access.hooks import run_hook
-from .answers.location import Locate
+from .access.hooks import Locate, run_hook
 from .answers.problems import EXCEPTION_HANDLERS
-from .body.checksums import verifies_all
-from .body.read_ahead import Budget
-from .download.admission import Admission
 from .download.client_limit import ClientLimit
+from .lifespan import SharedLifespan
 from .rfc9110.conditions import CONDITIONS
-from .sources.pools import open_clients
-from .sources.readiness import Readiness
-from .sources.s3.bucket import StoredObject
+from .runtime import Runtime, get_runtime
 from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
 
 if TYPE_CHECKING:
-    import aiohttp
     from types_aiobotocore_s3 import S3Client
 
     from settings import Settings
 
-logger = logging.getLogger("downspout")
-
-# What a page's script may send and see beyond what browsers allow by themselves.
+# Headers that a page's script may send and see, beyond those that browsers always allow.
 CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")
 CORS_RESPONSE_HEADERS = (
     "accept-ranges",
@@ -55,8 +42,8 @@ CORS_RESPONSE_HEADERS = (
     "x-request-id",
 )
 
-
-# For `authorize` and `locate` where they are plain functions; made when there is need of them.
+# For `authorize` and `locate` where they are plain functions; a pool of our own, because hooks
+# that never return would take the threads of the host's other handlers. Started on demand.
 THREADS = 40
 
 
@@ -68,23 +55,38 @@ def create_app(
     authorize: Authorize | None = None,
     locate: Locate | None = None,
 ) -> Starlette:
-    """Return the application that serves by `settings`; several may live in one process.
+    """Return an application that serves by `settings`; several may live in one process.
 
-    Its clients are opened and closed by its lifespan, which a server runs by itself and the
-    host of a mounted application has to enter: `app.router.lifespan_context(app)`.
+    Its lifespan opens and closes its clients. A server runs the lifespan by itself; a host that
+    mounts the application enters `app.router.lifespan_context(app)`.
 
-    `s3`, an entered client of aiobotocore, and `http`, a session of aiohttp, are its host's: it
-    opens none of its own instead, and the host closes them, after the lifespan. What settings say
-    of credentials, region, endpoint, TLS and pools of these does not hold then.
+    `s3`, an entered client of aiobotocore, and `http`, a session of aiohttp, replace the clients
+    that the lifespan would open. The host closes them, after the lifespan. The settings for
+    credentials, region, endpoint, TLS and pools then have no effect.
 
-    `authorize` is called with each request of a download before anything else, and lets it in by
-    returning true; a plain function is called in a thread. It may raise Starlette's HTTPException.
-    Tokens and signed addresses let in all the same, where they are set.
+    `authorize` is called with each request of a download, before anything else; true authorizes
+    the request. It may raise Starlette's HTTPException. Where tokens or signing keys are set, a
+    valid token or signed URL authorizes a request, too.
 
-    `locate` is called with the number of a task, and says where its image is: a key in the
-    settings' bucket, a bucket and a key, or None for a 404; a plain function is called in a
-    thread.
+    `locate` is called with the number of a task and returns where its image is: a key in the
+    settings' bucket, a bucket and a key, or None for a 404. Both hooks may be async; a plain
+    function runs in a thread.
     """
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
+    runtime = Runtime(
+        settings=settings,
+        access=Access(
+            settings.access_tokens,
+            settings.url_signing_keys,
+            longest=settings.url_max_lifetime,
+            authorize=authorize and partial(run_hook, authorize, threads),
+        ),
+        metrics=Metrics(settings.metrics_directory),
+        metrics_tokens=Tokens(settings.metrics_tokens),
+        client_limit=ClientLimit(settings.max_downloads_per_client),
+        locate=locate,
+        threads=threads,
+    )
     app = _Application(
         routes=[
             *image.routes,
@@ -95,51 +97,33 @@ def create_app(
             *landing.routes,
         ],
         exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=_lifespan,
+        lifespan=SharedLifespan(runtime, s3=s3, http=http),
     )
-    # A redirect would be to the Host that the request names, whoever's that is.
+    # A redirect would go to the host that the request's Host header names.
     app.router.redirect_slashes = False
-    app.state.given = {"s3": s3, "http": http}
-    app.state.locate = locate
-    _set_state(app.state, settings, authorize)
+    app.state.runtime = runtime
     return app
 
 
-def _set_state(state: State, settings: Settings, authorize: Authorize | None) -> None:
-    """Put on the state what needs no lifespan."""
-    state.settings = settings
-    state.entered = LifespanRefCount()
-    # Of our own: a host's functions that never return would take those of its other handlers.
-    state.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
-    state.metrics = Metrics(settings.metrics_directory)
-    state.metrics_tokens = Tokens(settings.metrics_tokens)
-    state.access = Access(
-        settings.access_tokens,
-        settings.url_signing_keys,
-        longest=settings.url_max_lifetime,
-        authorize=authorize and partial(run_hook, authorize, state.threads),
-    )
-    state.client_limit = ClientLimit(settings.max_downloads_per_client)
-
-
 async def drain(app: Starlette, grace: float | None = None) -> None:
-    """Begin no more downloads; return when the running ones are over.
+    """Start no more downloads; return when the running ones have ended.
 
-    Those that still run after `grace` seconds (`Settings.shutdown_grace`) are broken off, visibly.
-    Readiness and new downloads are answered with 503 from now on. For who ends the process, to be
-    called before the lifespan is left; outside of the lifespan there is nothing to drain.
+    After `grace` seconds (`Settings.shutdown_grace` by default) the remaining downloads are broken
+    off, visibly. From now on readiness and new downloads are answered with 503. To be called
+    before the lifespan is left; outside of it there is nothing to drain.
     """
-    admission: Admission | None = getattr(app.state, "admission", None)
-    if admission is not None:
-        await admission.drain(app.state.settings.shutdown_grace if grace is None else grace)
+    runtime = get_runtime(app)
+    if runtime.serving is not None:
+        limit = runtime.settings.shutdown_grace if grace is None else grace
+        await runtime.serving.admission.drain(limit)
 
 
 class _Application(Starlette):
-    """Starlette, with what has to be on every answer outside of its own error handling."""
+    """Starlette, with middleware outside of Starlette's own error handling."""
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()
-        settings: Settings = self.state.settings
+        settings = get_runtime(self).settings
         if settings.cors_origins:
             metadata = (f"x-amz-meta-{name}" for name in settings.s3_metadata_headers)
             stack = CORSMiddleware(
@@ -150,71 +134,3 @@ class _Application(Starlette):
                 expose_headers=(*CORS_RESPONSE_HEADERS, *metadata),
             )
         return RequestId(traced(stack))
-
-
-@dataclass(slots=True)
-class LifespanRefCount:
-    """How often a lifespan is entered now, and what it has opened."""
-
-    times: int = 0
-    opened: AsyncExitStack = field(default_factory=AsyncExitStack)
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@asynccontextmanager
-async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Serve from the first entering to the last leaving: a host and a server may each enter it."""
-    entered: LifespanRefCount = app.state.entered
-    async with entered.changing:
-        if not entered.times:
-            await entered.opened.enter_async_context(_serving(app))
-        entered.times += 1
-    try:
-        yield
-    finally:
-        async with entered.changing:
-            entered.times -= 1
-            if not entered.times:
-                await entered.opened.aclose()
-
-
-@asynccontextmanager
-async def _serving(app: Starlette) -> AsyncIterator[None]:
-    """Put the clients on `app.state` for as long as the application serves."""
-    settings: Settings = app.state.settings
-    if settings.verify_checksums and not verifies_all():
-        logger.warning(
-            "VERIFY_CHECKSUMS: the package awscrt is not installed; "
-            "objects with CRC32C or CRC64NVME alone go out unverified"
-        )
-    async with open_clients(settings, **app.state.given) as clients:
-        probe = StoredObject(
-            clients.stores.default,
-            settings.s3_image_key.format(task_id=0),
-            settings.upstream_read_timeout,
-        )
-        admission = Admission(
-            settings.max_downloads, wait=min(settings.queue_timeout, settings.first_byte_timeout)
-        )
-        opened = {
-            "s3": clients.s3,
-            "stores": clients.stores,
-            "http": clients.http,
-            "read_ahead": Budget(settings.read_ahead_bytes),
-            "admission": admission,
-            "readiness": Readiness(probe.probe),
-        }
-        for name, value in opened.items():
-            setattr(app.state, name, value)
-        looking_after = asyncio.create_task(
-            admission.look_after(partial(metrics.show_counts, app.state))
-        )
-        try:
-            yield
-        finally:
-            # Nothing is left to fetch with in a moment; a server has waited for them long before.
-            await admission.drain(0)
-            looking_after.cancel()
-            app.state.metrics.show(0, 0)
-            for name in opened:
-                delattr(app.state, name)

@@ -1,33 +1,29 @@
-"""So many bytes, out of another HTTP service (``/tasks/{task_id}/bytes/{size}``)."""
+"""A number of bytes, out of another HTTP service (``/tasks/{task_id}/bytes/{size}``)."""
 
-from __future__ import annotations
-
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from .answers.path import ExactRoute, parse_size, parse_task_id
+from .answers.path import download_route, parse_size, parse_task_id
 from .answers.remote_body import answer_with_url
-from .answers.selectors import requested_filename
-from .download.scope import DownloadScope
+from .answers.selectors import parse_selectors
+from .download.handle import get_download
 
 
 async def stream_bytes(request: Request) -> StreamingResponse:
-    """Stream the upstream's body, held open by the request's exit stack to its last byte."""
-    settings = request.app.state.settings
-    task_id = parse_task_id(request)
-    size = parse_size(request, most=settings.bytes_max_size)
-    url = settings.bytes_url.format(task_id=task_id, size=size)
-    name = requested_filename(request)
-    return await answer_with_url(request, url, length=size, download_name=name)
+    """Stream the upstream's body, which the download's exit stack holds open to the last byte."""
+    download = get_download(request)
+    settings = download.runtime.settings
+    task_id = parse_task_id(request.path_params["task_id"])
+    size = parse_size(request.path_params["size"], limit=settings.bytes_max_size)
+    return await answer_with_url(
+        download,
+        settings.bytes_url.format(task_id=task_id, size=size),
+        parse_selectors(request.method, request.headers),
+        length=size,
+        filename=request.query_params.get("download"),
+    )
 
 
 routes = [
-    ExactRoute(
-        "/tasks/{task_id}/bytes/{size}",
-        stream_bytes,
-        methods=["GET", "HEAD"],
-        name="bytes",
-        middleware=[Middleware(DownloadScope, source="http")],
-    )
+    download_route("/tasks/{task_id}/bytes/{size}", stream_bytes, name="bytes", source="http")
 ]

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from .answers.path import ExactRoute
+from .runtime import get_runtime
 
 AuthMode: TypeAlias = Literal["open", "token", "signature"]
 
@@ -25,7 +26,9 @@ async def landing(request: Request) -> Response:
     """Answer a page to who asks for HTML, else plain text."""
     # Not base_url: of a mounted application, that is its host's.
     here = str(request.url.replace(query=""))
-    commands = curl_lines(here, request.app.state.settings.auth_mode, request.scope["root_path"])
+    commands = curl_lines(
+        here, get_runtime(request.app).settings.auth_mode, request.scope["root_path"]
+    )
     headers = {"vary": "accept", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if "text/html" in request.headers.get("accept", ""):
         page, policy = _page()
@@ -74,4 +77,4 @@ def _hash_of(tag: str, page: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-routes = [ExactRoute("/", landing, methods=["GET", "HEAD"])]
+routes = [ExactRoute("/", landing)]

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from . import errors as _errors
 from .answers.path import MAX_DIGITS, ExactRoute
 from .answers.problems import INTERNAL, METHOD_NOT_ALLOWED, NOT_READY, problem_type
+from .runtime import get_runtime
 from .telemetry.request_id import SANE_REQUEST_ID
 
 Json = dict[str, Any]
@@ -101,11 +102,11 @@ BYTES_ERRORS: tuple[type[_errors.DownloadError], ...] = (_errors.SizeTooLarge, *
 
 async def openapi(request: Request) -> JSONResponse:
     """Answer with the document, its server being wherever this application is mounted."""
-    state = request.app.state
+    runtime = get_runtime(request.app)
     found = document(
         request.scope.get("root_path", ""),
-        largest_size=state.settings.bytes_max_size,
-        guarded=not state.access.is_open,
+        largest_size=runtime.settings.bytes_max_size,
+        guarded=not runtime.access.is_open,
     )
     return JSONResponse(found)
 
@@ -285,4 +286,4 @@ def _problem_schema() -> Json:
     }
 
 
-routes = [ExactRoute("/openapi.json", openapi, methods=["GET", "HEAD"])]
+routes = [ExactRoute("/openapi.json", openapi)]

@@ -9,9 +9,9 @@ from starlette.responses import StreamingResponse
 from types_aiobotocore_s3 import S3Client
 
 from .access.authorization import Authorize
+from .access.hooks import Locate
 from .errors import BrokenTransfer as BrokenTransfer
 from .errors import CannotStart as CannotStart
-from .answers.location import Locate
 from .landing import AuthMode
 from .settings import Settings
 

@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
 from inspect import isawaitable, iscoroutinefunction
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+Location: TypeAlias = str | tuple[str, str] | None
+"""A key in the settings' bucket; a bucket and a key; None where there is no object."""
+
+Locate: TypeAlias = Callable[[int], Location | Awaitable[Location]]
+"""Return where the image of a task is; a plain function is called in a thread."""
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -1,51 +1,69 @@
-"""Numbers in paths, parsed by hand.
+"""Routes that match whole paths, and the numbers in paths.
 
-Starlette's int convertor answers 500 to 4301 digits and 200 to "5%0A"; its str convertor lets
-through "..", NUL and what is not ASCII.
+Starlette's int convertor answers 500 to 4301 digits and 200 to "5%0A"; its str convertor accepts
+"..", NUL and non-ASCII text.
 """
 
-from __future__ import annotations
-
 import re
+from collections.abc import Awaitable, Callable
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
+from ..download.scope import DownloadScope
 from ..errors import NotFound, SizeTooLarge
+from .problems import refusal
 
-# As many digits as any 64-bit integer has.
+# A 64-bit integer has no more digits.
 MAX_DIGITS = 19
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ExactRoute(Route):
-    """A route whose pattern ends where the path ends; Starlette's lets one newline follow."""
+    """A GET and HEAD route that ends where the path ends; Starlette's allows a newline there."""
 
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        name: str | None = None,
+        middleware: list[Middleware] | None = None,
+    ) -> None:
+        super().__init__(path, handler, methods=["GET", "HEAD"], name=name, middleware=middleware)
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
 
-def parse_task_id(request: Request) -> int:
-    """Return the task's number from the path; raises NotFound where it is none."""
-    digits = _digits(request.path_params["task_id"])
+def download_route(path: str, handler: Handler, *, name: str, source: str) -> ExactRoute:
+    """Return a route whose handler runs in a download scope; `source` names the upstream."""
+    scope = Middleware(DownloadScope, source=source, refuse=refusal)
+    return ExactRoute(path, handler, name=name, middleware=[scope])
+
+
+def parse_task_id(digits: str) -> int:
+    """Return the number of a task; raises NotFound for any other text."""
+    digits = _significant_digits(digits)
     if len(digits) > MAX_DIGITS:
         raise NotFound("task id too long")
     return int(digits)
 
 
-def parse_size(request: Request, *, most: int) -> int:
-    """Return the size from the path; raises NotFound where it is none, SizeTooLarge over `most`.
+def parse_size(digits: str, *, limit: int) -> int:
+    """Return a size in bytes. Raises NotFound for any other text, SizeTooLarge above `limit`.
 
-    A size of thousands of digits is a number like any other: too large, and never parsed.
+    A size of thousands of digits is too large; it is never converted to an int.
     """
-    digits = _digits(request.path_params["size"])
-    if len(digits) > MAX_DIGITS or int(digits) > most:
-        raise SizeTooLarge(f"more than {most}")
+    digits = _significant_digits(digits)
+    if len(digits) > MAX_DIGITS or int(digits) > limit:
+        raise SizeTooLarge(f"more than {limit}")
     return int(digits)
 
 
-def _digits(text: str) -> str:
-    """Return the digits of a number in ASCII without its leading zeros; raises NotFound."""
+def _significant_digits(text: str) -> str:
+    """Return an ASCII number without leading zeros; raises NotFound."""
     if not re.fullmatch(r"[0-9]+", text):
         raise NotFound("not a number")
     return text.lstrip("0") or "0"

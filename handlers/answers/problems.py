@@ -1,6 +1,4 @@
-"""Errors as problem documents (RFC 9457), the only form in which they reach a client."""
-
-from __future__ import annotations
+"""Errors as problem documents (RFC 9457), the only form in which a client gets them."""
 
 import json
 import logging
@@ -11,14 +9,14 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from ..download.scope import note_error
 from ..errors import BrokenTransfer, DownloadError
 from ..telemetry.request_id import get_request_id
 
 logger = logging.getLogger("downspout")
 
-# The kinds of problems that are of no download.
+# Kinds of problems that do not come from a DownloadError.
 NOT_READY = "not-ready"
 METHOD_NOT_ALLOWED = "method-not-allowed"
 INTERNAL = "internal-error"
@@ -27,7 +25,7 @@ _KNOWN = frozenset(HTTPStatus)
 
 
 def problem_type(kind: str) -> str:
-    """Return the URI that a kind of problem has for its type (RFC 9457, 3.1.1)."""
+    """Return the type URI of a kind of problem (RFC 9457, 3.1.1)."""
     return f"urn:downspout:problem:{kind}"
 
 
@@ -38,7 +36,7 @@ class ProblemResponse(Response):
 
     def __init__(
         self,
-        request: Request,
+        scope: Scope,
         *,
         status: int,
         kind: str,
@@ -47,13 +45,12 @@ class ProblemResponse(Response):
         retryable: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        request_id = get_request_id(request.scope)
         problem = {
             "type": problem_type(kind),
             "title": title,
             "status": status,
             "detail": detail,
-            "request_id": request_id,
+            "request_id": get_request_id(scope),
             "retryable": retryable,
         }
         fixed = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -61,10 +58,12 @@ class ProblemResponse(Response):
         super().__init__(body, status_code=status, headers={**(headers or {}), **fixed})
 
 
-async def _download_error(request: Request, error: DownloadError) -> Response:
-    note_error(request, error)
+def refusal(scope: Scope, error: DownloadError | HTTPException) -> Response:
+    """Return the answer to a request that is refused, by us, by the router or by the host."""
+    if isinstance(error, HTTPException):
+        return _http_exception(scope, error)
     return ProblemResponse(
-        request,
+        scope,
         status=error.status,
         kind=error.kind,
         title=error.title,
@@ -74,47 +73,50 @@ async def _download_error(request: Request, error: DownloadError) -> Response:
     )
 
 
-async def _http_exception(request: Request, error: HTTPException) -> Response:
-    """Answer what the router refuses: no such route, or not with this method; or the host."""
-    note_error(request, error)
+def _http_exception(scope: Scope, error: HTTPException) -> Response:
     status = error.status_code
     phrase = HTTPStatus(status).phrase if status in _KNOWN else "Refused"
     title = phrase.capitalize()
-    is_plain = error.detail in (None, "", phrase)  # the router's, or a host's without words
+    # The router gives no text of its own; a host may.
+    has_text = error.detail not in (None, "", phrase)
     ours: dict[int, str] = {
-        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not answered at this address.",
+        HTTPStatus.NOT_FOUND: "There is no such path.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not answer {scope['method']}.",
     }
     return ProblemResponse(
-        request,
+        scope,
         status=status,
         kind=title.lower().replace(" ", "-"),
         title=title,
-        detail=ours.get(status, title) if is_plain else str(error.detail),
+        detail=str(error.detail) if has_text else ours.get(status, title),
         headers=error.headers,
     )
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """Answer a mistake of ours; Starlette raises it again, so that the server logs it.
+async def _refused(request: Request, error: DownloadError | HTTPException) -> Response:
+    return refusal(request.scope, error)
 
-    Starlette calls this for a broken transfer as well, to which nothing can be answered.
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Answer an error that nothing foresaw; Starlette raises it again, and the server logs it.
+
+    Starlette also calls this for a broken transfer, which has no answer left to give.
     """
     if not isinstance(error, BrokenTransfer):
-        mistake, request_id = type(error).__name__, get_request_id(request.scope)
-        logger.error("mistake of ours: %s request_id=%s", mistake, request_id)
+        name, request_id = type(error).__name__, get_request_id(request.scope)
+        logger.error("internal error: %s request_id=%s", name, request_id)
     return ProblemResponse(
-        request,
+        request.scope,
         status=500,
         kind=INTERNAL,
         title="Internal error",
-        detail="This service made a mistake; its log knows more.",
+        detail="Internal error. The log has details under this request id.",
     )
 
 
-# Starlette's own type for these knows nothing of which handler is for which exception.
+# Any: Starlette's type does not say which handler belongs to which exception.
 EXCEPTION_HANDLERS: Mapping[type[Exception], Any] = {
-    DownloadError: _download_error,
-    HTTPException: _http_exception,
+    DownloadError: _refused,
+    HTTPException: _refused,
     Exception: _unexpected,
 }

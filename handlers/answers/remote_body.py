@@ -1,19 +1,15 @@
 """The answer to a request for a body of another HTTP service: opened, with its headers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
-from http import HTTPStatus
 
-from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from ..body.retry import NO_RETRY
 from ..body.upstream import Resume, Upstream, exact_body
-from ..download.scope import in_time, is_private, owner_of, resume_policy_of, retry_policy_of
-from ..errors import BadUpstream, PreconditionFailed
+from ..download.handle import Download
+from ..errors import PreconditionFailed
 from ..rfc9110.conditions import (
     forwardable_conditions,
     http_date,
@@ -23,68 +19,69 @@ from ..rfc9110.conditions import (
 )
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.http import RemoteBody
-from ..telemetry.request_id import get_request_id
-from .headers import download_headers, not_modified_headers
-from .selectors import RequestSelectors, parse_selectors
+from .headers import download_headers
+from .selectors import RequestSelectors
+from .streaming import stream
 
 
 async def answer_with_url(
-    request: Request,
+    download: Download,
     url: str,
+    selectors: RequestSelectors,
     *,
     length: int | None = None,
     headers: Mapping[str, str] | None = None,
-    download_name: str | None = None,
+    filename: str | None = None,
 ) -> StreamingResponse:
-    """Answer with the body at `url`, or with what was asked of it; raises DownloadError.
+    """Return the answer with the body at `url`, or with what the request selects of it.
 
-    `length` is how many bytes it must have, where that is known. It is asked for with `headers`,
-    and with the request's id, so that it can be found in the upstream's log.
+    `length` is the number of bytes that the body must have, where it is known. The upstream gets
+    `headers`, and the request id for its log. The download's owner closes what this opens. Raises
+    DownloadError.
     """
-    settings = request.app.state.settings
+    settings = download.runtime.settings
     remote = RemoteBody(
-        session=request.app.state.http,
+        session=download.serving.http,
         url=url,
         length=length,
         silence=settings.upstream_read_timeout,
         connecting=settings.upstream_connect_timeout,
-        patience=retry_policy_of(request),
-        headers={"x-request-id": get_request_id(request.scope), **(headers or {})},
+        patience=download.retry_policy(),
+        headers={"x-request-id": download.request_id, **(headers or {})},
     )
-    asked = parse_selectors(request.method, request.headers)
-    upstream = await in_time(request, _open(remote, request.method, asked, owner_of(request)))
-    if upstream.length is None and upstream.read and request.scope["http_version"] == "1.0":
-        # Which knows no chunks (RFC 9112, 7.1): it could not tell the whole from a part.
-        raise BadUpstream("a body of unknown length, for an HTTP/1.0 client")
-    resume = _resume(remote, upstream, request) if upstream.read else None
-    return StreamingResponse(
-        content=exact_body(upstream, resume),
-        status_code=upstream.status,
-        headers=_headers_of(upstream, download_name, private=is_private(request)),
+    opening = _open(remote, download.method, selectors, download.owner)
+    upstream = await download.in_time(opening, download.observer)
+    resume = _resume(remote, upstream, download) if upstream.read else None
+    return stream(
+        download,
+        exact_body(upstream, resume),
+        status=upstream.status,
+        headers=_headers(upstream, filename, is_private=download.is_private),
+        length=upstream.length,
     )
 
 
 async def _open(
-    remote: RemoteBody, method: str, asked: RequestSelectors, owner: AsyncExitStack
+    remote: RemoteBody, method: str, selectors: RequestSelectors, owner: AsyncExitStack
 ) -> Upstream:
-    spec = _spec(asked, remote.length)
-    conditions = forwardable_conditions(asked.conditions)
-    if spec is None or asked.if_range is None:
+    spec = _upstream_range(selectors, remote.length)
+    conditions = forwardable_conditions(selectors.conditions)
+    if spec is None or selectors.if_range is None:
         return await remote.open(owner, method=method, conditions=conditions, spec=spec)
-    if single_strong_tag(asked.if_range) or http_date(asked.if_range):
-        asking = conditions | {"if-range": asked.if_range}
+    if single_strong_tag(selectors.if_range) or http_date(selectors.if_range):
+        asking = conditions | {"if-range": selectors.if_range}
         upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
-        if upstream.part is None or _is_part_of(asked.if_range, upstream):
+        if upstream.part is None or _is_part_of(selectors.if_range, upstream):
             return upstream
-        # An upstream that knows no If-Range gives a part of whatever it has now.
+        # An upstream without If-Range support sends a part of its present version.
         upstream.close()
     return await remote.open(owner, method=method, conditions=conditions)
 
 
 def _is_part_of(if_range: str, upstream: Upstream) -> bool:
-    """Return whether a 206 to `if_range` is of that version, as far as it says so.
+    """Return whether a 206 is of the version that `if_range` names, as far as it tells.
 
-    It has to repeat an entity tag, but no date (RFC 9110, 15.3.7).
+    A 206 has to repeat the entity tag, but no date (RFC 9110, 15.3.7).
     """
     stated = read_validators(upstream.headers)
     if single_strong_tag(if_range) is None and stated.last_modified is None:
@@ -92,18 +89,18 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
     return if_range_holds(if_range, stated, now=None)
 
 
-def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume | None:
-    """Return how to continue this body, where the upstream knows versions and ranges."""
+def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> Resume | None:
+    """Return how to resume this body, where the upstream supports versions and ranges."""
     stated = read_validators(upstream.headers)
     version = stated.strong_etag or stated.last_modified
     now = http_date(upstream.headers.get("date", ""))
-    if version is None or upstream.length is None or not _knows_ranges(upstream):
+    if version is None or upstream.length is None or not _supports_ranges(upstream):
         return None
     if not if_range_holds(version, stated, now=now):
         return None
     first = upstream.part.first if upstream.part else 0
     last = first + upstream.length - 1
-    # The resume policy sets its own retries; and the rest is as long as the beginning was.
+    # The resume policy tries again by itself. The whole has as many bytes as at the beginning.
     total = upstream.total if upstream.part else upstream.length
     once = replace(remote, patience=NO_RETRY, length=total)
 
@@ -113,44 +110,41 @@ def _resume(remote: RemoteBody, upstream: Upstream, request: Request) -> Resume 
             owner, method="GET", conditions={"if-range": version}, spec=Spec(part.first, part.last)
         )
         found = read_validators(rest.headers)
-        same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)
-        if rest.part != part or not same:
-            raise PreconditionFailed("the upstream has no more of this version")
+        is_same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)
+        if rest.part != part or not is_same:
+            raise PreconditionFailed("the upstream no longer has this version")
         return rest
 
-    return resume_policy_of(request).resume(open_at)
+    return download.resume_policy().resume(open_at)
 
 
-def _knows_ranges(upstream: Upstream) -> bool:
+def _supports_ranges(upstream: Upstream) -> bool:
     ranges = upstream.headers.get("accept-ranges", "")
     return upstream.part is not None or ranges.lower() == "bytes"
 
 
-def _spec(asked: RequestSelectors, size: int | None) -> Spec | None:
-    """Return the one range to ask the upstream for; None for the whole.
+def _upstream_range(selectors: RequestSelectors, size: int | None) -> Spec | None:
+    """Return the one range to request from the upstream; None for the whole.
 
-    Its bounds are within the size, since not every upstream clamps them as it should. Of several
-    ranges the whole is given, as RFC 9110 allows (14.2).
+    Its bounds are within the size, because not every upstream clamps them. If the request has
+    several ranges, the client gets the whole, as RFC 9110 allows (14.2).
     """
     if size is None:
-        return asked.specs[0] if asked.specs and len(asked.specs) == 1 else None
-    parts = resolve_ranges(asked.specs, size) if asked.specs else None
+        return selectors.specs[0] if selectors.specs and len(selectors.specs) == 1 else None
+    parts = resolve_ranges(selectors.specs, size) if selectors.specs else None
     if parts is None or len(parts) > 1:
         return None
     return Spec(parts[0].first, parts[0].last) if parts else Spec(size, None)
 
 
-def _headers_of(upstream: Upstream, download_name: str | None, *, private: bool) -> dict[str, str]:
-    part, total, stored = upstream.part, upstream.total, upstream.headers
-    headers = download_headers(
-        stored,
+def _headers(upstream: Upstream, filename: str | None, *, is_private: bool) -> dict[str, str]:
+    part, total = upstream.part, upstream.total
+    return download_headers(
+        upstream.headers,
         default_type="application/octet-stream",
         length=upstream.length,
         content_range=part.content_range(total) if part and total is not None else None,
-        ranges=_knows_ranges(upstream),
-        download_name=download_name,
-        private=private,
+        ranges=_supports_ranges(upstream),
+        download_name=filename,
+        private=is_private,
     )
-    if upstream.status == HTTPStatus.NOT_MODIFIED:
-        return not_modified_headers(headers)
-    return headers

@@ -1,51 +1,53 @@
 """How many downloads one client may have at once."""
 
-from __future__ import annotations
-
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from ..errors import ClientLimitReached
 from .admission import RETRY_AFTER_SECONDS
 
-# What a provider gives to one customer, who may come from any address of it (RFC 6177).
+# A provider gives a /64 to one customer, who may use any address in it (RFC 6177).
 CLIENT_BITS = 64
 
-# In which all of IPv4 is seen through a translator (RFC 6052, 2.1).
+# A translator shows all of IPv4 in this network (RFC 6052, 2.1).
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class ClientLimit:
-    """Counts the living downloads of each client, waiting ones included: at most `most`."""
+    """Counts the downloads of each client, including those that wait for a slot."""
 
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._living: dict[str, int] = {}
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._counts: dict[str, int] = {}
 
-    def enter(self, address: str | None) -> str | None:
-        """Count one more; returns what to leave as. Raises ClientLimitReached.
+    def acquire(self, address: str | None) -> str | None:
+        """Count one more download; return the client to pass to `release`.
 
-        Without an address, as through a socket of Unix, nothing is counted.
+        Raises ClientLimitReached. Without an address, as on a Unix socket, there is no limit.
         """
-        if self._most is None or address is None:
+        if self._limit is None or address is None:
             return None
         client = client_network(address)
-        living = self._living.get(client, 0)
-        if living >= self._most:
-            raise ClientLimitReached(f"{living} of {client}", retry_after=RETRY_AFTER_SECONDS)
-        self._living[client] = living + 1
+        count = self._counts.get(client, 0)
+        if count >= self._limit:
+            raise ClientLimitReached(f"{count} of {client}", retry_after=RETRY_AFTER_SECONDS)
+        self._counts[client] = count + 1
         return client
 
-    def leave(self, client: str | None) -> None:
-        """Count one less."""
+    def release(self, client: str | None) -> None:
+        """Count one download less."""
         if client is None:
             return
-        self._living[client] -= 1
-        if not self._living[client]:  # Else it would hold every address there ever was.
-            del self._living[client]
+        self._counts[client] -= 1
+        if not self._counts[client]:  # Otherwise the table would grow with every address.
+            del self._counts[client]
+
+    def is_unused(self) -> bool:
+        """Return whether no download is counted."""
+        return not self._counts
 
 
 def client_network(address: str) -> str:
-    """Return what stands for the client of an address: of IPv6, its network."""
+    """Return what identifies the client at an address: an IPv4 address, or an IPv6 network."""
     if ":" not in address:
         return address
     try:

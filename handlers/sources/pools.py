@@ -48,7 +48,7 @@ class Clients:
     """What requests fetch with."""
 
     s3: S3Client
-    stores: Buckets
+    buckets: Buckets
     http: aiohttp.ClientSession
 
 
@@ -84,10 +84,10 @@ async def open_clients(
         else:
             # Whatever its host has had it do to a request is to be done to ours.
             open_store = partial(_full_store, s3)
-        stores = Buckets(await open_store(settings.s3_image_bucket), open_store)
+        buckets = Buckets(await open_store(settings.s3_image_bucket), open_store)
         if http is None:
             http = await stack.enter_async_context(_http_session(settings))
-        yield Clients(s3=s3, stores=stores, http=http)
+        yield Clients(s3=s3, buckets=buckets, http=http)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()

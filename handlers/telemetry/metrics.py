@@ -1,6 +1,4 @@
-"""The figures of an application, for Prometheus; alone in knowing its client."""
-
-from __future__ import annotations
+"""The metrics of an application; the only file that knows the Prometheus client."""
 
 import os
 from contextlib import suppress
@@ -20,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from .record import Record
 
-# From a store in the same rack to the longest that the default budget allows.
+# From a store in the same rack to the default FIRST_BYTE_TIMEOUT.
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -31,64 +29,72 @@ M = TypeVar("M", Counter, Histogram)
 class Metrics:
     """The metrics of one application.
 
-    `shared` is the directory through which several worker processes add theirs up (the
-    client's multiprocess mode): an answer then tells of all of them.
+    Worker processes add their values up in the directory `shared` (the client's multiprocess
+    mode), so that each worker's /metrics shows the sums of all.
     """
 
     def __init__(self, shared: str | None = None) -> None:
         self._shared = Path(shared) if shared else None
-        self._labelled: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._registry = registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
-        self.downloads = counter(
-            "downspout_downloads", "Downloads that have ended, by how.", ["route", "outcome"]
+        self._downloads = counter(
+            "downspout_downloads", "Downloads that have ended, by outcome.", ["route", "outcome"]
         )
-        self.sent = counter("downspout_sent_bytes", "Bytes of bodies sent.", ["route"])
-        self.first_byte = Histogram(
+        self._sent = counter("downspout_sent_bytes", "Bytes of bodies sent.", ["route"])
+        self._first_byte = Histogram(
             "downspout_first_byte_seconds",
             "Seconds from a request to the beginning of its answer.",
             ["route"],
             buckets=FIRST_BYTE_SECONDS,
             registry=registry,
         )
-        self.resumes = counter(
-            "downspout_resumes", "Bodies continued after the upstream broke.", ["route"]
+        self._resumes = counter(
+            "downspout_resumes", "Bodies that were resumed after the upstream broke.", ["route"]
         )
-        self.upstream_errors = counter(
+        self._upstream_errors = counter(
             "downspout_upstream_errors",
-            "Failed requests and broken bodies of upstreams, whether or not they were mended.",
+            "Failed requests to upstreams and broken bodies, repaired later or not.",
             ["source", "kind"],
         )
-        self.running = gauge("downspout_downloads_running", "Downloads that have a place.")
-        self.waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a place.")
-        # A file of an earlier process may have been of this one's id.
-        self.show(0, 0)
+        self._running = gauge("downspout_downloads_running", "Downloads that have a slot.")
+        self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
+        # An earlier process may have had the same id, and left its file in the directory.
+        self.set_counts(0, 0)
 
-    def show(self, running: int, waiting: int) -> None:
-        """Show how many downloads have a place, and how many wait for one."""
-        self.running.set(running)
-        self.waiting.set(waiting)
+    def set_counts(self, running: int, waiting: int) -> None:
+        """Set how many downloads have a slot, and how many wait for one."""
+        self._running.set(running)
+        self._waiting.set(waiting)
 
-    def count(self, record: Record) -> None:
-        """Count a download that has ended; its bytes are counted as they go."""
-        self._of(self.downloads, record.route, record.outcome).inc()
+    def count_download(self, record: Record) -> None:
+        """Count a download that has ended; `count_sent` has counted its bytes."""
+        self._child(self._downloads, record.route, record.outcome).inc()
         if record.first_byte is not None:
-            self._of(self.first_byte, record.route).observe(record.first_byte)
+            self._child(self._first_byte, record.route).observe(record.first_byte)
 
     def count_sent(self, route: str, size: int) -> None:
         """Count bytes of bodies."""
-        self._of(self.sent, route).inc(size)
+        self._child(self._sent, route).inc(size)
 
-    def _of(self, metric: M, *labels: str) -> M:
-        """Return the metric of those labels, kept: its own way there takes as long as all else."""
-        found: M | None = self._labelled.get((metric, labels))
+    def count_resume(self, route: str) -> None:
+        """Count a body that was resumed."""
+        self._child(self._resumes, route).inc()
+
+    def count_failure(self, source: str, kind: str) -> None:
+        """Count a failure of an upstream."""
+        self._child(self._upstream_errors, source, kind).inc()
+
+    def _child(self, metric: M, *labels: str) -> M:
+        """Return the metric with these labels, kept: `labels()` costs as much as all the rest."""
+        found: M | None = self._children.get((metric, labels))
         if found is None:
-            found = self._labelled[metric, labels] = metric.labels(*labels)
+            found = self._children[metric, labels] = metric.labels(*labels)
         return found
 
     def text(self) -> bytes:
-        """Return all of it as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         if self._shared is None:
             return generate_latest(self._registry)
         _remove_dead_workers(self._shared)
@@ -112,5 +118,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

@@ -1,65 +1,81 @@
-"""What is told of a download at its end: one line in the log."""
-
-from __future__ import annotations
+"""One download, as it is recorded: one line in the log at its end."""
 
 import logging
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Literal
 from urllib.parse import quote
 
-from ..errors import Broken
+from starlette.exceptions import HTTPException
+
+from ..errors import Broken, DownloadError, Draining, NoSlot
 
 logger = logging.getLogger("downspout")
 
 Outcome = Broken | Literal["complete", "resumed", "client_gone", "refused", "shed", "failed"]
 
-FINE = ("complete", "resumed", "refused", "client_gone")
+INFO_OUTCOMES = ("complete", "resumed", "refused", "client_gone")
 
-MAX_LOGGED = 500  # characters of a path or of a reason: no line of the log is longer than a screen
+MAX_LOGGED = 500  # characters of a path or a reason, so that a line of the log fits on a screen
 
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """One download, as it is going and as it ended."""
+    """What is known of one download, while it runs and at its end."""
 
     method: str
     path: str
     route: str
     source: str
     request_id: str
-    # What it stays when the server cancels the request at the end of a grace of its own.
+    # It stays "drained" when the server itself cancels the request at the end of its grace.
     outcome: Outcome = "drained"
     status: int = 0
     sent: int = 0
     expected: int | None = None
-    """Bytes of the body as its Content-Length has it; None where that is not told."""
+    """Content-Length of the answer; None without one."""
 
-    placed: float = 0.0
-    """Seconds until it had a place."""
+    slot_seconds: float = 0.0
+    """Seconds until the download had a slot."""
 
     first_byte: float | None = None
     """Seconds until the answer began."""
 
     resumes: int = 0
     error: Exception | None = None
-    begun: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
 
-    def timing(self) -> tuple[bytes, bytes]:
-        """Return what an answer that begins now has for a Server-Timing, in milliseconds."""
-        passed = time.monotonic() - self.begun
-        slot, upstream = self.placed * 1000, (passed - self.placed) * 1000
+    def refuse(self, error: DownloadError | HTTPException) -> None:
+        """Record that a problem document answers the request."""
+        status = error.status if isinstance(error, DownloadError) else error.status_code
+        self.error = error
+        if isinstance(error, NoSlot | Draining):
+            self.outcome = "shed"
+        else:
+            is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            self.outcome = "failed" if is_ours else "refused"
+
+    def complete(self) -> None:
+        """Record that the whole answer was handed to the server."""
+        if self.error is None:
+            self.outcome = "resumed" if self.resumes else "complete"
+
+    def server_timing(self) -> tuple[bytes, bytes]:
+        """Return the Server-Timing header of an answer that begins now, in milliseconds."""
+        elapsed = time.monotonic() - self.began
+        slot, upstream = self.slot_seconds * 1000, (elapsed - self.slot_seconds) * 1000
         return b"server-timing", b"slot;dur=%.1f, upstream;dur=%.1f" % (slot, upstream)
 
     def log(self) -> None:
         """Write the one line that says how the download ended; never the query string."""
-        level = logging.INFO if self.outcome in FINE else logging.WARNING
+        level = logging.INFO if self.outcome in INFO_OUTCOMES else logging.WARNING
         level = max(level, getattr(self.error, "log_level", level))
         if not logger.isEnabledFor(level):
             return
         fields = self._fields()
-        # For formatters that write fields, as JSON does; in one, since a host's log may have some
-        # of its own. Not by Logger.log, which would look for the caller.
+        # One attribute, so that it cannot clash with a host's own fields. Logger.log would spend
+        # time on finding its caller.
         extra = {"download": fields}
         text = self._text(fields)
         logger.handle(
@@ -88,13 +104,13 @@ class Record:
             "bytes_sent": self.sent,
             "bytes_expected": self.expected,
             "first_byte": None if self.first_byte is None else round(self.first_byte, 6),
-            "duration": round(time.monotonic() - self.begun, 6),
+            "duration": round(time.monotonic() - self.began, 6),
             "resumes": self.resumes,
             "request_id": self.request_id,
         }
 
 
 def _one_line(text: str) -> str:
-    """Return a text that can't be taken for another line of the log, nor fill it."""
+    """Return a text without line breaks and controls, cut to the length of a log field."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_LOGGED]

@@ -1,14 +1,11 @@
-"""The id of a request: taken from the client where it is sane, else made, and echoed."""
-
-from __future__ import annotations
+"""The id of a request: the client's own where it is sane, else a new one; every answer has it."""
 
 import os
 import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# What routers and tracers send (UUIDs, ULIDs, W3C trace ids), and nothing that could forge a
-# line of the log.
+# UUIDs, ULIDs and W3C trace ids match; nothing that could forge a line of the log does.
 SANE_REQUEST_ID = "[A-Za-z0-9._:-]{1,128}"
 _SANE = re.compile(SANE_REQUEST_ID.encode())
 _KEY = "downspout.request_id"
@@ -25,7 +22,7 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _given(scope) or os.urandom(16).hex().encode()
+        request_id = _sent_id(scope) or os.urandom(16).hex().encode()
         scope[_KEY] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
@@ -37,8 +34,8 @@ class RequestId:
         await self.app(scope, receive, send_with_id)
 
 
-def _given(scope: Scope) -> bytes | None:
-    """Return the id that the request came with, where it is sane."""
+def _sent_id(scope: Scope) -> bytes | None:
+    """Return the id that the client has sent, if it is sane."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             return value if _SANE.fullmatch(value) else None

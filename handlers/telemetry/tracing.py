@@ -1,23 +1,20 @@
-"""Spans for OpenTelemetry, where its API is installed, by Starlette's own middleware."""
-
-from __future__ import annotations
+"""OpenTelemetry spans, where its API is installed, by Starlette's own middleware."""
 
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Of what is asked every few seconds nobody wants a span.
+# Health checks and scrapes come every few seconds.
 UNTRACED = (r"/(?:healthz|readyz|metrics)/?$",)
 
 _QUERY = "downspout.query"
 
 
 def traced(app: ASGIApp, **options: Any) -> ASGIApp:
-    """Return `app` with a span for each request; itself, where `opentelemetry-api` is not there.
+    """Return `app` with a span for each request, or `app` itself without `opentelemetry-api`.
 
-    They go where the process has them go (its tracer provider), unless `options` of the
-    middleware say otherwise. Under a host that traces by the same middleware, the span is the
-    host's.
+    The spans go to the process's tracer provider, unless `options` of the middleware name another.
+    Under a host that traces with the same middleware, the span is the host's.
     """
     try:
         from starlette.middleware.opentelemetry import OpenTelemetryMiddleware  # noqa: PLC0415
@@ -31,9 +28,9 @@ def traced(app: ASGIApp, **options: Any) -> ASGIApp:
 
 
 class _WithoutQuery:
-    """Hides the query from the middleware: a span would have it, and with it a signature.
+    """Hides the query from the tracing middleware: it may hold a signature.
 
-    In the scope itself: of a copy, a host would not see the route that the router leaves there.
+    It changes the scope itself: in a copy, a host would not see the route that the router notes.
     """
 
     middleware: ASGIApp
@@ -52,6 +49,6 @@ class _WithoutQuery:
             scope["query_string"] = scope.pop(_QUERY, scope["query_string"])
 
     async def with_query(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve within the span."""
+        """Serve inside the span, with the query back in the scope."""
         scope["query_string"] = scope.pop(_QUERY)
         await self._app(scope, receive, send)

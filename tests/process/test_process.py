@@ -30,6 +30,7 @@ from settings import Settings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
+from tests.support.runtime import app_with
 from tests.support.serving import ROOT, ServiceProcess, wait_until
 
 PICTURE = hashlib.shake_256(b"service").digest(200_000)
@@ -193,17 +194,16 @@ async def test_server_is_told_when_the_downloads_are_over(
     servers_signals: list[int], again: list[signal.Signals]
 ) -> None:
     """A second SIGTERM, as some platforms send to all processes, hastens nothing; Ctrl-C does."""
-    app = Starlette()
-    app.state.admission = admission = Admission(1, wait=0)
-    app.state.settings = Settings(s3_image_bucket="photos")
+    admission = Admission(1, wait=0)
+    app = app_with(admission)
     running: Any = object()
-    await admission.enter(running, 0)
+    await admission.acquire(running, 0)
     ending = service_module.DrainOnSignal(app)
     for number in (signal.SIGTERM, *again):
         signal.raise_signal(number)
         await anyio.wait_all_tasks_blocked()
     assert servers_signals == [number for number in again if number == signal.SIGINT]
-    admission.leave(running)
+    admission.release(running)
     assert ending._draining is not None
     await ending._draining
     assert servers_signals[-1] == signal.SIGTERM

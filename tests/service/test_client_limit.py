@@ -20,22 +20,22 @@ from tests.support.serving import ServiceProcess, serving, wait_until
 def test_client_has_as_many_as_allowed() -> None:
     """One more is turned away until one has ended; other clients are not concerned."""
     clients = ClientLimit(2)
-    clients.enter("192.0.2.1")
-    second = clients.enter("192.0.2.1")
+    clients.acquire("192.0.2.1")
+    second = clients.acquire("192.0.2.1")
     with pytest.raises(ClientLimitReached) as raised:
-        clients.enter("192.0.2.1")
+        clients.acquire("192.0.2.1")
     assert raised.value.headers == {"retry-after": "5"}
-    clients.enter("192.0.2.2")
-    clients.leave(second)
-    clients.enter("192.0.2.1")
+    clients.acquire("192.0.2.2")
+    clients.release(second)
+    clients.acquire("192.0.2.1")
 
 
 def test_who_has_left_is_forgotten() -> None:
     """Addresses that have no download any more are not kept."""
     clients = ClientLimit(1)
     for number in range(1000):
-        clients.leave(clients.enter(f"192.0.2.{number}"))
-    assert clients._living == {}
+        clients.release(clients.acquire(f"192.0.2.{number}"))
+    assert clients.is_unused()
 
 
 @pytest.mark.parametrize(("most", "address"), [(None, "192.0.2.1"), (1, None)])
@@ -44,9 +44,9 @@ def test_without_bound_or_address_nothing_is_counted(
 ) -> None:
     """No bound, or no address to go by, is no reason to turn anybody away."""
     clients = ClientLimit(most)
-    assert [clients.enter(address) for _ in range(5)] == [None] * 5
-    clients.leave(None)
-    assert clients._living == {}
+    assert [clients.acquire(address) for _ in range(5)] == [None] * 5
+    clients.release(None)
+    assert clients.is_unused()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_client_is_turned_away_and_another_is_not(upstream: Misbehaving) -> None
             upstream.behaviour = gives_five_bytes
             assert service.get("/tasks/1/bytes/5", headers=FORWARDED).status_code == 200
             assert len(upstream.requests) == 3
-        wait_until(lambda: service.app.state.client_limit._living == {})
+        wait_until(service.app.state.runtime.client_limit.is_unused)
         assert service.get("/tasks/1/bytes/5").status_code == 200
 
 

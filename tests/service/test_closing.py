@@ -149,7 +149,7 @@ def test_aborted_downloads_leave_nothing_open(
         wait_until(lambda: service.acquired_connections() == 0, seconds=5)
         wait_until(lambda: open_descriptors() <= baseline, seconds=5)
         # All places are free again, too.
-        wait_until(lambda: not service.app.state.admission._living)
+        wait_until(lambda: service.counts() == (0, 0))
         upstream.behaviour = small
         assert fetch(service.port, "/tasks/1/bytes/5").body == SMALL
 
@@ -315,7 +315,7 @@ def test_long_download_beyond_the_last_place_is_told_to_come_later(upstream: Mis
         answer = service.get(PATHS["s3"])
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         clients.leave_all()
-        wait_until(lambda: not service.app.state.admission._living)
+        wait_until(lambda: service.counts() == (0, 0))
         upstream.behaviour = endless
         again = connect(service.port)
         ask(again, PATHS["s3"])

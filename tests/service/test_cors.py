@@ -52,7 +52,7 @@ def test_unforeseen_error_can_be_read_too(
     def mistake(*_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(image, "task_id_of", mistake)
+    monkeypatch.setattr(image, "parse_task_id", mistake)
     answer = shared.get("/tasks/1/image", headers=ORIGIN)
     assert answer.status_code == 500
     assert answer.headers["access-control-allow-origin"] == "https://app.example"

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from handlers import create_app, sign_url
-from handlers.answers.location import Location
+from handlers.access.hooks import Location
 from handlers.app import THREADS
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.botocore import BotocoreBucket
@@ -194,7 +194,7 @@ async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyP
         for bucket, prepared in found.items():
             assert prepared is not None
             assert f"/{bucket}/key" in prepared[0]
-        first, again = await asyncio.gather(*(clients.stores.of("bucket-d") for _ in range(2)))
+        first, again = await asyncio.gather(*(clients.buckets.get("bucket-d") for _ in range(2)))
         assert first is again
         assert isinstance(first, SignedBucket)
         assert first.place.path == "/bucket-d/"
@@ -210,9 +210,9 @@ async def test_buckets_are_not_kept_without_end() -> None:
 
     stores = Buckets(cast("Any", None), open_store)
     for number in range(MOST + 1):
-        await stores.of(f"bucket-{number}")
+        await stores.get(f"bucket-{number}")
     assert len(stores._stores) == 1
-    assert await stores.of(f"bucket-{MOST}") is await stores.of(f"bucket-{MOST}")
+    assert await stores.get(f"bucket-{MOST}") is await stores.get(f"bucket-{MOST}")
     assert len(opened) == MOST + 1
 
 
@@ -234,7 +234,7 @@ def test_functions_that_never_return_take_few_threads(buckets: Store, asked: str
                 connection = connect(service.port)
                 ask(connection, "/tasks/1/image")
                 abort(connection)
-            wait_until(lambda: service.app.state.admission.counts() == (0, 0))
+            wait_until(lambda: service.counts() == (0, 0))
             assert threading.active_count() <= before + THREADS
         finally:
             over.set()

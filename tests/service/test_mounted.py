@@ -133,7 +133,7 @@ def test_aborts_within_a_hosts_middleware(
             ask(connection, "/media/tasks/7/bytes/100000000", headers=PAGE)
             assert connection.recv(500)
             abort(connection)
-        wait_until(lambda: downloads.state.admission.counts() == (0, 0))
+        wait_until(lambda: downloads.state.runtime.serving.admission.counts() == (0, 0))
         wait_until(lambda: not downloads.state.http.connector._acquired)
         wait_until(lambda: not upstream.open_connections)
 
@@ -188,8 +188,10 @@ def test_errors_are_ours_below_the_mount_and_the_hosts_beside_it(store: Store) -
 # Its lifespan
 
 
-def test_forgotten_lifespan_is_told_in_full_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Each answer says which line to add, the log once; health and the host live."""
+def test_forgotten_lifespan_answers_503_with_the_line_to_add(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each answer and each log line say which line to add; health and the host live."""
     caplog.set_level(logging.INFO)
     downloads = create_app(settings_for("http://127.0.0.1:9"))
     with serving_app(hosting(downloads, lifespan=False)) as port:
@@ -200,7 +202,7 @@ def test_forgotten_lifespan_is_told_in_full_once(caplog: pytest.LogCaptureFixtur
         assert fetch(port, "/media/healthz").status == 200
         assert fetch(port, "/hello").body == b"hello"
     told = [one for one in caplog.records if "enter the lifespan" in one.getMessage()]
-    assert len(told) == 1
+    assert len(told) == 5
 
 
 def test_host_is_started_again(store: Store, recwarn: pytest.WarningsRecorder) -> None:
@@ -248,7 +250,7 @@ def test_with_the_test_client_of_starlette(store: Store) -> None:
         assert client.get("/media/tasks/404/image").status_code == 404
         with client.stream("GET", IMAGE) as streamed:
             assert next(streamed.iter_bytes(1000)) == PICTURE[:1000]
-        wait_until(lambda: downloads.state.admission.counts() == (0, 0))
+        wait_until(lambda: downloads.state.runtime.serving.admission.counts() == (0, 0))
 
 
 def test_without_entering_the_test_client(store: Store) -> None:

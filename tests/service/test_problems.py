@@ -66,7 +66,7 @@ def test_mistake_of_ours_is_a_problem_too(
     assert "SECRET" not in answer.text
     assert "ZeroDivisionError" not in answer.text
     request_id = answer.headers["x-request-id"]
-    assert f"mistake of ours: ZeroDivisionError request_id={request_id}" in caplog.text
+    assert f"internal error: ZeroDivisionError request_id={request_id}" in caplog.text
 
 
 def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:

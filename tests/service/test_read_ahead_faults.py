@@ -219,7 +219,7 @@ def running(
     settings = settings_for(upstream.url, s3_direct=WAYS[way], **{**timeouts, **changes})
     with serving(settings) as service:
         yield service
-        if not service.app.state.admission.is_draining:
+        if not service.app.state.runtime.serving.admission.is_draining:
             nothing_is_left(service)
 
 
@@ -239,9 +239,9 @@ def service(_shared: RunningService, upstream: Misbehaving) -> Generator[Running
 
 
 def nothing_is_left(service: RunningService) -> None:
-    state = service.app.state
+    runtime = service.app.state.runtime
     wait_until(lambda: service.acquired_connections() == 0)
-    wait_until(lambda: state.read_ahead.left == state.settings.read_ahead_bytes)
+    wait_until(lambda: runtime.serving.read_ahead.left == runtime.settings.read_ahead_bytes)
     wait_until(lambda: not tasks_ahead(service))
 
 
@@ -512,7 +512,7 @@ def test_client_that_leaves_lets_go_of_all(
     with closing(connect(service.port)) as client:
         ask(client, PATH)
         read_until(client, lambda: store.most_ranged > 3)
-        assert service.app.state.read_ahead.left < 64 * MIB
+        assert service.app.state.runtime.serving.read_ahead.left < 64 * MIB
         abort(client)
     nothing_is_left(service)
     wait_until(lambda: store.live == 0)
@@ -547,7 +547,7 @@ def test_client_that_stops_for_a_while(
     with closing(socket_of(service.port)) as client:
         ask(client, PATH)
         begun = read_until(client, lambda: store.most_ranged > 3, gently=True)
-        wait_until(lambda: service.app.state.read_ahead.left == 64 * MIB)
+        wait_until(lambda: service.app.state.runtime.serving.read_ahead.left == 64 * MIB)
         wait_until(lambda: service.acquired_connections() <= 1)
         wait_until(lambda: store.live <= 1)
         assert not tasks_ahead(service)

@@ -78,8 +78,8 @@ OF_AWS: dict[str, Any] = {
 async def test_botocore_says_where_a_bucket_is(bucket: str, host: str) -> None:
     """Its rules for endpoints are asked, once."""
     async with open_clients(Settings(s3_image_bucket=bucket, **OF_AWS)) as clients:
-        assert isinstance(clients.stores.default, SignedBucket)
-        assert clients.stores.default.place.host == host
+        assert isinstance(clients.buckets.default, SignedBucket)
+        assert clients.buckets.default.place.host == host
 
 
 @pytest.mark.parametrize("why", ["switched off", "proxy", "no credentials"])
@@ -96,7 +96,7 @@ async def test_when_everything_goes_through_botocore(
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
     async with open_clients(settings) as clients:
-        assert isinstance(clients.stores.default, BotocoreBucket)
+        assert isinstance(clients.buckets.default, BotocoreBucket)
 
 
 REQUESTS: tuple[dict[str, str], ...] = (

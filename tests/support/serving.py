@@ -51,6 +51,11 @@ class RunningService:
         with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
             return client.request(method, path, **options)
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many downloads have a slot, and how many wait for one."""
+        counts: tuple[int, int] = self.app.state.runtime.serving.admission.counts()
+        return counts
+
     def acquired_connections(self) -> int:
         """Return how many connections the two pools think are in use."""
         return sum(len(connector._acquired) for connector in self._connectors())

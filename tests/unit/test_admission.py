@@ -18,12 +18,9 @@ class Download:
         self.admission = admission
         self.broken_off = False
 
-    def tick(self, now: float) -> None:
-        del now
-
     def break_off(self) -> None:
         self.broken_off = True
-        self.admission.leave(self)
+        self.admission.release(self)
 
 
 def soon() -> float:
@@ -38,12 +35,12 @@ async def test_places_are_bounded_and_given_back() -> None:
     """Beyond the last place a download is turned away until one is free."""
     admission = admission_of(2)
     first, second, third = (Download(admission) for _ in range(3))
-    await admission.enter(first, soon())
-    await admission.enter(second, soon())
+    await admission.acquire(first, soon())
+    await admission.acquire(second, soon())
     with pytest.raises(NoSlot):
-        await admission.enter(third, until=0)
-    admission.leave(first)
-    await admission.enter(third, soon())
+        await admission.acquire(third, until=0)
+    admission.release(first)
+    await admission.acquire(third, soon())
     assert admission.counts() == (2, 0)
 
 
@@ -51,21 +48,21 @@ async def test_waiting_is_in_turn_and_told() -> None:
     """Who waits first gets the first place; how many wait is known."""
     admission = admission_of(1)
     running = Download(admission)
-    await admission.enter(running, soon())
+    await admission.acquire(running, soon())
     entered: list[int] = []
 
     async def enter(number: int) -> None:
         download = Download(admission)
-        await admission.enter(download, soon())
+        await admission.acquire(download, soon())
         entered.append(number)
-        admission.leave(download)
+        admission.release(download)
 
     async with anyio.create_task_group() as tasks:
         for number in range(3):
             tasks.start_soon(enter, number)
             await anyio.wait_all_tasks_blocked()
         assert admission.counts() == (1, 3)
-        admission.leave(running)
+        admission.release(running)
     assert entered == [0, 1, 2]
     assert admission.counts() == (0, 0)
 
@@ -74,9 +71,9 @@ async def test_share_is_kept_for_small_downloads() -> None:
     """Long downloads get seven places of eight, and small ones all of them."""
     admission = admission_of(16)
     for _ in range(14):
-        await admission.enter(Download(admission), soon())
+        await admission.acquire(Download(admission), soon())
         admission.try_acquire_bulk()
-    await admission.enter(Download(admission), soon())
+    await admission.acquire(Download(admission), soon())
     with pytest.raises(NoBulkSlot):
         admission.try_acquire_bulk()
     with pytest.raises(NoSlot):
@@ -89,12 +86,12 @@ async def test_draining_turns_away_who_comes_and_who_waits() -> None:
     """From the drain on there are no new downloads; those that wait are told at once."""
     admission = admission_of(1)
     running = Download(admission)
-    await admission.enter(running, soon())
+    await admission.acquire(running, soon())
     failures: list[DownloadError] = []
 
     async def enter() -> None:
         try:
-            await admission.enter(Download(admission), soon())
+            await admission.acquire(Download(admission), soon())
         except DownloadError as error:
             failures.append(error)
 
@@ -104,7 +101,7 @@ async def test_draining_turns_away_who_comes_and_who_waits() -> None:
         tasks.start_soon(admission.drain, 60)
         await anyio.wait_all_tasks_blocked()
         await enter()
-        admission.leave(running)
+        admission.release(running)
     assert [type(error) for error in failures] == [Draining, Draining]
     assert not running.broken_off
 
@@ -114,7 +111,7 @@ async def test_what_runs_at_the_end_of_the_grace_is_broken_off() -> None:
     admission = admission_of(8)
     downloads = [Download(admission) for _ in range(3)]
     for download in downloads:
-        await admission.enter(download, soon())
+        await admission.acquire(download, soon())
     with anyio.fail_after(1):
         await admission.drain(0.05)
     assert all(download.broken_off for download in downloads)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
 from handlers import create_app
-from handlers.download.admission import Admission
 from settings import Settings
 
 
@@ -45,17 +45,18 @@ class MockSession:
 
 
 def app_with(session: MockSession) -> Starlette:
-    """Return the application as its lifespan would leave it, with a mock for a session."""
+    """Return the application with a mock in place of aiohttp's session."""
     settings = Settings(s3_image_bucket="photos", bytes_url="http://upstream.test/{size}")
-    app = create_app(settings)
-    app.state.http = session
-    app.state.admission = Admission(1, wait=0)
-    return app
+    mocks: Any = session
+    return create_app(settings, s3=object(), http=mocks)  # type: ignore[arg-type]
 
 
 async def get(app: Starlette, path: str) -> httpx.Response:
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://here.test") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://here.test") as client,
+    ):
         return await client.get(path)
 
 

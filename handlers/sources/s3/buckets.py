@@ -24,7 +24,7 @@ class Buckets:
         self._opening = asyncio.Lock()
         self._stores: dict[str, Store] = {}
 
-    async def of(self, bucket: str | None) -> Store:
+    async def get(self, bucket: str | None) -> Store:
         """Return a bucket's store, None for the settings'; raises ValueError for what is none."""
         if bucket is None:
             return self.default

@@ -1,0 +1,95 @@
+"""The handle of one download: what routes and answers get to work with."""
+
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from ..body.observer import NO_OBSERVER, Observer
+from ..body.read_ahead import Ahead
+from ..body.resume import ResumePolicy
+from ..body.retry import RetryPolicy
+from ..errors import NotStarted, UpstreamTimeout
+from ..runtime import Runtime, Serving
+from ..telemetry.observer import DownloadObserver
+from .interrupt import DeadlinePassed
+from .monitor import Monitor
+
+SCOPE_KEY = "downspout.download"
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Download:
+    """One request on a download route: its means, its deadline, and what it owns."""
+
+    runtime: Runtime
+    monitor: Monitor
+    observer: DownloadObserver
+    http_version: str
+    is_private: bool
+    """Whether shared caches must not keep the answer."""
+
+    owner: AsyncExitStack = field(init=False)
+    """Closes, after the last byte, what the download opens."""
+
+    @property
+    def serving(self) -> Serving:
+        """The clients and bounds of the entered lifespan. Raises NotStarted."""
+        if self.runtime.serving is None:
+            raise NotStarted("enter the lifespan: " + NotStarted.detail)
+        return self.runtime.serving
+
+    @property
+    def method(self) -> str:
+        """GET or HEAD."""
+        return self.monitor.record.method
+
+    @property
+    def request_id(self) -> str:
+        """The id that is sent to the bytes upstream, too."""
+        return self.monitor.record.request_id
+
+    @property
+    def deadline(self) -> float:
+        """The end of FIRST_BYTE_TIMEOUT, as a time.monotonic()."""
+        return self.monitor.record.began + self.runtime.settings.first_byte_timeout
+
+    async def in_time(self, work: Awaitable[T], observer: Observer = NO_OBSERVER) -> T:
+        """Return the result of `work` before the deadline.
+
+        Raises UpstreamTimeout, after it has told the observer.
+        """
+        try:
+            return await self.monitor.interrupt.run_until(self.deadline, work)
+        except DeadlinePassed as error:
+            observer.upstream_failed(error)
+            limit = self.runtime.settings.first_byte_timeout
+            raise UpstreamTimeout(f"no answer within {limit:g} s") from error
+
+    def retry_policy(self) -> RetryPolicy:
+        """Return how a request to an upstream is tried again before the answer begins."""
+        return RetryPolicy(until=self.deadline, on_failure=self.observer.upstream_failed)
+
+    def resume_policy(self) -> ResumePolicy:
+        """Return how a broken body of this download is resumed."""
+        limit, observer = self.runtime.settings.max_resumes, self.observer
+        return ResumePolicy(self.owner, limit, observer.body_resumed, observer.upstream_failed)
+
+    def read_ahead(self) -> Ahead:
+        """Return how far a body of this download may be read ahead."""
+        width = self.runtime.settings.read_ahead_connections
+        return Ahead(self.serving.read_ahead, width, self.monitor.lag)
+
+    def break_off(self) -> None:
+        """End the download visibly: the process ends."""
+        self.monitor.stop("drained")
+
+
+def get_download(request: Request) -> Download:
+    """Return the handle that the download scope made for this request."""
+    download: Download = request.scope[SCOPE_KEY]
+    return download

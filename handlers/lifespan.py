@@ -1,0 +1,105 @@
+"""The lifespan: opens the clients, puts them on the application's state, closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import aiohttp
+from starlette.applications import Starlette
+
+from .body.checksums import verifies_all
+from .body.read_ahead import Budget
+from .download.admission import Admission
+from .download.watch import Watch
+from .runtime import Runtime, Serving
+from .sources.pools import Clients, open_clients
+from .sources.readiness import Readiness
+from .sources.s3.bucket import StoredObject
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+logger = logging.getLogger("downspout")
+
+
+class SharedLifespan:
+    """Serves from the first entering to the last leaving: a host and a server may each enter."""
+
+    def __init__(
+        self, runtime: Runtime, *, s3: S3Client | None, http: aiohttp.ClientSession | None
+    ) -> None:
+        self._runtime = runtime
+        self._s3 = s3
+        self._http = http
+        self._entered = 0
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def __call__(self, app: Starlette) -> AsyncIterator[None]:
+        """Enter once more; Starlette calls this."""
+        async with self._lock:
+            if not self._entered:
+                await self._stack.enter_async_context(self._serve(app))
+            self._entered += 1
+        try:
+            yield
+        finally:
+            async with self._lock:
+                self._entered -= 1
+                if not self._entered:
+                    await self._stack.aclose()
+
+    @asynccontextmanager
+    async def _serve(self, app: Starlette) -> AsyncIterator[None]:
+        """Put the clients on `app.state` for as long as the application serves."""
+        settings = self._runtime.settings
+        if settings.verify_checksums and not verifies_all():
+            logger.warning(
+                "VERIFY_CHECKSUMS: the package awscrt is not installed; "
+                "objects that have only CRC32C or CRC64NVME are sent unverified"
+            )
+        async with open_clients(settings, s3=self._s3, http=self._http) as clients:
+            serving = self._serving(clients)
+            app.state.s3, app.state.http = clients.s3, clients.http
+            app.state.runtime = replace(self._runtime, serving=serving)
+            watching = asyncio.create_task(self._watch(serving))
+            try:
+                yield
+            finally:
+                # The clients close in a moment. A server has waited for the downloads before.
+                await serving.admission.drain(0)
+                watching.cancel()
+                self._runtime.metrics.set_counts(0, 0)
+                app.state.runtime = self._runtime
+                del app.state.s3, app.state.http
+
+    def _serving(self, clients: Clients) -> Serving:
+        settings = self._runtime.settings
+        probe = StoredObject(
+            clients.buckets.default,
+            settings.s3_image_key.format(task_id=0),
+            settings.upstream_read_timeout,
+        )
+        wait = min(settings.queue_timeout, settings.first_byte_timeout)
+        return Serving(
+            buckets=clients.buckets,
+            http=clients.http,
+            admission=Admission(settings.max_downloads, wait=wait),
+            watch=Watch(),
+            read_ahead=Budget(settings.read_ahead_bytes),
+            readiness=Readiness(probe.probe),
+        )
+
+    async def _watch(self, serving: Serving) -> None:
+        """Look at the downloads once a second, and set the gauges that other workers add up.
+
+        Not at every change, of which there may be thousands in a second.
+        """
+        metrics, admission = self._runtime.metrics, serving.admission
+        await serving.watch.run(lambda: metrics.set_counts(*admission.counts()))

@@ -1,0 +1,58 @@
+"""All that a request is served with, as one frozen object on `app.state.runtime`."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+from starlette.applications import Starlette
+
+from .access.authorization import Access, Tokens
+from .access.hooks import Locate
+from .body.read_ahead import Budget
+from .download.admission import Admission
+from .download.client_limit import ClientLimit
+from .download.watch import Watch
+from .sources.readiness import Readiness
+from .sources.s3.buckets import Buckets
+from .telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """What exists only while the application's lifespan is entered."""
+
+    buckets: Buckets
+    http: aiohttp.ClientSession
+    admission: Admission
+    watch: Watch
+    read_ahead: Budget
+    readiness: Readiness
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """What an application serves its requests with."""
+
+    settings: Settings
+    access: Access
+    metrics: Metrics
+    metrics_tokens: Tokens
+    client_limit: ClientLimit
+    locate: Locate | None
+    threads: Executor
+    """For hooks of the host that are plain functions."""
+
+    serving: Serving | None = None
+    """None before the lifespan is entered and after it is left."""
+
+
+def get_runtime(app: Starlette) -> Runtime:
+    """Return the runtime of an application that `create_app` made."""
+    runtime: Runtime = app.state.runtime
+    return runtime

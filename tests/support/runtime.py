@@ -1,0 +1,33 @@
+"""A runtime without clients, for tests of the download scope."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from starlette.applications import Starlette
+
+from handlers import create_app
+from handlers.body.read_ahead import Budget
+from handlers.download.admission import Admission
+from handlers.download.watch import Watch
+from handlers.runtime import Runtime, Serving
+from settings import Settings
+
+NONE: Any = None
+
+
+def app_with(admission: Admission, **hooks: Any) -> Starlette:
+    """Return an application as its lifespan leaves it, but without clients."""
+    app = create_app(Settings(s3_image_bucket="photos"), **hooks)
+    runtime: Runtime = app.state.runtime
+    serving = Serving(
+        buckets=NONE,
+        http=NONE,
+        admission=admission,
+        watch=Watch(),
+        read_ahead=Budget(0),
+        readiness=NONE,
+    )
+    app.state.runtime = replace(runtime, serving=serving)
+    return app
