@@ -11,7 +11,7 @@ from pathlib import Path
 from .cases import CASES
 from .lab import Lab
 from .machine import machine
-from .peer import PEERS
+from .peer import OTHER, PEERS, other_checkout
 from .plot import plot
 from .report import report
 from .rounds import measure
@@ -29,9 +29,12 @@ def main() -> None:
     rounds = asked.rounds or scale.rounds
     lines = [*machine(), *(["**a quick run, which shows that it runs**"] if asked.quick else [])]
     results = {}
+    if asked.beside is not None:
+        PEERS[OTHER] = other_checkout(asked.beside)
     with tempfile.TemporaryDirectory() as directory, Lab(Path(directory), scale) as lab:
         for case in CASES:
-            peers = [name for name in case.peers if _asked_for(name, asked.peers)]
+            names = case.peers if asked.beside is None else (*case.peers, OTHER)
+            peers = [name for name in names if _asked_for(name, asked.peers)]
             if peers and _asked_for(case.name, asked.cases):
                 results[case.name] = measure(case, peers, lab, scale, rounds)
     if not results:
@@ -50,6 +53,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=_parts, help=f"the same, of: {'; '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, help=f"{FULL.rounds} where nothing is said")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="measure the service of this checkout, too"
+    )
     parser.add_argument("--write", action="store_true", help="write RESULTS.md and results.svg")
     return parser.parse_args()
 

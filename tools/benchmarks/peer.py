@@ -80,9 +80,17 @@ DOWNSPOUT_UVICORN = "downspout, uvicorn"
 DOWNSPOUT = "downspout, service.py"
 ONE_STREAM = "downspout, one stream"
 
+OTHER = "downspout, other checkout"
+
 # None of the peers writes a line for each request.
 QUIET = {"LOG_LEVEL": "warning"}
 WITHOUT_READ_AHEAD = {**QUIET, "READ_AHEAD_CONNECTIONS": "1"}
+
+
+def other_checkout(directory: Path) -> Peer:
+    """Return the service of another checkout, started like ours; e.g. of an earlier commit."""
+    service = str(directory.resolve() / "service.py")
+    return Peer(OTHER, lambda _: [sys.executable, service], QUIET)
 
 
 PEERS = {

@@ -17,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // KIB
 _SESSION, _UTIME, _STIME, _RSS = 3, 11, 12, 21  # fields of /proc/PID/stat, behind the name
 _CALM = 0.1  # seconds, in which no more than a tick was used
-CLIENT_STALL_SECONDS = 60.0
+CALM_LIMIT_SECONDS = 60.0
 _END = 5.0
 
 
@@ -53,7 +53,7 @@ class Process:
 
     def calm(self) -> None:
         """Wait until nothing is left to do for clients that have gone."""
-        end = time.monotonic() + CLIENT_STALL_SECONDS
+        end = time.monotonic() + CALM_LIMIT_SECONDS
         used = self.cpu_seconds()
         while time.monotonic() < end:
             time.sleep(_CALM)
