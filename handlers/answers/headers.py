@@ -9,7 +9,7 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from ..body.checksums import repr_digest
-from ..rfc9110.conditions import read_validators
+from ..rfc9110.conditions import Validators
 
 # What RFC 9110 says of the bytes themselves. Nothing of the store's own (x-amz-*, server), of
 # its connection, and no cookie.
@@ -145,7 +145,7 @@ def attachment(name: str) -> str:
 
 
 def _stored_headers(stored: Mapping[str, str], metadata_names: Collection[str]) -> dict[str, str]:
-    current = read_validators(stored)
+    current = Validators.from_headers(stored)
     headers: dict[str, str] = {}
     if current.etag is not None:
         headers["etag"] = current.etag

@@ -11,12 +11,12 @@ from ..body.upstream import Resume, Upstream, exact_body
 from ..download.handle import Download
 from ..errors import PreconditionFailed
 from ..rfc9110.conditions import (
+    Validators,
     forwardable_conditions,
-    http_date,
     if_range_holds,
-    read_validators,
     single_strong_tag,
 )
+from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.http import RemoteBody
 from .headers import download_headers
@@ -83,7 +83,7 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
 
     A 206 has to repeat the entity tag, but no date (RFC 9110, 15.3.7).
     """
-    stated = read_validators(upstream.headers)
+    stated = Validators.from_headers(upstream.headers)
     if single_strong_tag(if_range) is None and stated.last_modified is None:
         return True
     return if_range_holds(if_range, stated, now=None)
@@ -91,7 +91,7 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
 
 def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> Resume | None:
     """Return how to resume this body, where the upstream supports versions and ranges."""
-    stated = read_validators(upstream.headers)
+    stated = Validators.from_headers(upstream.headers)
     version = stated.strong_etag or stated.last_modified
     now = http_date(upstream.headers.get("date", ""))
     if version is None or upstream.length is None or not _supports_ranges(upstream):
@@ -109,7 +109,7 @@ def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> Resum
         rest = await once.open(
             owner, method="GET", conditions={"if-range": version}, spec=Spec(part.first, part.last)
         )
-        found = read_validators(rest.headers)
+        found = Validators.from_headers(rest.headers)
         is_same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)
         if rest.part != part or not is_same:
             raise PreconditionFailed("the upstream no longer has this version")

@@ -23,12 +23,10 @@ from ..rfc9110.conditions import (
     Validators,
     Verdict,
     evaluate_conditions,
-    http_date,
     if_range_holds,
-    read_validators,
     single_strong_tag,
-    strong_etag,
 )
+from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.s3.bucket import StoredObject
 from .headers import type_headers
@@ -94,7 +92,7 @@ async def select_get(
         parts = _parts(asked, metadata)
         if parts == []:
             raise RangeNotSatisfiable("", length=metadata.length)
-        current = read_validators(metadata.headers)
+        current = Validators.from_headers(metadata.headers)
         # A store that refuses the tag that it states itself compares tags in a way of its own.
         version = a_version(metadata=metadata, demanded=current != refused)
         try:
@@ -134,7 +132,7 @@ class _Version:
 
     async def open(self, part: Part | None = None) -> Upstream:
         """Open the whole or a part; raises PreconditionFailed where it is another version now."""
-        tag = strong_etag(self.metadata.headers) if self.demanded else None
+        tag = Validators.from_headers(self.metadata.headers).strong_etag if self.demanded else None
         spec = Spec(part.first, part.last) if part else None
         upstream = await self.stored.open(self.owner, spec=spec, if_match=tag)
         if self._is_of_another(upstream):
@@ -154,7 +152,8 @@ class _Version:
         """Yield the body of an opened upstream, resumed as long as this version is to be had."""
         is_verified = self.verified and upstream.part is None
         verifier = start_verifier(upstream.headers) if is_verified else None
-        if strong_etag(self.metadata.headers) is None or upstream.length is None:
+        ours = Validators.from_headers(self.metadata.headers)
+        if ours.strong_etag is None or upstream.length is None:
             return exact_body(upstream, verifier=verifier)
         first = upstream.part.first if upstream.part else 0
         last = first + upstream.length - 1
@@ -191,7 +190,8 @@ class _Version:
         return replace(self, owner=owner, stored=replace(self.stored, patience=NO_RETRY))
 
     def _is_of_another(self, upstream: Upstream) -> bool:
-        ours, theirs = read_validators(self.metadata.headers), read_validators(upstream.headers)
+        ours = Validators.from_headers(self.metadata.headers)
+        theirs = Validators.from_headers(upstream.headers)
         total = upstream.total if upstream.part else upstream.length
         return (
             ours.etag != theirs.etag
@@ -225,7 +225,7 @@ async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
 
 def _parts(asked: RequestSelectors, metadata: Upstream) -> list[Part] | None:
     """Return the parts to send, none for 416, or None for the whole."""
-    current = read_validators(metadata.headers)
+    current = Validators.from_headers(metadata.headers)
     if asked.specs is None or metadata.length is None:
         return None
     if asked.if_range is not None:
@@ -241,7 +241,7 @@ def _parts(asked: RequestSelectors, metadata: Upstream) -> list[Part] | None:
 
 def _is_known(asked: RequestSelectors, metadata: Upstream) -> bool:
     """Return whether the client has this version; raises PreconditionFailed."""
-    verdict = evaluate_conditions(asked.conditions, read_validators(metadata.headers))
+    verdict = evaluate_conditions(asked.conditions, Validators.from_headers(metadata.headers))
     if verdict is Verdict.FAILED:
         raise PreconditionFailed("")
     return verdict is Verdict.NOT_MODIFIED

@@ -1,1 +1,1 @@
-"""HTTP semantics: pure functions."""
+"""HTTP semantics (RFC 9110) as pure functions."""

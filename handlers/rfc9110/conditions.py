@@ -1,53 +1,28 @@
-"""Conditional requests (RFC 9110, section 13): pure functions over validators and headers."""
-
-from __future__ import annotations
+"""Conditional requests (RFC 9110, section 13): validators, entity tags and conditions."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from enum import Enum
+from typing import Self
+
+from .dates import http_date
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _ONE_TAG = re.compile(_TAG)
-# Possessive, so that a long list leaves nothing to go back to.
+# The quantifiers are possessive, so that a long list can't make the match backtrack.
 _TAGS = re.compile(rf"[ \t,]*+{_TAG}(?:[ \t]*+,[ \t,]*+{_TAG})*+[ \t,]*+")
 
-# No store's tag is longer; one that is matches nothing and need not be sent anywhere.
+# No store's entity tag or list is longer; longer ones are not forwarded.
 MAX_TAG = 1024
 MAX_TAGS = 4096
-
-# The three forms of section 5.6.7: the one that all send today, and the obsolete ones, of which
-# email.utils alone would also take "1 Jan 26 00:00 EST".
-_TIME = "([0-9]{2}):([0-9]{2}):([0-9]{2})"
-_HTTP_DATE = re.compile(
-    rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) {_TIME} GMT"
-)
-_OBSOLETE_DATE = re.compile(
-    rf"[A-Z][a-z]+day, [0-9]{{2}}-[A-Z][a-z]{{2}}-[0-9]{{2}} {_TIME} GMT"
-    rf"|[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME} [0-9]{{4}}"
-)
-_MONTHS = {
-    "Jan": 1,
-    "Feb": 2,
-    "Mar": 3,
-    "Apr": 4,
-    "May": 5,
-    "Jun": 6,
-    "Jul": 7,
-    "Aug": 8,
-    "Sep": 9,
-    "Oct": 10,
-    "Nov": 11,
-    "Dec": 12,
-}
 
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 
 
 class Verdict(Enum):
-    """What the conditions of a request make of it."""
+    """The result of a request's conditions."""
 
     PROCEED = "proceed"
     NOT_MODIFIED = "304"
@@ -56,86 +31,57 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells one version of an object from another; either may be unknown."""
+    """The entity tag and modification date of one version of an object, where known."""
 
     etag: str | None
     last_modified: str | None
 
+    @classmethod
+    def from_headers(cls, stored: Mapping[str, str]) -> Self:
+        """Read the validators from stored headers; an invalid one counts as unknown."""
+        modified = stored.get("last-modified", "")
+        return cls(
+            etag=entity_tag(stored.get("etag", "")),
+            last_modified=modified if http_date(modified) else None,
+        )
+
     @property
     def strong_etag(self) -> str | None:
-        """The entity tag, where it is a strong one."""
-        return _if_strong(self.etag)
+        """The entity tag, if it is a strong one."""
+        return None if self.etag and self.etag.startswith("W/") else self.etag
 
 
 def entity_tag(stored: str) -> str | None:
-    """Return a stored entity tag as it has to be written; None where it can't be one.
-
-    Some stores leave out its quotes.
-    """
+    """Return a stored entity tag, with quotes if the store left them out; None if invalid."""
     for tag in (stored, f'"{stored}"'):
         if stored and _ONE_TAG.fullmatch(tag) and tag.isascii():
             return tag
     return None
 
 
-def strong_etag(stored: Mapping[str, str]) -> str | None:
-    """Return the entity tag among stored headers, where it is a strong one."""
-    return _if_strong(entity_tag(stored.get("etag", "")))
-
-
-def _if_strong(tag: str | None) -> str | None:
-    return tag if tag and not tag.startswith("W/") else None
-
-
-def read_validators(stored: Mapping[str, str]) -> Validators:
-    """Return the validators among stored headers, where they are such."""
-    modified = stored.get("last-modified", "")
-    return Validators(
-        etag=entity_tag(stored.get("etag", "")),
-        last_modified=modified if http_date(modified) else None,
-    )
-
-
-def http_date(text: str) -> datetime | None:
-    """Return the moment that an HTTP-date names; None where it is none."""
-    found = _HTTP_DATE.fullmatch(text)
-    if found is None and not _OBSOLETE_DATE.fullmatch(text):
-        return None
-    try:
-        if found is None:
-            return parsedate_to_datetime(text).replace(tzinfo=UTC)
-        day, month, year, hour, minute, second = found.groups()
-        # Most of a date's time would be email.utils', and each answer has two of them.
-        return datetime(
-            int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
-        )
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
 def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> Verdict:
-    """Return what the conditions in `headers` say of an object that exists (section 13.2.2).
+    """Evaluate the conditional headers for an object that exists (section 13.2.2).
 
-    A date that is none and a list of tags that is none are no condition.
+    An invalid date is ignored; an invalid list of entity tags matches nothing.
     """
     if (wanted := headers.get("if-match")) is not None:
         if not _matches(wanted, current.etag, strong=True):
             return Verdict.FAILED
-    elif _changed_since(headers.get("if-unmodified-since"), current):
+    elif _is_modified_since(headers.get("if-unmodified-since"), current) is True:
         return Verdict.FAILED
     if (known := headers.get("if-none-match")) is not None:
         if _matches(known, current.etag, strong=False):
             return Verdict.NOT_MODIFIED
-    elif _unchanged_since(headers.get("if-modified-since"), current):
+    elif _is_modified_since(headers.get("if-modified-since"), current) is False:
         return Verdict.NOT_MODIFIED
     return Verdict.PROCEED
 
 
 def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> bool:
-    """Return whether a part of the object as it is now fits what the client has (13.1.5).
+    """Return whether If-Range names the current version (13.1.5), so that a part may be sent.
 
-    A date of this very second is no strong validator: the object may change once more within it
-    (8.8.2.2). `now` is the Date of the answer that `current` is from.
+    `now` is the Date of the answer that has `current`. A date of that very second proves nothing:
+    the object may change once more within the second (8.8.2.2).
     """
     value = value.strip(" \t")
     if _ONE_TAG.fullmatch(value):
@@ -147,32 +93,29 @@ def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> 
 
 
 def single_strong_tag(value: str | None) -> str | None:
-    """Return the tag where the header is just one strong entity tag, in ASCII."""
+    """Return the entity tag if a header has exactly one, which is strong and ASCII."""
     value = (value or "").strip(" \t")
-    found = _ONE_TAG.fullmatch(value)
-    plain = value.isascii() and len(value) <= MAX_TAG and not value.startswith("W/")
-    return value if found and plain else None
+    is_plain = value.isascii() and len(value) <= MAX_TAG and not value.startswith("W/")
+    return value if is_plain and _ONE_TAG.fullmatch(value) else None
 
 
 def forwardable_conditions(conditions: Mapping[str, str]) -> dict[str, str]:
-    """Return those conditions that any server can be asked; the others are none.
+    """Return the conditions that are valid, so that any server can evaluate them.
 
-    An If-Match that can't be asked is one that nothing matches.
+    An invalid If-Match becomes a tag that no object has; other invalid conditions are dropped.
     """
-    passable: dict[str, str] = {}
-    for name, value in conditions.items():
-        if name.endswith("-since"):
-            is_sane = http_date(value) is not None
-        else:
-            tags = value.strip(" \t")
-            is_sane = tags == "*" or bool(
-                len(tags) <= MAX_TAGS and tags.isascii() and _TAGS.fullmatch(tags)
-            )
-        if is_sane:
-            passable[name] = value
-        elif name == "if-match":
-            passable[name] = '"none"'
-    return passable
+    forwardable = {name: value for name, value in conditions.items() if _is_valid(name, value)}
+    if "if-match" in conditions:
+        forwardable.setdefault("if-match", '"none"')
+    return forwardable
+
+
+def _is_valid(name: str, value: str) -> bool:
+    if name.endswith("-since"):
+        return http_date(value) is not None
+    tags = value.strip(" \t")
+    is_short = len(tags) <= MAX_TAGS and tags.isascii()
+    return tags == "*" or (is_short and _TAGS.fullmatch(tags) is not None)
 
 
 def _matches(header: str, etag: str | None, *, strong: bool) -> bool:
@@ -187,11 +130,7 @@ def _matches(header: str, etag: str | None, *, strong: bool) -> bool:
     return etag.removeprefix("W/") in (tag.removeprefix("W/") for tag in tags)
 
 
-def _changed_since(header: str | None, current: Validators) -> bool:
+def _is_modified_since(header: str | None, current: Validators) -> bool | None:
+    """Return whether the object is newer than the date; None if either date is unknown."""
     date, modified = http_date(header or ""), http_date(current.last_modified or "")
-    return date is not None and modified is not None and modified > date
-
-
-def _unchanged_since(header: str | None, current: Validators) -> bool:
-    date, modified = http_date(header or ""), http_date(current.last_modified or "")
-    return date is not None and modified is not None and modified <= date
+    return None if date is None or modified is None else modified > date

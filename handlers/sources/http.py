@@ -26,7 +26,7 @@ from ..errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from ..rfc9110.conditions import Verdict, evaluate_conditions, read_validators
+from ..rfc9110.conditions import Validators, Verdict, evaluate_conditions
 from ..rfc9110.ranges import Part, Spec, parse_content_range
 from .idle import close_idle
 
@@ -177,7 +177,7 @@ def _may_be_known(response: aiohttp.ClientResponse, conditions: Mapping[str, str
     """Return whether a 304 can be an answer to these conditions."""
     if "if-none-match" not in conditions:
         return "if-modified-since" in conditions
-    stated = read_validators(_headers_of(response))
+    stated = Validators.from_headers(_headers_of(response))
     known = {"if-none-match": conditions["if-none-match"]}
     return stated.etag is None or evaluate_conditions(known, stated) is Verdict.NOT_MODIFIED
 

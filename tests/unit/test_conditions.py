@@ -16,10 +16,10 @@ from handlers.rfc9110.conditions import (
     entity_tag,
     evaluate_conditions,
     forwardable_conditions,
-    http_date,
     if_range_holds,
     single_strong_tag,
 )
+from handlers.rfc9110.dates import http_date
 
 MODIFIED = datetime(2026, 11, 23, 8, 0, 0, tzinfo=UTC)
 

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 
 from ...body.upstream import READ_BUFFER
 from ...errors import BadUpstream, UpstreamFailed, UpstreamTimeout
-from ...rfc9110.conditions import http_date
+from ...rfc9110.dates import http_date
 from ..idle import close_idle
 from .errors import Answer, Owner, error_for_response, read_error
 
