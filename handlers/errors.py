@@ -2,267 +2,199 @@
 
     Exception
     ├── DownloadError            before the first byte: answered as a problem document
-    │   │                        (the client may not, or asked for what can't be had)
-    │   ├── NotAllowed           401
-    │   │   ├── NotSigned        403
-    │   │   │   └── NotAuthorized 403, too
-    │   │   └── NoToken          401, too
-    │   ├── QueryTooLong         414
-    │   ├── ClientLimitReached      429
-    │   ├── NotFound             404
-    │   │   └── AccessDenied           404, too
+    │   │                        (the request is refused)
     │   ├── SizeTooLarge         400
+    │   ├── NotAllowed           401
+    │   │   └── NoToken          401, where a signed URL would not help
+    │   ├── NotSigned            403
+    │   ├── NotAuthorized        403
+    │   ├── NotFound             404
+    │   │   └── AccessDenied     404, logged as a warning
     │   ├── PreconditionFailed   412
+    │   ├── QueryTooLong         414
     │   ├── RangeNotSatisfiable  416
+    │   ├── ClientLimitReached   429
     │   ├── HeaderTooLarge       431
-    │   │                        (the upstream is at fault)
+    │   │                        (the upstream fails)
     │   ├── BadUpstream          502
-    │   │   └── UpstreamFailed   502, too
-    │   ├── UpstreamBusy         503
-    │   ├── UpstreamTimeout      504
-    │   │                        (we are)
+    │   │   └── UpstreamFailed   502, after retries
+    │   ├── UpstreamBusy         503, after retries
+    │   ├── UpstreamTimeout      504, after retries
+    │   │                        (this service can't serve)
     │   ├── NoSlot               503
     │   ├── Draining             503
     │   └── NotStarted           503
-    ├── BrokenTransfer           after it: nothing can be answered, the connection is cut
-    └── CannotStart              there is nothing to fetch with: the configuration is wrong
+    ├── BrokenTransfer           after the first byte: the connection is cut
+    └── CannotStart              at start: the clients can't be made
 
-The text given to an error is for the log alone. What a client is told stands in the class, so
-that no name of a bucket, key or host can reach it.
+The text given to an error is for the log only. The client gets the `detail` of the class, so that
+no bucket name, key or host can reach it.
 """
 
-from __future__ import annotations
-
 import logging
+from http import HTTPStatus
 from typing import ClassVar, Literal
 
 
 class DownloadError(Exception):
-    """A download that failed before its first byte; base of all that is answered."""
+    """A download that failed before its first byte; base of all answered errors."""
 
     status: ClassVar[int]
     kind: ClassVar[str]
-    title: ClassVar[str]
+    title: ClassVar[str]  # made from the kind, unless a class sets its own
     detail: ClassVar[str]
-    retryable: ClassVar[bool] = False
-    transient: ClassVar[bool] = False
-    """Whether the same request may well succeed in a moment, so that we try it again ourselves."""
+    default_headers: ClassVar[dict[str, str]] = {}
+    retryable: ClassVar[bool] = False  # told to the client: the same request may succeed later
+    transient: ClassVar[bool] = False  # this service itself asks the upstream again
     log_level: ClassVar[int] = logging.WARNING
+
+    def __init_subclass__(cls, *, status: int | None = None, kind: str = "") -> None:
+        if status is None:
+            return  # The class has the status, kind and title of its parent.
+        cls.status, cls.kind = status, kind
+        cls.title = vars(cls).get("title", kind.replace("-", " ").capitalize())
+        is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        cls.log_level = vars(cls).get("log_level", logging.WARNING if is_ours else logging.INFO)
 
     def __init__(self, log_text: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(log_text)
         self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers that the answer has because of this error."""
-        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        self.headers = dict(self.default_headers)
+        if retry_after is not None:
+            self.headers["retry-after"] = str(retry_after)
 
 
-class NotAllowed(DownloadError):
-    """The request has no token, or no signed address, that is good now; which is the log's alone.
+class SizeTooLarge(DownloadError, status=400, kind="size-too-large"):
+    """The size in the path is above BYTES_MAX_SIZE."""
 
-    The same for all that can be wrong with either, and whatever there is at the address.
-    """
-
-    status = 401
-    kind = "not-allowed"
-    title = "Not allowed"
-    detail = "This needs a valid access token, or an address with a valid signature."
-    log_level = logging.INFO
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The challenge that a 401 has to have (RFC 9110, 11.6.1; RFC 6750, 3)."""
-        return {"www-authenticate": 'Bearer realm="downspout"'}
+    detail = "The size in the path is larger than this service allows."
 
 
-class NotSigned(NotAllowed):
-    """The same where no token would be of use: there is no scheme to challenge with."""
+class NotAllowed(DownloadError, status=401, kind="not-allowed"):
+    """The request has no valid token and no valid signature."""
 
-    status = 403
-    kind = "not-signed"
-    detail = "This needs an address with a valid signature."
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """None."""
-        return {}
-
-
-class NotAuthorized(NotSigned):
-    """The host of this application did not let the request in."""
-
-    kind = "not-authorized"
-    detail = "You may not download this."
+    detail = "This needs a valid access token, or a URL with a valid signature."
+    # A 401 must have a challenge (RFC 9110, 11.6.1; RFC 6750, 3).
+    default_headers: ClassVar = {"www-authenticate": 'Bearer realm="downspout"'}
 
 
 class NoToken(NotAllowed):
-    """The same where no signature would be of use."""
+    """The request has no valid token, and a signature would not help."""
 
     detail = "This needs a valid access token."
 
 
-class QueryTooLong(DownloadError):
-    """More parameters than any download has a use for; to take them apart would take long."""
+class NotSigned(DownloadError, status=403, kind="not-signed"):
+    """The URL has no valid signature, and a token would not help: there is no challenge."""
 
-    status = 414
-    kind = "query-too-long"
-    title = "Query too long"
-    detail = "The address has more parameters than this service reads."
-    log_level = logging.INFO
+    title = "Not allowed"
+    detail = "This needs a URL with a valid signature."
 
 
-class ClientLimitReached(DownloadError):
-    """As many downloads as one client may have are running for its address."""
+class NotAuthorized(DownloadError, status=403, kind="not-authorized"):
+    """The host's `authorize` returned false."""
 
-    status = 429
-    kind = "too-many-downloads-of-client"
-    title = "Too many downloads of this client"
-    detail = "As many downloads as this service allows one client are running."
-    retryable = True
-    log_level = logging.INFO
+    title = "Not allowed"
+    detail = "You may not download this."
 
 
-class NotFound(DownloadError):
-    """There is nothing to download under these numbers."""
+class NotFound(DownloadError, status=404, kind="not-found"):
+    """No object exists for the path."""
 
-    status = 404
-    kind = "not-found"
-    title = "Not found"
-    detail = "There is nothing to download at this address."
-    log_level = logging.INFO
+    detail = "There is nothing to download at this URL."
 
 
 class AccessDenied(NotFound):
-    """The store would not say whether there is such an object.
-
-    Answered as one that is missing; logged louder, since it may be our own rights that broke.
-    """
+    """The store refuses to say whether the object exists; our credentials may be wrong."""
 
     log_level = logging.WARNING
 
 
-class SizeTooLarge(DownloadError):
-    """More bytes were asked for than the service is set to fetch."""
+class PreconditionFailed(DownloadError, status=412, kind="precondition-failed"):
+    """The object is not the version that the request's conditions demand."""
 
-    status = 400
-    kind = "size-too-large"
-    title = "Size too large"
-    detail = "The size in the path is larger than this service allows."
-    log_level = logging.INFO
+    detail = "The object is not the version that the request's conditions demand."
 
 
-class PreconditionFailed(DownloadError):
-    """The object is not the version that the request is conditional on."""
+class QueryTooLong(DownloadError, status=414, kind="query-too-long"):
+    """The query has more parameters than any download needs; parsing them takes long."""
 
-    status = 412
-    kind = "precondition-failed"
-    title = "Precondition failed"
-    detail = "What is stored is not what the request's conditions ask for."
-    log_level = logging.INFO
+    detail = "The URL has more query parameters than this service reads."
 
 
-class RangeNotSatisfiable(DownloadError):
-    """No byte of the ranges asked for exists; `length` is that of the whole, where known."""
+class RangeNotSatisfiable(DownloadError, status=416, kind="range-not-satisfiable"):
+    """Every requested range begins past the end of the object."""
 
-    status = 416
-    kind = "range-not-satisfiable"
-    title = "Range not satisfiable"
-    detail = "The range asked for begins beyond the end."
-    log_level = logging.INFO
+    detail = "The requested range begins past the end of the object."
 
     def __init__(self, log_text: str = "", *, length: int | None = None) -> None:
         super().__init__(log_text)
-        self.length = length
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The length, as section 15.5.17 of RFC 9110 has it told."""
-        return {} if self.length is None else {"content-range": f"bytes */{self.length}"}
+        if length is not None:  # The object's length (RFC 9110, 15.5.17).
+            self.headers["content-range"] = f"bytes */{length}"
 
 
-class HeaderTooLarge(DownloadError):
-    """A range or a condition of more bytes than any client has reason to send."""
+class ClientLimitReached(DownloadError, status=429, kind="too-many-downloads-of-client"):
+    """MAX_DOWNLOADS_PER_CLIENT downloads of this client are running."""
 
-    status = 431
-    kind = "header-too-large"
-    title = "Header too large"
+    title = "Too many downloads of this client"
+    detail = "As many downloads as this service allows one client are running."
+    retryable = True
+
+
+class HeaderTooLarge(DownloadError, status=431, kind="header-too-large"):
+    """A Range or conditional header is longer than any client needs."""
+
     detail = "A header of the request is longer than this service reads."
-    log_level = logging.INFO
 
 
-class BadUpstream(DownloadError):
-    """The upstream refused us, can't be reached, or answered nonsense."""
+class BadUpstream(DownloadError, status=502, kind="bad-upstream"):
+    """The upstream refuses the request, can't be reached, or gives an invalid answer."""
 
-    status = 502
-    kind = "bad-upstream"
-    title = "Bad upstream"
     detail = "The service behind this one gave no usable answer."
 
 
 class UpstreamFailed(BadUpstream):
-    """The upstream failed in a way that often passes: a lost connection, an error of its own."""
+    """The upstream lost the connection or answered with a 5xx, which often is transient."""
 
     transient = True
 
 
-class UpstreamBusy(DownloadError):
-    """The upstream asked us to come later, and still did after the retries."""
+class UpstreamBusy(DownloadError, status=503, kind="upstream-busy"):
+    """The upstream asked for fewer requests (503, SlowDown)."""
 
-    status = 503
-    kind = "upstream-busy"
-    title = "Upstream busy"
     detail = "The service behind this one is overloaded."
-    retryable = True
-    transient = True
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """When to come again: as the upstream told, or soon."""
-        return {"retry-after": "1"} | super().headers
+    default_headers: ClassVar = {"retry-after": "1"}
+    retryable = transient = True
 
 
-class UpstreamTimeout(DownloadError):
-    """The upstream did not begin to answer in time."""
+class UpstreamTimeout(DownloadError, status=504, kind="upstream-timeout"):
+    """The upstream did not begin its answer in time."""
 
-    status = 504
-    kind = "upstream-timeout"
-    title = "Upstream timeout"
     detail = "The service behind this one did not answer in time."
-    retryable = True
-    transient = True
+    retryable = transient = True
 
 
-class NoSlot(DownloadError):
-    """As many downloads as allowed are running, and none ended while this one waited."""
+class NoSlot(DownloadError, status=503, kind="too-many-downloads"):
+    """MAX_DOWNLOADS downloads are running, and none ended within QUEUE_TIMEOUT."""
 
-    status = 503
-    kind = "too-many-downloads"
-    title = "Too many downloads"
     detail = "As many downloads as this service allows are running."
     retryable = True
 
 
-class Draining(DownloadError):
-    """The process is about to end, and begins no more downloads."""
+class Draining(DownloadError, status=503, kind="draining"):
+    """The process is about to end and starts no more downloads."""
 
-    status = 503
-    kind = "draining"
-    title = "Draining"
     detail = "This instance is about to end; another one will answer."
+    default_headers: ClassVar = {"retry-after": "1"}
     retryable = True
 
     def __init__(self, log_text: str = "draining") -> None:
-        super().__init__(log_text, retry_after=1)
+        super().__init__(log_text)
 
 
-class NotStarted(DownloadError):
-    """The application's lifespan was not entered, so there are no clients to fetch with."""
+class NotStarted(DownloadError, status=503, kind="not-started"):
+    """The host has not entered the application's lifespan, so there are no clients."""
 
-    status = 503
-    kind = "not-started"
-    title = "Not started"
     detail = (
         "The application that mounts this one has not entered its lifespan: "
         "async with downloads.router.lifespan_context(downloads): yield"
@@ -276,10 +208,10 @@ Broken = Literal[
 
 
 class BrokenTransfer(Exception):
-    """A transfer that can't be completed, which its client must see.
+    """A download that can't be completed after its first byte; `outcome` is its log word.
 
-    `outcome` is the word for it in the log. Raised out of the body's iterator, never handled:
-    the server closes the connection short of the content-length, or without the last chunk.
+    The body's iterator raises it and nothing handles it: the server closes the connection before
+    the Content-Length is reached, or without the last chunk.
     """
 
     def __init__(self, outcome: Broken, log_text: str) -> None:
@@ -288,4 +220,4 @@ class BrokenTransfer(Exception):
 
 
 class CannotStart(Exception):
-    """The clients can't be made of the configuration; raised out of the lifespan."""
+    """The configuration allows no clients; raised out of the lifespan."""

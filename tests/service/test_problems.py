@@ -27,7 +27,7 @@ def test_problem_has_every_member(troubled: RunningService) -> None:
         "type": "urn:downspout:problem:not-found",
         "title": "Not found",
         "status": 404,
-        "detail": "There is nothing to download at this address.",
+        "detail": "There is nothing to download at this URL.",
         "request_id": answer.headers["x-request-id"],
         "retryable": False,
     }
