@@ -13,8 +13,9 @@ from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
-from .access.authorization import Access, Authorize, Tokens
-from .access.hooks import Locate, run_hook
+from .access.authorization import Access
+from .access.hooks import Authorize, Locate, run_hook
+from .access.tokens import Tokens
 from .answers.problems import EXCEPTION_HANDLERS
 from .download.client_limit import ClientLimit
 from .lifespan import SharedLifespan
@@ -78,7 +79,7 @@ def create_app(
         access=Access(
             settings.access_tokens,
             settings.url_signing_keys,
-            longest=settings.url_max_lifetime,
+            max_lifetime=settings.url_max_lifetime,
             authorize=authorize and partial(run_hook, authorize, threads),
         ),
         metrics=Metrics(settings.metrics_directory),

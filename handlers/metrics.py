@@ -12,7 +12,7 @@ from .telemetry.metrics import CONTENT_TYPE
 async def metrics(request: Request) -> Response:
     """Answer with the metrics of this application, summed over its worker processes."""
     runtime = get_runtime(request.app)
-    check_metrics(runtime.metrics_tokens, request)
+    check_metrics(runtime.metrics_tokens, request.scope)
     if runtime.serving is not None:
         runtime.metrics.set_counts(*runtime.serving.admission.counts())
     headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store"}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from starlette.applications import Starlette
 
-from .access.authorization import Access, Tokens
+from .access.authorization import Access
 from .access.hooks import Locate
+from .access.tokens import Tokens
 from .body.read_ahead import Budget
 from .download.admission import Admission
 from .download.client_limit import ClientLimit

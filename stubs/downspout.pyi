@@ -8,8 +8,7 @@ from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from types_aiobotocore_s3 import S3Client
 
-from .access.authorization import Authorize
-from .access.hooks import Locate
+from .access.hooks import Authorize, Locate
 from .errors import BrokenTransfer as BrokenTransfer
 from .errors import CannotStart as CannotStart
 from .landing import AuthMode

@@ -1,6 +1,4 @@
-"""Functions of a host's, plain or async."""
-
-from __future__ import annotations
+"""The host's functions `authorize` and `locate`, and how they are called."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,28 +7,33 @@ from contextvars import copy_context
 from inspect import isawaitable, iscoroutinefunction
 from typing import TypeAlias, TypeVar
 
+from starlette.requests import Request
+
+Authorize: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
+"""Return whether a request may download; a plain function is called in a thread."""
+
 Location: TypeAlias = str | tuple[str, str] | None
-"""A key in the settings' bucket; a bucket and a key; None where there is no object."""
+"""A key in the settings' bucket, or a bucket and a key; None if there is no object."""
 
 Locate: TypeAlias = Callable[[int], Location | Awaitable[Location]]
-"""Return where the image of a task is; a plain function is called in a thread."""
+"""Return where the object of a task is; a plain function is called in a thread."""
 
 A = TypeVar("A")
 T = TypeVar("T")
 
 
 async def run_hook(function: Callable[[A], T | Awaitable[T]], threads: Executor, argument: A) -> T:
-    """Return what a function returns; a plain one is called in one of `threads`.
+    """Await an async function, or call a plain one in `threads`; return its result.
 
-    Whoever waits may be cancelled; its thread is free again when the function has returned, so
-    that there are never more of them.
+    A cancelled caller stops waiting, but its thread is only free when the function returns: so
+    there are never more calls than threads.
     """
     is_async = iscoroutinefunction(function) or iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )
     if is_async:
-        found = function(argument)
+        result = function(argument)
     else:
-        running = threads.submit(copy_context().run, function, argument)
-        found = await asyncio.wrap_future(running)
-    return await found if isawaitable(found) else found
+        call = threads.submit(copy_context().run, function, argument)
+        result = await asyncio.wrap_future(call)
+    return await result if isawaitable(result) else result

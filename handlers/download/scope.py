@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -119,7 +118,7 @@ class DownloadScope:
         if scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
             raise QueryTooLong
         if not download.runtime.access.is_open:
-            await download.in_time(download.runtime.access.check(Request(scope)))
+            await download.in_time(download.runtime.access.check(scope))
 
     async def _admit(self, scope: Scope, download: Download) -> None:
         """Serve the request with a slot, with a bulk slot where the answer turns out large."""

@@ -20,10 +20,8 @@ ROUNDS = 20_000
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from starlette.requests import Request  # noqa: E402
-
-from handlers.access.authorization import Tokens  # noqa: E402 - found by the line above
-from handlers.access.signed_url import SigningKey, rejection_reason  # noqa: E402
+from handlers.access.signed_url import SigningKey, rejection_reason  # noqa: E402 - found by the line above
+from handlers.access.tokens import Tokens  # noqa: E402
 
 TOKEN = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=64))
 KEY = SigningKey("a", TOKEN)
@@ -40,14 +38,13 @@ def token_check(guess: str) -> Callable[[], object]:
     """Return what checks a request that bears `guess`."""
     tokens = Tokens([TOKEN])
     header = (b"authorization", f"Bearer {guess}".encode())
-    request = Request({"type": "http", "headers": [header]})
-    return lambda: tokens.rejection_reason(request)
+    return lambda: tokens.rejection_reason([header])
 
 
 def signature_check(guess: str, key_id: str = "a") -> Callable[[], object]:
     """Return what checks an address with `guess` as its signature."""
     parameters = [("expires", str(EXPIRES)), ("key", key_id), ("signature", guess)]
-    return lambda: rejection_reason([KEY], PATH, parameters, longest=1)
+    return lambda: rejection_reason([KEY], PATH, parameters, max_lifetime=1)
 
 
 def nanoseconds(checks: Mapping[str, Callable[[], object]]) -> dict[str, list[int]]:
