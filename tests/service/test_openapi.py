@@ -1,33 +1,66 @@
-"""The OpenAPI document against the routes, both ways."""
+"""The OpenAPI document compared with the routes, their answers and their errors."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.routing import Route
 
 from handlers import create_app
-from handlers.errors import DownloadError
-from handlers.openapi import BYTES_ERRORS, IMAGE_ERRORS
+from handlers.answers.path import MAX_DIGITS
+from handlers.answers.problems import INTERNAL, METHOD_NOT_ALLOWED, NOT_READY, problem_type
+from handlers.errors import DownloadError, SizeTooLarge
+from handlers.rfc9110.conditions import CONDITIONS
+from handlers.telemetry.request_id import SANE_REQUEST_ID
 from settings import Settings
 from tests.service.test_problems import subclasses
 from tests.support.components import Store
 from tests.support.serving import RunningService, serving
 
+IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
 
-@pytest.fixture(scope="module")
-def document(troubled: RunningService) -> dict[str, Any]:
-    found: dict[str, Any] = troubled.get("/openapi.json").json()
+
+def resolve(node: Any, document: dict[str, Any]) -> Any:
+    """Return a node of the document with the component in place of each reference to it."""
+    if isinstance(node, list):
+        return [resolve(item, document) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        _, components, section, name = node["$ref"].split("/")
+        return resolve(document[components][section][name], document)
+    return {name: resolve(item, document) for name, item in node.items()}
+
+
+def documented(service: RunningService) -> dict[str, Any]:
+    raw = service.get("/openapi.json").json()
+    found: dict[str, Any] = resolve(raw, raw)
     return found
 
 
+@pytest.fixture(scope="module")
+def document(troubled: RunningService) -> dict[str, Any]:
+    return documented(troubled)
+
+
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
-    return [operation for path in document["paths"].values() for operation in path.values()]
+    return [path[method] for path in document["paths"].values() for method in ("get", "head")]
+
+
+def error_kinds(operation: dict[str, Any]) -> set[tuple[int, str]]:
+    """Return each status and kind that the descriptions of an operation's responses name."""
+    return {
+        (int(status), kind)
+        for status, response in operation["responses"].items()
+        for kind in re.findall(r"`([a-z-]+)`: ", response["description"])
+    }
 
 
 def test_routes_and_document_are_the_same(document: dict[str, Any]) -> None:
@@ -39,37 +72,98 @@ def test_routes_and_document_are_the_same(document: dict[str, Any]) -> None:
         if isinstance(route, Route)
         for method in route.methods or ()
     }
-    documented = {(path, method) for path, item in document["paths"].items() for method in item}
+    documented = {
+        (path, method)
+        for path, item in document["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
     assert routes == documented
 
 
-def test_figures_may_be_closed(document: dict[str, Any]) -> None:
-    """What /metrics answers without a token is told, as it is for downloads."""
-    assert "401" in document["paths"]["/metrics"]["get"]["responses"]
-    assert "401" not in document["paths"]["/healthz"]["get"]["responses"]
+@pytest.mark.parametrize("method", ["get", "head"])
+def test_errors_and_document_are_the_same(document: dict[str, Any], method: str) -> None:
+    """Each download route documents the status and kind of every error, and no other."""
+    errors = {(error.status, error.kind) for error in subclasses(DownloadError)}
+    errors.add((500, INTERNAL))
+    assert error_kinds(document["paths"][BYTES][method]) == errors
+    size_too_large = (SizeTooLarge.status, SizeTooLarge.kind)
+    assert error_kinds(document["paths"][IMAGE][method]) == errors - {size_too_large}
 
 
-def test_every_error_is_documented() -> None:
-    """Each kind of error that a download can end with is told at its status."""
-    told = set(IMAGE_ERRORS) | set(BYTES_ERRORS)
+def test_problem_types_and_errors_are_the_same(document: dict[str, Any]) -> None:
+    """The schema of a problem has the type of every error, and no other."""
     kinds = {error.kind for error in subclasses(DownloadError)}
-    assert {error.kind for error in told} == kinds
+    kinds |= {NOT_READY, METHOD_NOT_ALLOWED, INTERNAL}
+    types = document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
+    assert sorted(types) == sorted(map(problem_type, kinds))
 
 
-def test_references_lead_somewhere(document: dict[str, Any]) -> None:
-    """Every reference is to a component that exists."""
+def test_statuses_of_downloads_are_those_of_their_answers(document: dict[str, Any]) -> None:
+    """Besides errors a download is a 200, a 304 or, for GET, a 206."""
+    for path in (IMAGE, BYTES):
+        for method, expected in (("get", {200, 206, 304}), ("head", {200, 304})):
+            operation = document["paths"][path][method]
+            statuses = set(map(int, operation["responses"]))
+            content = [one for one in operation["responses"].values() if "content" in one]
+            assert bool(content) == (method == "get")
+            assert statuses - {status for status, _ in error_kinds(operation)} == expected
 
-    def references(node: Any) -> list[str]:
-        if isinstance(node, list):
-            return [found for item in node for found in references(item)]
-        if not isinstance(node, dict):
-            return []
-        here = [node["$ref"]] if "$ref" in node else []
-        return here + [found for item in node.values() for found in references(item)]
 
-    for reference in references(document):
-        _, components, section, name = reference.split("/")
-        assert name in document[components][section]
+async def test_statuses_of_other_routes_are_those_of_their_answers(
+    document: dict[str, Any],
+) -> None:
+    """Without the lifespan and without a token each route gives the one error it documents."""
+    app = create_app(Settings(s3_image_bucket="photos", metrics_tokens=("0" * 16,)))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
+        for path in document["paths"].keys() - {IMAGE, BYTES}:
+            answer = await client.get(path)
+            operation = document["paths"][path]["get"]
+            assert set(operation["responses"]) == {"200", "404", "500", str(answer.status_code)}
+            response = operation["responses"][str(answer.status_code)]
+            check_headers(answer, response)
+            if answer.status_code >= 400:
+                kind = answer.json()["type"].rpartition(":")[2]
+                assert (answer.status_code, kind) in error_kinds(operation)
+
+
+def test_limits_in_the_document_are_those_of_the_code(document: dict[str, Any]) -> None:
+    """Numbers, patterns and header names that the code also has are equal in the document."""
+    parameters = document["components"]["parameters"]
+    assert parameters["task_id"]["schema"]["maximum"] == 10**MAX_DIGITS - 1
+    default = Settings(s3_image_bucket="photos").bytes_max_size
+    assert parameters["size"]["schema"]["maximum"] == default
+    header = document["components"]["headers"]["X-Request-ID"]
+    assert header["schema"]["pattern"] == f"^{SANE_REQUEST_ID}$"
+    for path in (IMAGE, BYTES):
+        given = document["paths"][path]["parameters"]
+        headers = {one["name"].lower() for one in given if one["in"] == "header"}
+        assert headers == {"range", "if-range", *CONDITIONS, "x-request-id"}
+        in_path = {one["name"] for one in given if one["in"] == "path"}
+        assert in_path == set(re.findall(r"\{(\w+)\}", path))
+
+
+def test_every_component_is_used(troubled: RunningService) -> None:
+    """Every reference leads to a component, and no component is left over."""
+    raw = troubled.get("/openapi.json").json()
+    references = set(
+        re.findall(r'"#/components/(\w+/[\w-]+)"', troubled.get("/openapi.json").text)
+    )
+    components = {
+        f"{section}/{name}"
+        for section, found in raw["components"].items()
+        if section != "securitySchemes"
+        for name in found
+    }
+    assert references == components
+
+
+def check_headers(answer: httpx.Response, response: dict[str, Any]) -> None:
+    """Check that the document has every header of an answer."""
+    # Date comes from the server, and the keys of `content` are the values of Content-Type.
+    undocumented = set(answer.headers) - {name.lower() for name in response["headers"]}
+    assert undocumented <= {"date", "content-type"}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -92,7 +186,7 @@ def test_references_lead_somewhere(document: dict[str, Any]) -> None:
 def test_answers_have_no_header_that_is_not_documented(
     store: Store, service: RunningService, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    """Every status and header of real answers stands in the document."""
+    """Every status and header of real answers is in the document."""
     stored = {"ContentEncoding": "x-own", "ContentLanguage": "de", "CacheControl": "max-age=1"}
     expires = {"Expires": datetime(2030, 1, 1, tzinfo=UTC)}
     store.put("test/31/image.jpg", bytes(1000), ContentType="image/png", **stored, **expires)
@@ -101,25 +195,21 @@ def test_answers_have_no_header_that_is_not_documented(
     kind = "bytes/{size}" if path.startswith("bytes") else "image"
     target = path if path.startswith("bytes") else "image"
     answer = service.request(method, f"/tasks/{number}/{target}", headers=headers)
-    paths = service.get("/openapi.json").json()["paths"]
-    operation = paths[f"/tasks/{{task_id}}/{kind}"][method.lower()]
-    documented = operation["responses"][str(answer.status_code)]
-    # Date is the server's, and Content-Type is told by the content.
-    undocumented = set(answer.headers) - {name.lower() for name in documented["headers"]}
-    assert undocumented <= {"date", "content-type"}
+    operation = documented(service)["paths"][f"/tasks/{{task_id}}/{kind}"][method.lower()]
+    response = operation["responses"][str(answer.status_code)]
+    check_headers(answer, response)
     if method == "GET" and answer.content and answer.status_code >= 400:
-        assert answer.headers["content-type"] in documented["content"]
+        assert answer.headers["content-type"] in response["content"]
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json", "/"])
 def test_plain_answers_are_documented(service: RunningService, path: str, accept: str) -> None:
-    """So does that of the routes that are no downloads."""
+    """Every header and content type of the other routes is in the document."""
     answer = service.get(path, headers={"accept": accept})
-    documented = service.get("/openapi.json").json()["paths"][path]["get"]["responses"]["200"]
-    undocumented = set(answer.headers) - {name.lower() for name in documented["headers"]}
-    assert undocumented <= {"date", "content-type"}
-    assert answer.headers["content-type"].split(";")[0] in documented["content"]
+    response = documented(service)["paths"][path]["get"]["responses"]["200"]
+    check_headers(answer, response)
+    assert answer.headers["content-type"].split(";")[0] in response["content"]
 
 
 def test_problem_is_of_a_documented_type(
