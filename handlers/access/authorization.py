@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import Scope
 
-from ..errors import DownloadError, NotAllowed, NotAuthorized, NoToken, NotSigned
+from ..errors import NotAllowed, NotAuthorized, NoToken, NotSigned
 from ..telemetry.request_id import get_request_id
 from .signed_url import SigningKey, rejection_reason
 from .tokens import Tokens
@@ -34,6 +34,8 @@ class Access:
         self._keys = [SigningKey.parse(key) for key in signing_keys]
         self._max_lifetime = max_lifetime
         self._authorize = authorize
+        without_tokens = NotAuthorized if authorize else NotSigned
+        self._rejection = NotAllowed if tokens else without_tokens
 
     @property
     def is_open(self) -> bool:
@@ -68,11 +70,6 @@ class Access:
                 return []
             reasons.append(reason)
         return reasons
-
-    def _rejection(self, log_text: str) -> DownloadError:
-        if self._tokens:
-            return NotAllowed(log_text)
-        return NotAuthorized(log_text) if self._authorize else NotSigned(log_text)
 
 
 def check_metrics(tokens: Tokens, scope: Scope) -> None:

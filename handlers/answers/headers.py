@@ -1,6 +1,4 @@
-"""Which headers of a stored object go out, and how: by allow-list, values checked."""
-
-from __future__ import annotations
+"""The headers of a download, from an allow-list of the stored headers with checked values."""
 
 import re
 import unicodedata
@@ -11,24 +9,24 @@ from urllib.parse import quote
 from ..body.checksums import repr_digest
 from ..rfc9110.conditions import Validators
 
-# What RFC 9110 says of the bytes themselves. Nothing of the store's own (x-amz-*, server), of
-# its connection, and no cookie.
+# These stored headers are sent as they are. Headers of the store itself (x-amz-*, server), of its
+# connection and cookies are never sent.
 _STORED = ("cache-control", "expires")
 
-# A value that could not be a header (RFC 9110, 5.5) is dropped: uvicorn would answer nothing at
-# all to CR or LF, and 500 to what is not latin-1.
-_SANE_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
+# An invalid value (RFC 9110, 5.5) is dropped: uvicorn would cut the connection for CR or LF, and
+# answer 500 for characters outside latin-1.
+_VALID_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 
 _TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _QUOTED = r'"[\t \x21\x23-\x2b\x2d-\x5b\x5d-\x7e]*"'
 _TOKENS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
 
-# Of a list, browsers take the last type: what has a comma in it is none of the inert ones.
+# A type with a comma is not inert: browsers take the last type of a list.
 _PARAMETER = rf"[ \t]*;[ \t]*{_TCHARS}=(?:{_TCHARS}|{_QUOTED})"
 _TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:{_PARAMETER})*")
 
-# Types that no browser runs. Everything else is handed over as a file, in a sandbox: an SVG or
-# HTML object would otherwise run as a page of whatever site this service is a part of.
+# Types that no browser runs. Other types are sent as an attachment in a sandbox: an SVG or HTML
+# object would otherwise run as a page of the site that this service belongs to.
 _INERT = re.compile(
     r"(?:image/(?!svg)|audio/|video/)(?!.*\+xml).+"
     r"|application/pdf|application/octet-stream|text/plain"
@@ -38,15 +36,17 @@ _SANDBOX = "sandbox; default-src 'none'"
 MAX_NAME = 200  # characters: as much as file systems take, in most scripts
 _ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187, 3.2.1
 
-# What S3 writes for an object that was stored without a type.
+# S3 gives this type to an object that was stored without one.
 _NO_TYPE = ("", "binary/octet-stream")
 
+# "aws-chunked" was the coding of the upload, not of the stored bytes.
+_NO_CODINGS = ("aws-chunked", "identity")
 
-# `private` with a list of fields lets the rest of an answer be stored.
-_OF_SHARED = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
+# Directives for shared caches. `private` with a list of fields lets them store the other fields.
+_SHARED_DIRECTIVES = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
-_KEPT_WITHOUT_BODY = ("etag", "last-modified", "cache-control", "expires")
+_NOT_MODIFIED_HEADERS = ("etag", "last-modified", "cache-control", "expires")
 
 
 def download_headers(
@@ -61,9 +61,9 @@ def download_headers(
     private: bool = False,
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the headers of an answer with a body of `length` bytes; `stored` has lower case.
+    """Return the headers of an answer with a body of `length` bytes.
 
-    Caches that several people share may not have what is `private`.
+    `stored` has names in lower case. Shared caches must not store a `private` answer.
     """
     headers = _stored_headers(stored, metadata_names)
     if default_cache_control:
@@ -84,40 +84,36 @@ def download_headers(
     return headers
 
 
-@lru_cache(maxsize=256)  # There are few of them.
+@lru_cache(maxsize=256)
 def private_cache_control(stored: str) -> str:
-    """Return a Cache-Control that keeps an answer out of shared caches (RFC 9111, 5.2.2.7).
-
-    What may not be stored at all stays so; what is said to shared caches alone is dropped.
-    """
+    """Return a Cache-Control that keeps an answer out of shared caches (RFC 9111, 5.2.2.7)."""
     directives = [directive.strip(" \t") for directive in _DIRECTIVE.findall(stored)]
     names = [directive.partition("=")[0].rstrip(" \t").lower() for directive in directives]
     if "no-store" in names:
-        return "no-store"  # Alone: must-understand would have caches ignore it.
-    kept = [d for d, name in zip(directives, names, strict=True) if name not in _OF_SHARED]
+        return "no-store"  # Alone, since must-understand makes caches ignore it.
+    kept = [d for d, name in zip(directives, names, strict=True) if name not in _SHARED_DIRECTIVES]
     return ", ".join(["private", *kept])
 
 
 def not_modified_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those headers of a 200 that its 304 has to have, too (RFC 9110, 15.4.5)."""
-    return {name: headers[name] for name in _KEPT_WITHOUT_BODY if name in headers}
+    """Return the headers of a 200 that its 304 must have, too (RFC 9110, 15.4.5)."""
+    return {name: headers[name] for name in _NOT_MODIFIED_HEADERS if name in headers}
 
 
 def type_headers(stored: Mapping[str, str], default_type: str) -> dict[str, str]:
-    """Return the content type of a stored object, and what keeps a browser from running it."""
-    content_type = stored.get("content-type", "")
-    if content_type in _NO_TYPE:
-        content_type = default_type
+    """Return the Content-Type of an object, with headers that keep a browser from running it."""
+    found = stored.get("content-type", "")
+    content_type = default_type if found in _NO_TYPE else found
     return _type_headers(content_type, stored.get("content-disposition", ""))
 
 
-@lru_cache(maxsize=256)  # There are few of them.
+@lru_cache(maxsize=256)
 def _type_headers(content_type: str, disposition: str) -> dict[str, str]:
-    parsed = _TYPE.fullmatch(content_type) if _is_sane(content_type) else None
+    parsed = _TYPE.fullmatch(content_type) if _is_valid(content_type) else None
     if parsed is None:
         content_type = "application/octet-stream"
     headers = {"content-type": content_type, "x-content-type-options": "nosniff"}
-    if not _is_sane(disposition):
+    if not _is_valid(disposition):
         disposition = ""
     if parsed is None or not _INERT.fullmatch(parsed[1].lower()):
         headers["content-security-policy"] = _SANDBOX
@@ -127,16 +123,15 @@ def _type_headers(content_type: str, disposition: str) -> dict[str, str]:
 
 
 def attachment(name: str) -> str:
-    """Return the Content-Disposition that has a browser save a body as `name` (RFC 6266).
+    """Return the Content-Disposition with which a client saves a body as `name` (RFC 6266).
 
-    curl and old browsers know the plain form alone, others take the encoded one before it.
+    curl and old browsers read `filename`, other browsers prefer `filename*`.
     """
-    # A name is no path, whatever a client's system takes for a separator.
+    # Keep the last segment of a path, with the separators of any system.
     name = re.split(r"[/\\]", name)[-1]
-    # Nor may it look like another one: no controls, no marks that turn the writing around.
+    # Remove controls and marks that reverse the writing: the name would look like another one.
     name = "".join(char for char in name if unicodedata.category(char) not in ("Cc", "Cf"))
-    name = name[:MAX_NAME].strip(" .")
-    name = name.encode("utf-8", "ignore").decode()
+    name = name[:MAX_NAME].strip(" .").encode("utf-8", "ignore").decode()
     if not name:
         return "attachment"
     plain = re.sub(r'[^\x20-\x7e]|["%\\;]', "_", name)
@@ -146,28 +141,19 @@ def attachment(name: str) -> str:
 
 def _stored_headers(stored: Mapping[str, str], metadata_names: Collection[str]) -> dict[str, str]:
     current = Validators.from_headers(stored)
-    headers: dict[str, str] = {}
-    if current.etag is not None:
-        headers["etag"] = current.etag
-    if current.last_modified is not None:
-        headers["last-modified"] = current.last_modified
+    validators = {"etag": current.etag, "last-modified": current.last_modified}
+    headers = {name: value for name, value in validators.items() if value is not None}
     for name in (*_STORED, *(f"x-amz-meta-{name}" for name in metadata_names)):
-        if name in stored and _is_sane(stored[name]):
+        if name in stored and _is_valid(stored[name]):
             headers[name] = stored[name]
     if _TOKENS.fullmatch(language := stored.get("content-language", "")):
         headers["content-language"] = language
-    if coding := _content_coding(stored.get("content-encoding", "")):
-        headers["content-encoding"] = coding
+    if _TOKENS.fullmatch(coding := stored.get("content-encoding", "")):
+        codings = [c for c in re.findall(_TCHARS, coding) if c.lower() not in _NO_CODINGS]
+        if codings:
+            headers["content-encoding"] = ", ".join(codings)
     return headers
 
 
-def _content_coding(stored: str) -> str:
-    """Return the codings of the bytes themselves; "aws-chunked" was one of their upload alone."""
-    if not stored:
-        return ""
-    codings = re.findall(_TCHARS, stored) if _TOKENS.fullmatch(stored) else []
-    return ", ".join(c for c in codings if c.lower() not in ("aws-chunked", "identity"))
-
-
-def _is_sane(value: str) -> bool:
-    return _SANE_VALUE.fullmatch(value) is not None
+def _is_valid(value: str) -> bool:
+    return _VALID_VALUE.fullmatch(value) is not None

@@ -171,9 +171,7 @@ async def test_commands_sign_where_there_are_keys_alone() -> None:
     """With keys alone, every command signs what it asks for, as whoever has the keys can."""
     text, page = await landing_of(url_signing_keys=("a:" + "0" * 16,))
     for command in text.splitlines()[2:]:
-        assert re.search(
-            r' "\$\(python service\.py sign http://downspout\.test/tasks/\S+\)"$', command
-        )
+        assert re.search(r' "\$\(downspout sign http://downspout\.test/tasks/\S+\)"$', command)
         assert f"<code>{escape(command)}</code>" in page
 
 

@@ -26,8 +26,8 @@ from .states import STATES, TOKEN, State, whole
 WIDTHS = (320, 768, 1600)
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
-# The page has loaded its picture, and its figures.
-LOADED = "document.querySelector('#sample.whole') && !document.querySelector('#figures').hidden"
+# The page has loaded its picture, and its metrics.
+LOADED = "document.querySelector('#sample.whole') && !document.querySelector('#metrics').hidden"
 VISIBLE = "!!document.querySelector('{}')?.checkVisibility()"
 
 
@@ -72,8 +72,8 @@ async def copy_by_keyboard(page: Page) -> None:
         await page.press("Tab", 9)
         await page.press("Enter", 13, "\r")
         await page.wait_for("document.activeElement.textContent === 'Copied'", seconds=2)
-    said = await page.evaluate("document.querySelector('#said').textContent")
-    assert said == "Copied"
+    text = await page.evaluate("document.querySelector('#copied').textContent")
+    assert text == "Copied"
 
 
 async def stop_and_load_again(page: Page) -> None:

@@ -51,11 +51,11 @@ class State:
 
 
 STATES = (
-    State("whole", whole, "Whole:", f"{len(PICTURE):,} bytes"),
+    State("whole", whole, "Complete:", f"{len(PICTURE):,} bytes"),
     State("loading", half, "Loading", "the picture of task 1"),
     State("broken", cut, "Broken", f"broke after {HALF:,} of {len(PICTURE):,} bytes"),
     State("missing", not_there, "Not found", "There is nothing to download"),
     State("busy", busy, "Upstream busy", "is overloaded"),
-    State("no picture", no_picture, "No picture", "All 12 bytes are here"),
+    State("no picture", no_picture, "No picture", "All 12 bytes arrived"),
     State("guarded", whole, "Not allowed", "needs a valid access token", guarded=True),
 )
