@@ -1,4 +1,4 @@
-"""Who may download: tokens, signed addresses, and what those without are told."""
+"""Access control: tokens, signed URLs, rejections, and the command that signs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def signed(path: str = IMAGE, key: str = KEYS[0], lifetime: float = 60) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(store: Store) -> Generator[RunningService]:
-    """The service with both ways in, before a store that has one image."""
+    """The service with tokens and signing keys, and a store that has one image."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
     settings = settings_for(
         store.url, access_tokens=TOKENS, url_signing_keys=KEYS, metrics_tokens=("figures" * 3,)
@@ -65,32 +65,32 @@ def guarded(store: Store) -> Generator[RunningService]:
 
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
-def test_token_lets_in(guarded: RunningService, token: str, scheme: str) -> None:
-    """Any of the tokens will do, so that they can be changed one by one."""
+def test_valid_token_gets_download(guarded: RunningService, token: str, scheme: str) -> None:
+    """Any of the tokens is valid, so that they can be rotated one by one."""
     answer = guarded.get(IMAGE, headers={"authorization": f"{scheme} {token}"})
     assert answer.content == b"picture"
 
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_signed_address_lets_in(guarded: RunningService, key: str, method: str) -> None:
-    """So does an address signed by any of the keys; it holds for GET and HEAD."""
+def test_signed_url_gets_download(guarded: RunningService, key: str, method: str) -> None:
+    """A URL signed with any of the keys is valid for GET and HEAD."""
     answer = guarded.request(method, signed(key=key))
     assert answer.status_code == 200
     assert answer.headers["content-length"] == "7"
 
 
-def test_signed_address_holds_for_parts_and_its_name(guarded: RunningService) -> None:
-    """A download that was cut can be continued by it; the name is the one that was signed."""
-    address = signed(f"{IMAGE}?download=a b.jpg")
-    answer = guarded.get(address, headers={"range": "bytes=3-"})
+def test_signed_url_serves_ranges_and_only_its_signed_name(guarded: RunningService) -> None:
+    """A cut download can be resumed with the same URL; another download name is rejected."""
+    url = signed(f"{IMAGE}?download=a b.jpg")
+    answer = guarded.get(url, headers={"range": "bytes=3-"})
     assert answer.content == b"ture"
     assert answer.headers["content-disposition"] == 'attachment; filename="a b.jpg"'
-    assert guarded.get(address.replace("a+b", "c+d")).status_code == 401
+    assert guarded.get(url.replace("a+b", "c+d")).status_code == 401
 
 
-def test_token_opens_where_a_signature_has_expired(guarded: RunningService) -> None:
-    """Either is enough."""
+def test_one_valid_credential_is_enough(guarded: RunningService) -> None:
+    """A valid token or a valid signature is enough, whatever the other one is."""
     assert guarded.get(IMAGE + "?expires=1&key=new&signature=x").status_code == 401
     opened = guarded.get(IMAGE + "?expires=1&key=new&signature=x", headers=bearing(TOKENS[0]))
     assert opened.status_code == 200
@@ -116,8 +116,10 @@ REFUSED: list[tuple[str, Headers]] = [
 
 @pytest.mark.parametrize("path", ["/tasks/8/image", "/tasks/x/image", "/tasks/1/bytes/10"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_without_right_nothing_is_told(guarded: RunningService, path: str, method: str) -> None:
-    """Whether there is such an object, or could be, is no part of the answer."""
+def test_rejection_is_same_whether_or_not_object_exists(
+    guarded: RunningService, path: str, method: str
+) -> None:
+    """The 401 does not tell whether the object exists, or whether the path could name one."""
     headers = {"x-request-id": "r"}
     answer, other = (guarded.request(method, one, headers=headers) for one in (path, IMAGE))
     assert answer.status_code == 401
@@ -128,8 +130,10 @@ def test_without_right_nothing_is_told(guarded: RunningService, path: str, metho
 
 
 @pytest.mark.parametrize(("path", "headers"), REFUSED)
-def test_wrong_right_is_none(guarded: RunningService, path: str, headers: Headers) -> None:
-    """Bad, missing and expired are one answer, with the challenge of a 401."""
+def test_invalid_credential_returns_401_with_challenge(
+    guarded: RunningService, path: str, headers: Headers
+) -> None:
+    """A wrong, missing and expired credential get the same 401, with a challenge."""
     answer = guarded.get(path, headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="downspout"'
@@ -144,33 +148,33 @@ def test_wrong_right_is_none(guarded: RunningService, path: str, headers: Header
     }
 
 
-def test_signature_of_something_else_is_none(guarded: RunningService) -> None:
-    """One that is good for too long, for another path, or by another key."""
-    for address in (
+def test_signature_for_another_url_returns_401(guarded: RunningService) -> None:
+    """A signature with too long a lifetime, for another path or with another key is rejected."""
+    for url in (
         signed(lifetime=1e9),
         signed("/tasks/8/image").replace("/8/", "/7/"),
         signed(key="none:0123456789abcdef"),
         signed(key="new:fedcba9876543210"),
     ):
-        assert guarded.get(address).status_code == 401
+        assert guarded.get(url).status_code == 401
     assert guarded.get(signed()).status_code == 200
 
 
-def test_two_tokens_at_once_are_none(guarded: RunningService) -> None:
-    """Of two headers, whoever stands before us may have read the other one."""
+def test_two_authorization_headers_return_401(guarded: RunningService) -> None:
+    """With two headers, a proxy before the service may have checked the other one."""
     headers = [("authorization", f"Bearer {token}") for token in (TOKENS[0], "x" * 16)]
     assert guarded.get(IMAGE, headers=headers).status_code == 401
     assert guarded.get(IMAGE, headers=headers[::-1]).status_code == 401
 
 
-def test_token_that_is_not_ascii_is_wrong(guarded: RunningService) -> None:
-    """Any bytes are compared: none makes an error of ours (hmac.compare_digest takes no é)."""
+def test_non_ascii_token_returns_401(guarded: RunningService) -> None:
+    """Tokens are compared as bytes: hmac.compare_digest raises for a str with é."""
     for bad in (b"Bearer caf\xe9-0123456789abcdef", b"Bearer \xff\xfe", "Bearer é".encode()):
         assert guarded.get(IMAGE, headers={b"authorization": bad}).status_code == 401
 
 
-def test_refused_before_store_and_place(upstream: Misbehaving) -> None:
-    """Who may not is turned away when every place is taken, and nobody is asked about it."""
+def test_rejection_takes_no_slot_and_asks_no_store(upstream: Misbehaving) -> None:
+    """While all slots are taken a request without a credential is a 401, not a 503."""
 
     async def never_answers(exchange: Exchange) -> None:
         await exchange.hang()
@@ -187,8 +191,8 @@ def test_refused_before_store_and_place(upstream: Misbehaving) -> None:
         assert service.get(IMAGE, headers=bearing(TOKENS[1])).status_code == 429
 
 
-async def test_refused_where_nothing_has_been_started() -> None:
-    """Nor is it told how the service is."""
+async def test_rejection_without_lifespan_returns_401() -> None:
+    """A request without a credential does not learn that the lifespan is not entered."""
     app = create_app(Settings(s3_image_bucket="photos", access_tokens=TOKENS))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
@@ -196,14 +200,14 @@ async def test_refused_where_nothing_has_been_started() -> None:
         assert (await client.get(IMAGE, headers=bearing(TOKENS[0]))).status_code == 503
 
 
-def test_query_without_end_is_not_taken_apart(guarded: RunningService) -> None:
-    """It would hold up everybody, for a name to save by or a signature."""
+def test_query_with_too_many_parameters_returns_414(guarded: RunningService) -> None:
+    """Parsing them would block the event loop."""
     assert guarded.get(f"{IMAGE}?{'a&' * 30_000}").status_code == 414
     assert guarded.get(f"{IMAGE}?{'a&' * 50}").status_code == 401
 
 
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every token by hmac.compare_digest, whichever is right, and so is a signature."""
+    """Each token is compared by hmac.compare_digest, whichever is valid, and so is a signature."""
     compared: list[tuple[int, int]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -222,8 +226,8 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     assert compared == [(43, 1)]
 
 
-def test_with_keys_alone_it_is_403(store: Store) -> None:
-    """Where no token would do there is nothing to challenge with."""
+def test_rejection_without_tokens_returns_403(store: Store) -> None:
+    """If only signing keys are set, no challenge could help the client."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
     with serving(settings_for(store.url, url_signing_keys=KEYS)) as service:
         assert service.get(signed()).content == b"picture"
@@ -235,13 +239,13 @@ def test_with_keys_alone_it_is_403(store: Store) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json"])
-def test_what_is_no_download_stays_open(guarded: RunningService, path: str) -> None:
-    """Probes and people who look for the way in have no token."""
+def test_other_routes_need_no_credential(guarded: RunningService, path: str) -> None:
+    """Probes, and people who look for a way in, have no token."""
     assert guarded.get(path).status_code == 200
 
 
-def test_metrics_have_tokens_of_their_own(guarded: RunningService) -> None:
-    """Figures are for whom they are meant, who are not those that download."""
+def test_metrics_need_a_metrics_token(guarded: RunningService) -> None:
+    """METRICS_TOKENS are valid for /metrics, ACCESS_TOKENS are not."""
     refused = guarded.get("/metrics")
     assert refused.status_code == 401
     assert refused.json()["detail"] == "This needs a valid access token."
@@ -251,25 +255,27 @@ def test_metrics_have_tokens_of_their_own(guarded: RunningService) -> None:
 
 
 def test_metrics_are_open_by_default(store: Store) -> None:
-    """Tokens for downloads alone do not close them."""
+    """ACCESS_TOKENS do not close /metrics."""
     with serving(settings_for(store.url, access_tokens=TOKENS)) as service:
         assert service.get("/metrics").status_code == 200
 
 
-def test_mounted_application_checks_its_own_path(store: Store) -> None:
-    """What is signed is the path within the application, wherever that is mounted."""
+def test_mounted_application_verifies_path_without_its_prefix(store: Store) -> None:
+    """The signed path is the path within the application, wherever it is mounted."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
     downloads = create_app(settings_for(store.url, url_signing_keys=KEYS))
     host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
     with serving_app(host) as port:
-        address = sign_url("/media" + IMAGE, KEYS[0], lifetime=60, root_path="/media")
-        assert fetch(port, address).body == b"picture"
+        url = sign_url("/media" + IMAGE, KEYS[0], lifetime=60, root_path="/media")
+        assert fetch(port, url).body == b"picture"
         assert fetch(port, "/media" + signed()).body == b"picture"
         assert fetch(port, "/media" + IMAGE).status == 403
 
 
-def test_document_tells_how_to_get_in(guarded: RunningService, service: RunningService) -> None:
-    """With access control downloads have their security schemes; without, none."""
+def test_openapi_has_security_only_with_access_control(
+    guarded: RunningService, service: RunningService
+) -> None:
+    """With access control the downloads of the document have security schemes."""
     for running, expected in ((guarded, [{"token": []}, {"signature": []}]), (service, None)):
         document = running.get("/openapi.json").json()
         operation = document["paths"]["/tasks/{task_id}/image"]["get"]
@@ -304,8 +310,8 @@ def test_document_tells_how_to_get_in(guarded: RunningService, service: RunningS
         ('x="unended, public', 'private, x="unended, public'),
     ],
 )
-def test_cache_control_of_what_not_all_may_have(stored: str, sent: str) -> None:
-    """Shared caches keep nothing; of the rest, what is stored holds."""
+def test_private_cache_control(stored: str, sent: str) -> None:
+    """Shared caches store nothing; directives for private caches stay."""
     assert private_cache_control(stored) == sent
 
 
@@ -313,10 +319,10 @@ def test_cache_control_of_what_not_all_may_have(stored: str, sent: str) -> None:
     ("changes", "sent"),
     [({}, "public, max-age=9"), ({"access_tokens": TOKENS}, "private, max-age=9")],
 )
-def test_answers_are_private_with_access_control(
+def test_answers_with_access_control_are_private(
     store: Store, changes: dict[str, Any], sent: str
 ) -> None:
-    """Else a cache before the service would hand them to anybody; 304 says the same."""
+    """Otherwise a shared cache would serve them to anybody; a 304 says the same as its 200."""
     store.put("test/7/image.jpg", b"picture", CacheControl="public, max-age=9")
     with serving(settings_for(store.url, **changes)) as service:
         headers = bearing(TOKENS[0])
@@ -326,16 +332,16 @@ def test_answers_are_private_with_access_control(
         assert known.headers["cache-control"] == sent
 
 
-def test_answer_without_a_cache_control_is_private(store: Store) -> None:
-    """Caches keep such an answer as long as they like: shared ones must not."""
+def test_answer_without_stored_cache_control_is_private(store: Store) -> None:
+    """A shared cache may store an answer without Cache-Control."""
     store.put("test/9/image.jpg", b"picture")
     with serving(settings_for(store.url, access_tokens=TOKENS)) as service:
         answer = service.get("/tasks/9/image", headers=bearing(TOKENS[0]))
         assert answer.headers["cache-control"] == "private"
 
 
-def test_bytes_are_private_too(upstream: Misbehaving) -> None:
-    """What the upstream says of shared caches does not hold for what it is guarded by here."""
+def test_bytes_with_access_control_are_private(upstream: Misbehaving) -> None:
+    """The upstream's `public` does not hold behind access control."""
 
     async def public(exchange: Exchange) -> None:
         await exchange.answer(200, b"12345", "cache-control: public, max-age=9")
@@ -349,17 +355,17 @@ def test_bytes_are_private_too(upstream: Misbehaving) -> None:
 # The log
 
 
-def test_log_tells_why_and_no_secret(
+def test_log_has_reason_of_rejection_and_no_secret(
     guarded: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The operator sees what was wrong; no token and no signature is ever written."""
+    """The operator sees why; no token and no signature is logged."""
     caplog.set_level(logging.INFO, "downspout")
-    address = signed("/tasks/8/image").replace("/8/", "/7/")
-    guarded.get(address, headers={**bearing(TOKENS[0][:-1]), "x-request-id": "why"})
+    url = signed("/tasks/8/image").replace("/8/", "/7/")
+    guarded.get(url, headers={**bearing(TOKENS[0][:-1]), "x-request-id": "why"})
     wait_until(lambda: "request_id=why" in caplog.text)
     assert "401 refused (wrong token, wrong signature)" in caplog.text
     assert TOKENS[0][:-1] not in caplog.text
-    assert urlsplit(address).query not in caplog.text
+    assert urlsplit(url).query not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -371,10 +377,10 @@ def test_log_tells_why_and_no_secret(
         ({"URL_SIGNING_KEYS": KEYS[0]}, None),
     ],
 )
-def test_open_downloads_are_told_once(
+def test_open_downloads_are_logged_once_at_start(
     store: Store, environ: dict[str, str], told: str | None
 ) -> None:
-    """Without access control one line at start says so, louder where others reach the port."""
+    """One line says that there is no access control, a warning if others reach the port."""
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": "2", **environ}) as process:
         port = urlsplit(wait_until(lambda: where(process))).port
         assert fetch(port or 0, "/healthz").status == 200
@@ -387,8 +393,8 @@ def where(process: ServiceProcess) -> str:
     return next((line.split()[6] for line in process.lines if "listening on" in line), "")
 
 
-def test_open_downloads_are_told_under_other_servers(store: Store) -> None:
-    """Whoever serves `service:app` hears it too."""
+def test_open_downloads_are_logged_under_other_servers(store: Store) -> None:
+    """A server that imports `service:app` logs it, too."""
     code = "import service; service.app"
     command = [sys.executable, "-c", code]
     ran = subprocess.run(
@@ -401,7 +407,7 @@ def test_open_downloads_are_told_under_other_servers(store: Store) -> None:
 
 
 def forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
-    """Yield what is nearly right, and what is not right at all."""
+    """Yield requests with nearly valid and with random credentials."""
     dice = random.Random(seed)
     alphabet = string.ascii_letters + string.digits + "-_~+/=.%&?"
 
@@ -413,8 +419,8 @@ def forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
         return "".join(dice.choice(alphabet) for _ in range(size))
 
     while True:
-        address, token = signed(key=dice.choice(KEYS)), dice.choice(TOKENS)
-        path, _, query = address.partition("?")
+        url, token = signed(key=dice.choice(KEYS)), dice.choice(TOKENS)
+        path, _, query = url.partition("?")
         at = dice.randrange(1, len(token))
         yield IMAGE, bearing(changed(token))
         yield IMAGE, bearing(token[:at])
@@ -430,18 +436,18 @@ def forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
         yield f"{path}?{query}&download={anything(3)}x", {}
         yield signed(key=f"new:{anything(5).replace('&', '_')}0123456789ab"), {}
         yield signed(lifetime=8 * 86_400 + dice.randrange(10**8)), {}
-        yield sign_url_of_the_past(dice), {}
+        yield expired_url(dice), {}
 
 
-def sign_url_of_the_past(dice: random.Random) -> str:
-    """Return an address that was good once, as it would be replayed."""
+def expired_url(dice: random.Random) -> str:
+    """Return a URL that has expired, as a client would replay it."""
     expires = 1_700_000_000 + dice.randrange(10**7)
     signature = SigningKey.parse(KEYS[0]).signature(IMAGE, expires, None)
     return f"{IMAGE}?expires={expires}&key=new&signature={signature}"
 
 
-async def test_ten_thousand_forgeries_are_refused(upstream: Misbehaving) -> None:
-    """Nothing forged, truncated, replayed or expired is let in, and the store hears of none."""
+async def test_forged_credentials_return_401(upstream: Misbehaving) -> None:
+    """Forged, cut, replayed and expired credentials are rejected without a store request."""
     app = create_app(settings_for(upstream.url, access_tokens=TOKENS, url_signing_keys=KEYS))
     statuses: list[int] = []
 
@@ -456,12 +462,12 @@ async def test_ten_thousand_forgeries_are_refused(upstream: Misbehaving) -> None
     async with app.router.lifespan_context(app):
         for _ in range(10_000):
             path, headers = next(attempts)
-            await app(scope_of(path, headers), receive, send)
+            await app(make_scope(path, headers), receive, send)
     assert statuses == [401] * 10_000
     assert upstream.requests == []
 
 
-def scope_of(path: str, headers: Headers) -> dict[str, Any]:
+def make_scope(path: str, headers: Headers) -> dict[str, Any]:
     parts = urlsplit(path)
     return {
         "type": "http",
@@ -495,8 +501,8 @@ def run_sign(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_command_signs(guarded: RunningService) -> None:
-    """`service.py sign` makes an address that lets in, with nothing set but the keys."""
+def test_sign_command_prints_valid_url(guarded: RunningService) -> None:
+    """`service.py sign` needs no setting but the keys."""
     keys = ",".join(KEYS)
     for options in ([], ["--expires", "7d"], ["--key", "old"], ["--expires=90"]):
         ran = run_sign(guarded.url + IMAGE, *options, URL_SIGNING_KEYS=keys)
@@ -504,8 +510,8 @@ def test_command_signs(guarded: RunningService) -> None:
         assert guarded.get(ran.stdout.strip()).content == b"picture"
 
 
-def test_command_signs_for_no_longer_than_allowed(guarded: RunningService) -> None:
-    """Where an hour is too long, what is not told is as long as may be."""
+def test_sign_command_without_expires_keeps_max_lifetime(guarded: RunningService) -> None:
+    """The default of one hour is shortened to URL_MAX_LIFETIME."""
     ran = run_sign(guarded.url + IMAGE, URL_SIGNING_KEYS=KEYS[0], URL_MAX_LIFETIME="60")
     assert ran.returncode == 0, ran.stderr
     assert guarded.get(ran.stdout.strip()).content == b"picture"
@@ -524,10 +530,10 @@ def test_command_signs_for_no_longer_than_allowed(guarded: RunningService) -> No
         ([], {"URL_SIGNING_KEYS": KEYS[0]}, "usage:"),
     ],
 )
-def test_command_says_what_is_wrong(
+def test_sign_command_with_error_returns_2_and_one_line(
     arguments: list[str], environ: dict[str, str], problem: str
 ) -> None:
-    """Exit code 2 and one line that names it, without the secret."""
+    """The line names the error and contains no secret."""
     ran = run_sign(*arguments, **environ)
     assert ran.returncode == 2
     assert problem in ran.stderr
@@ -536,8 +542,8 @@ def test_command_says_what_is_wrong(
     assert ran.stdout == ""
 
 
-def test_problem_is_json_for_programs(guarded: RunningService) -> None:
-    """What a program reads of a refusal is a problem document."""
+def test_rejection_is_a_problem_document(guarded: RunningService) -> None:
+    """Programs read a rejection as application/problem+json."""
     answer = guarded.get(IMAGE)
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(answer.text)["status"] == 401

@@ -26,10 +26,8 @@ from tests.support.serving import RunningService, serving_app
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-def test_curl_gets_commands_that_work(
-    store: Store, service: RunningService, tmp_path: Path
-) -> None:
-    """Each line that curl is told to run succeeds as it stands."""
+def test_commands_for_curl_succeed(store: Store, service: RunningService, tmp_path: Path) -> None:
+    """Each command of the plain text succeeds as it is printed."""
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     answer = service.get("/")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -41,8 +39,8 @@ def test_curl_gets_commands_that_work(
     assert (tmp_path / "bytes.bin").stat().st_size == 100_000
 
 
-def test_browser_gets_a_page(troubled: RunningService) -> None:
-    """Who asks for HTML gets a page that refers to nothing outside, and works without scripts."""
+def test_html_page_refers_to_nothing_outside(troubled: RunningService) -> None:
+    """A client that accepts HTML gets a page without external URLs; scripts are optional."""
     answer = troubled.get("/", headers=BROWSER)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["vary"] == "accept"
@@ -55,7 +53,7 @@ def test_browser_gets_a_page(troubled: RunningService) -> None:
 
 
 class Parts(HTMLParser):
-    """The elements of a page: their attributes, and the texts of those that browsers run."""
+    """The attributes of a page's elements, and the texts of its styles and scripts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -78,8 +76,8 @@ class Parts(HTMLParser):
             self.texts[self._open][-1] += data
 
 
-def test_policy_lets_the_page_run_what_is_its_own(troubled: RunningService) -> None:
-    """The policy names the style and script by their hashes, and nothing else may run or load."""
+def test_policy_allows_only_own_style_and_script(troubled: RunningService) -> None:
+    """The policy names the style and the script by their hashes, and allows nothing else."""
     answer = troubled.get("/", headers=BROWSER)
     parts = Parts(answer.text)
     hashes = {}
@@ -101,8 +99,8 @@ def test_policy_lets_the_page_run_what_is_its_own(troubled: RunningService) -> N
     assert not [name for name, _ in parts.attributes if name == "style" or name.startswith("on")]
 
 
-def test_what_the_page_refers_to_is_there(service: RunningService, store: Store) -> None:
-    """All that the page loads or leads to is the service's own, by addresses without a host."""
+def test_urls_in_page_exist(service: RunningService, store: Store) -> None:
+    """Every URL that the page loads or links is a path of the service that answers."""
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     page = service.get("/", headers=BROWSER).text
     linked = {value for name, value in Parts(page).attributes if name in ("src", "href")}
@@ -113,8 +111,8 @@ def test_what_the_page_refers_to_is_there(service: RunningService, store: Store)
         assert service.get(f"/{path}").status_code == 200
 
 
-def test_figures_of_the_page_are_those_of_the_metrics(service: RunningService) -> None:
-    """Each figure that the page looks for stands in the metrics under that name."""
+def test_page_reads_metrics_that_exist(service: RunningService) -> None:
+    """Each metric that the page reads is in /metrics under that name."""
     service.get("/tasks/1/bytes/10")
     page, metrics = service.get("/", headers=BROWSER).text, service.get("/metrics").text
     names = set(re.findall(r'sum\("(\w+)"', page))
@@ -124,21 +122,21 @@ def test_figures_of_the_page_are_those_of_the_metrics(service: RunningService) -
     assert re.search(r'downspout_downloads_total{.*outcome="\w+"', metrics)
 
 
-def test_page_stays_small(troubled: RunningService) -> None:
-    """It is one answer of a few packets."""
+def test_page_is_under_12_kib(troubled: RunningService) -> None:
+    """The page is one answer of a few packets."""
     assert len(troubled.get("/", headers=BROWSER).content) < 12 * 1024
 
 
-def test_page_does_not_run_what_a_host_header_says(troubled: RunningService) -> None:
-    """A Host that is markup is none in the page."""
+def test_markup_in_host_header_is_escaped(troubled: RunningService) -> None:
+    """A Host header with markup adds no script to the page."""
     headers = {**BROWSER, "host": "a<script>alert(1)</script>"}
     answer = troubled.get("/", headers=headers)
     assert "<script>" not in answer.text
     assert "alert(1)" not in answer.text
 
 
-def test_page_does_not_run_what_a_path_says() -> None:
-    """A prefix that is markup stands in the page as text."""
+def test_markup_in_prefix_is_escaped() -> None:
+    """A mount prefix with markup is text in the page."""
     host = Starlette(routes=[Mount("/{tenant}", create_app(Settings(s3_image_bucket="photos")))])
     with serving_app(host) as port:
         received = fetch(port, "/%3Cscript%3Ealert(1)/", headers=BROWSER)
@@ -147,8 +145,8 @@ def test_page_does_not_run_what_a_path_says() -> None:
     assert len(Parts(page).texts["script"]) == 1
 
 
-async def landing_of(**changes: Any) -> tuple[str, str]:
-    """Return the text and the page of an application with these settings."""
+async def get_landing(**changes: Any) -> tuple[str, str]:
+    """Return the plain text and the HTML of an application with these settings."""
     app = create_app(Settings(s3_image_bucket="photos", **changes))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
@@ -156,9 +154,9 @@ async def landing_of(**changes: Any) -> tuple[str, str]:
     return text.text, page.text
 
 
-async def test_commands_send_a_token_where_one_is_asked_for() -> None:
-    """With tokens, every command sends the one that the shell's variable TOKEN holds."""
-    text, page = await landing_of(access_tokens=("0" * 16,), url_signing_keys=("a:" + "0" * 16,))
+async def test_commands_with_tokens_send_the_token() -> None:
+    """Every command sends the token in the shell's variable TOKEN."""
+    text, page = await get_landing(access_tokens=("0" * 16,), url_signing_keys=("a:" + "0" * 16,))
     assert text.count("curl ") == 3
     for command in text.splitlines()[2:]:
         words = shlex.split(command)
@@ -167,17 +165,17 @@ async def test_commands_send_a_token_where_one_is_asked_for() -> None:
         assert f"<code>{escape(command)}</code>" in page
 
 
-async def test_commands_sign_where_there_are_keys_alone() -> None:
-    """With keys alone, every command signs what it asks for, as whoever has the keys can."""
-    text, page = await landing_of(url_signing_keys=("a:" + "0" * 16,))
+async def test_commands_with_keys_only_sign_their_url() -> None:
+    """Every command signs its URL with `downspout sign`."""
+    text, page = await get_landing(url_signing_keys=("a:" + "0" * 16,))
     for command in text.splitlines()[2:]:
         assert re.search(r' "\$\(downspout sign http://downspout\.test/tasks/\S+\)"$', command)
         assert f"<code>{escape(command)}</code>" in page
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_page_of_a_mounted_application_has_its_prefix(store: Store, method: str) -> None:
-    """Under a prefix, the commands have that prefix; HEAD has the headers alone."""
+def test_commands_of_mounted_application_have_its_prefix(store: Store, method: str) -> None:
+    """HEAD has the same headers and no body."""
     host = Starlette(routes=[Mount("/media", create_app(settings_for(store.url)))])
     with serving_app(host) as port:
         for headers in ({}, BROWSER):

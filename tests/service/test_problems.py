@@ -1,4 +1,4 @@
-"""Errors as problem documents, and the id that a request goes by."""
+"""Errors as problem documents, and request ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.serving import RunningService, serving_app, wait_until
 
 
 def test_problem_has_every_member(troubled: RunningService) -> None:
-    """A problem says what it is, and can be quoted by its request id."""
+    """A problem names its kind, and a client can quote its request id."""
     answer = troubled.get("/tasks/1/image")
     problem = answer.json()
     assert problem == {
@@ -36,24 +36,24 @@ def test_problem_has_every_member(troubled: RunningService) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tasks/1/image", "/nothing", "/healthz", "/"])
-def test_sane_request_id_is_taken_and_echoed(troubled: RunningService, path: str) -> None:
-    """A client's or router's request id stays the request's on every answer."""
+def test_valid_request_id_is_echoed(troubled: RunningService, path: str) -> None:
+    """A client's or router's request id is on every answer."""
     answer = troubled.get(path, headers={"x-request-id": "01J-abc_.:7"})
     assert answer.headers["x-request-id"] == "01J-abc_.:7"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a" * 129, "caf\xe9", '"><script>'])
-def test_other_request_ids_are_replaced(troubled: RunningService, given: str) -> None:
-    """What could forge a line of the log is replaced by an id of our own."""
+def test_invalid_request_id_is_replaced(troubled: RunningService, given: str) -> None:
+    """An id that could forge a log line is replaced by a new one."""
     answer = troubled.get("/healthz", headers={"x-request-id": given.encode("latin-1")})
     assert len(answer.headers["x-request-id"]) == 32
     assert answer.headers["x-request-id"].isalnum()
 
 
-def test_mistake_of_ours_is_a_problem_too(
+def test_unexpected_exception_is_a_problem(
     troubled: RunningService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception that nothing foresaw is a 500 that says nothing of itself."""
+    """An unexpected exception is a 500 that tells nothing about it."""
 
     def mistake(*_: object) -> int:
         raise ZeroDivisionError("SECRET")
@@ -74,8 +74,8 @@ def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:
     return below.union(*(subclasses(one) for one in below))
 
 
-def test_every_error_says_what_a_client_is_told() -> None:
-    """Each error class has a status, a kind, a title and a detail of its own making."""
+def test_every_error_has_its_members() -> None:
+    """Each error class has a status, a kind, a title and a detail."""
     errors = subclasses(DownloadError)
     assert len(errors) >= 8
     for error in errors:
@@ -101,10 +101,10 @@ def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     return lines
 
 
-def test_log_tells_the_cause_and_the_client_does_not(
+def test_log_has_cause_and_answer_has_not(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line tells how a download ended and why; it has no query string and no forged line."""
+    """One log line tells how a download ended and why, without its query string."""
     caplog.set_level(logging.INFO, "downspout")
 
     async def refuse(exchange: Exchange) -> None:
@@ -120,10 +120,10 @@ def test_log_tells_the_cause_and_the_client_does_not(
     assert "InvalidAccess" not in answer.text
 
 
-def test_path_can_not_forge_a_line_of_the_log(
+def test_path_with_line_break_is_one_log_line(
     troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A path with a newline in it stays one line."""
+    """A path with a line break is quoted in the log."""
     caplog.set_level(logging.INFO, "downspout")
     fetch(troubled.port, "/tasks/1%0AGET%20/image")
     fetch(troubled.port, "/tasks/%0A1/image")
@@ -131,10 +131,10 @@ def test_path_can_not_forge_a_line_of_the_log(
     assert "\n1/image" not in caplog.text
 
 
-def test_store_can_not_forge_a_line_of_the_log(
+def test_store_error_with_line_break_is_one_log_line(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a store says of an error stays on the line that it is told on, and short."""
+    """A store's error text is short and on one line in the log."""
     caplog.set_level(logging.INFO, "downspout")
 
     async def forge(exchange: Exchange) -> None:
@@ -147,8 +147,8 @@ def test_store_can_not_forge_a_line_of_the_log(
     assert len(line) < 1000
 
 
-def test_host_that_forgets_the_lifespan_is_told_the_line_to_add() -> None:
-    """Mounted without its lifespan, downloads are a 503 that says what to write; health lives."""
+def test_host_without_lifespan_gets_503_with_the_missing_line() -> None:
+    """Downloads are a 503 that names the line to add; health is 200."""
     downloads = create_app(Settings(s3_image_bucket="photos"))
     host = Starlette(routes=[Mount("/media", downloads)])
     with serving_app(host) as port:
@@ -160,8 +160,8 @@ def test_host_that_forgets_the_lifespan_is_told_the_line_to_add() -> None:
         assert fetch(port, "/media/healthz").status == 200
 
 
-def test_lifespan_entered_twice_is_one_lifespan() -> None:
-    """A lifespan inside itself shares the outer one's clients, which the outer one closes."""
+def test_nested_lifespans_share_clients() -> None:
+    """The inner lifespan uses the outer one's clients, which the outer one closes."""
 
     async def twice() -> None:
         app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
@@ -177,8 +177,8 @@ def test_lifespan_entered_twice_is_one_lifespan() -> None:
     asyncio.run(twice())
 
 
-def test_lifespan_is_over_when_the_last_has_left_it() -> None:
-    """Whoever enters it has clients until it leaves, whoever was first; then it can begin anew."""
+def test_overlapping_lifespans_close_clients_at_the_last_exit() -> None:
+    """The clients stay open until the last exit; then the lifespan can be entered again."""
 
     async def overlapping() -> None:
         app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
@@ -196,8 +196,8 @@ def test_lifespan_is_over_when_the_last_has_left_it() -> None:
     asyncio.run(overlapping())
 
 
-def test_app_answers_http_alone(troubled: RunningService) -> None:
-    """A websocket handshake is refused, not answered by a download."""
+def test_websocket_is_refused(troubled: RunningService) -> None:
+    """A websocket handshake is not answered by a download."""
     scope = {"type": "websocket", "path": "/tasks/1/image", "headers": [], "query_string": b""}
     sent: list[str] = []
 
@@ -214,8 +214,8 @@ def test_app_answers_http_alone(troubled: RunningService) -> None:
     assert sent == ["websocket.close"]
 
 
-async def test_answer_has_one_id_even_where_a_mounted_application_gave_it_one() -> None:
-    """An answer of two ids could be looked up by neither."""
+async def test_request_id_of_mounted_application_is_replaced() -> None:
+    """An answer has one request id."""
     sent: list[Message] = []
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:

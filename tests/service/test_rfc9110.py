@@ -236,7 +236,7 @@ def check_validators(origin: Origin, row: Row, received: Received) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_head(downspout: Origin, row: Row) -> None:
-    """HEAD answers the conditions as GET does, ignores every range, and has no body."""
+    """HEAD evaluates conditions as GET does, ignores every range, and has no body."""
     received = downspout.ask("HEAD", row)
     conditional = [h for h in row.headers if h.split(":")[0] not in ("Range", "If-Range")]
     assert received.status == (row.status if conditional and row.status != 206 else 200)
@@ -250,10 +250,10 @@ def test_head(downspout: Origin, row: Row) -> None:
 
 @pytest.mark.parametrize("line", ['If-Match: "B"', "If-None-Match: *", "Range: bytes=5000-"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_missing_object_is_missing_whatever_the_conditions(
+def test_missing_object_with_conditions_returns_404(
     service: RunningService, method: str, line: str
 ) -> None:
-    """Row 51: conditions are not looked at where the answer would be an error without them."""
+    """Row 51: conditions are ignored if the answer would be an error without them."""
     name, _, value = line.partition(": ")
     answer = service.request(method, "/tasks/404/image", headers={name: value})
     assert answer.status_code == 404
@@ -316,7 +316,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, downspout: Origin) -> Genera
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_nginx_answers_the_same(downspout: Origin, nginx: Origin, row: Row) -> None:
-    """Before the same file, nginx answers alike but for where a section is named."""
+    """For the same file nginx answers alike, unless the row names a section."""
     ours, theirs = downspout.ask("GET", row), nginx.ask("GET", row)
     expected = row.nginx[0] if row.nginx else ours.status
     assert theirs.status == expected

@@ -1,4 +1,4 @@
-"""Conditional requests: pure functions, against a slow reading of RFC 9110, section 13."""
+"""Conditional requests: pure functions, compared with a slow reading of RFC 9110, section 13."""
 
 from __future__ import annotations
 
@@ -73,22 +73,22 @@ def slowly(headers: dict[str, str | int], etag: str) -> Verdict:
 
 
 @given(HEADERS, st.sampled_from(TAGS))
-def test_verdict_is_that_of_the_steps(headers: dict[str, str | int], etag: str) -> None:
-    """Every combination of conditions ends as the steps of the RFC end."""
+def test_verdict_follows_the_steps_of_the_rfc(headers: dict[str, str | int], etag: str) -> None:
+    """Every combination of conditions has the result of the steps of section 13.2.2."""
     written = {n: date(v) if isinstance(v, int) else v for n, v in headers.items()}
     assert evaluate_conditions(written, Validators(etag, date(0))) is slowly(headers, etag)
 
 
 @given(st.dictionaries(st.sampled_from(CONDITIONS), st.text(max_size=30)))
-def test_no_header_is_too_odd(headers: dict[str, str]) -> None:
-    """Whatever a condition says, there is a verdict."""
+def test_random_conditions_have_a_verdict(headers: dict[str, str]) -> None:
+    """Whatever a condition contains, there is a verdict."""
     for current in (Validators('"a"', date(0)), Validators(None, None)):
         assert evaluate_conditions(headers, current) in Verdict
 
 
 @given(st.text(max_size=30))
-def test_no_if_range_is_too_odd(value: str) -> None:
-    """Whatever If-Range says, it holds or it does not; what is odd never holds."""
+def test_random_if_range_does_not_hold(value: str) -> None:
+    """Whatever If-Range contains, it does not hold for an unknown version."""
     assert not if_range_holds(value, Validators(None, None), now=None)
 
 
@@ -110,27 +110,27 @@ def test_no_if_range_is_too_odd(value: str) -> None:
         ("", False),
     ],
 )
-def test_if_range(value: str, holds: bool) -> None:
-    """A part fits one strong tag, or the exact date in any of its three forms."""
+def test_if_range_holds(value: str, holds: bool) -> None:
+    """If-Range holds for the strong tag, or for the exact date in any of its three forms."""
     later = MODIFIED + timedelta(seconds=1)
     assert if_range_holds(value, Validators('"a"', date(0)), now=later) is holds
 
 
-def test_weak_version_has_no_parts() -> None:
-    """The parts of a weakly tagged object may be of different bytes."""
+def test_if_range_with_weak_tag_does_not_hold() -> None:
+    """Two versions with the same weak tag may have different bytes."""
     assert not if_range_holds('W/"a"', Validators('W/"a"', None), now=None)
     assert Validators('W/"a"', None).strong_etag is None
 
 
-def test_date_of_this_second_is_weak() -> None:
-    """An object stored in this second may be replaced in it: its date proves nothing yet."""
+def test_if_range_with_date_of_this_second_does_not_hold() -> None:
+    """The object may be replaced within the same second: the date proves nothing yet."""
     current = Validators(None, date(0))
     assert not if_range_holds(date(0), current, now=MODIFIED)
     assert if_range_holds(date(0), current, now=MODIFIED + timedelta(seconds=1))
 
 
-def test_conditions_that_any_server_can_be_asked() -> None:
-    """Dates that are none and endless tags are asked of nobody; If-Match then never matches."""
+def test_invalid_conditions_are_not_forwarded() -> None:
+    """Invalid dates and long tags are dropped; an invalid If-Match matches nothing."""
     given = {
         "if-match": '"' + "a" * 5000 + '"',
         "if-none-match": '"caf\xe9"',
@@ -158,7 +158,7 @@ def test_conditions_that_any_server_can_be_asked() -> None:
     ],
 )
 def test_entity_tag_of_a_store(stored: str, sent: str | None) -> None:
-    """A tag without its quotes gets them; what can't be a tag is none."""
+    """A tag without quotes gets them; an invalid tag is None."""
     assert entity_tag(stored) == sent
 
 
@@ -176,7 +176,7 @@ def test_entity_tag_of_a_store(stored: str, sent: str | None) -> None:
         "1700000000",
     ],
 )
-def test_what_is_no_date(text: str) -> None:
+def test_invalid_date_returns_none(text: str) -> None:
     """Only the forms of section 5.6.7 are dates."""
     assert http_date(text) is None
 
@@ -186,5 +186,5 @@ def test_what_is_no_date(text: str) -> None:
     [(' "a" ', '"a"'), ('W/"a"', None), ('"a", "b"', None), ("*", None), ("", None), (None, None)],
 )
 def test_single_strong_tag(value: str | None, tag: str | None) -> None:
-    """Only one strong tag is what every store understands."""
+    """Every store understands one strong tag, and nothing else."""
     assert single_strong_tag(value) == tag

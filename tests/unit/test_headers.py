@@ -1,4 +1,4 @@
-"""Which stored headers go out: pure functions, no server."""
+"""The headers of a download: pure functions of the stored headers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from handlers.answers.headers import attachment, download_headers
 
 
-def headers_of(**stored: str) -> dict[str, str]:
+def sent_headers(**stored: str) -> dict[str, str]:
     names = {name.replace("_", "-"): value for name, value in stored.items()}
     return download_headers(names, length=5, default_type="image/jpeg")
 
 
-def test_allowed_headers_go_out_as_they_are() -> None:
-    """What describes the bytes goes out unchanged."""
+def test_allowed_headers_are_sent_unchanged() -> None:
+    """Headers that describe the stored bytes are sent unchanged."""
     stored = {
         "etag": '"a"',
         "last-modified": "Mon, 23 Nov 2026 08:00:00 GMT",
@@ -34,21 +34,21 @@ def test_allowed_headers_go_out_as_they_are() -> None:
     "name",
     ["x-amz-id-2", "server", "set-cookie", "connection", "transfer-encoding", "content-md5"],
 )
-def test_other_headers_stay_here(name: str) -> None:
-    """What is the store's or the connection's own does not go out."""
+def test_other_headers_are_not_sent(name: str) -> None:
+    """Headers of the store itself and of its connection are not sent."""
     assert name not in download_headers({name: "x"}, length=5, default_type="image/jpeg")
 
 
 @pytest.mark.parametrize("value", ["", " ", "a\r\nb: c", "a\nb", "a\x00b", "caf\xe9", " a", "a "])
-def test_value_that_could_be_no_header_is_dropped(value: str) -> None:
-    """A stored value that would break the answer is left out of it."""
-    assert "cache-control" not in headers_of(cache_control=value)
+def test_invalid_value_is_dropped(value: str) -> None:
+    """A stored value that would break the answer is not sent."""
+    assert "cache-control" not in sent_headers(cache_control=value)
 
 
 @pytest.mark.parametrize("stored", ["", "binary/octet-stream"])
-def test_object_without_a_type_has_the_default(stored: str) -> None:
-    """S3's own stand-in for no type counts as none."""
-    assert headers_of(content_type=stored)["content-type"] == "image/jpeg"
+def test_object_without_type_gets_the_default(stored: str) -> None:
+    """S3's placeholder for no type counts as no type."""
+    assert sent_headers(content_type=stored)["content-type"] == "image/jpeg"
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_object_without_a_type_has_the_default(stored: str) -> None:
         'video/mp4; codecs="avc1"; x=1',
     ],
 )
-def test_inert_type_goes_out_inline(stored: str) -> None:
-    """What no browser runs is shown as what it is, and never sniffed for something else."""
-    sent = headers_of(content_type=stored)
+def test_inert_type_is_sent_inline(stored: str) -> None:
+    """A type that no browser runs is sent as it is, and browsers may not sniff another one."""
+    sent = sent_headers(content_type=stored)
     assert sent["content-type"] == stored
     assert sent["x-content-type-options"] == "nosniff"
     assert "content-disposition" not in sent
@@ -92,9 +92,9 @@ def test_inert_type_goes_out_inline(stored: str) -> None:
         "audio/x+xml",
     ],
 )
-def test_type_that_a_browser_could_run_goes_out_as_a_file(stored: str) -> None:
-    """What could run as a page of this site is a file to save, in a sandbox."""
-    sent = headers_of(content_type=stored)
+def test_active_type_is_sent_as_attachment_in_sandbox(stored: str) -> None:
+    """A type that a browser could run as a page of this site is an attachment."""
+    sent = sent_headers(content_type=stored)
     assert sent["content-disposition"] == "attachment"
     assert sent["content-security-policy"] == "sandbox; default-src 'none'"
     assert sent["x-content-type-options"] == "nosniff"
@@ -116,9 +116,9 @@ def test_type_that_a_browser_could_run_goes_out_as_a_file(stored: str) -> None:
         "image/\xe9",
     ],
 )
-def test_type_that_is_none_is_unknown_bytes(stored: str) -> None:
-    """A stored type that is no media type is not repeated."""
-    sent = headers_of(content_type=stored)
+def test_invalid_type_becomes_octet_stream(stored: str) -> None:
+    """A stored type that is no media type is not sent."""
+    sent = sent_headers(content_type=stored)
     assert sent["content-type"] == "application/octet-stream"
     assert sent["content-disposition"] == "attachment"
 
@@ -129,7 +129,7 @@ def test_type_that_is_none_is_unknown_bytes(stored: str) -> None:
         st.text(max_size=40),
     )
 )
-def test_whatever_is_stored_can_be_sent(stored: dict[str, str]) -> None:
+def test_random_stored_values_make_valid_headers(stored: dict[str, str]) -> None:
     """No stored text makes a header that a server would refuse to write."""
     for value in download_headers(stored, length=5, default_type="image/jpeg").values():
         assert value.isascii()
@@ -154,14 +154,14 @@ def test_whatever_is_stored_can_be_sent(stored: dict[str, str]) -> None:
         ("100%.txt", "attachment; filename=\"100_.txt\"; filename*=UTF-8''100%25.txt"),
     ],
 )
-def test_name_to_save_under(name: str, disposition: str) -> None:
-    """A name goes out in a form for old clients and in one for all scripts; never as a path."""
+def test_attachment_name(name: str, disposition: str) -> None:
+    """A name has a form for old clients and one for all scripts, and never a path."""
     assert attachment(name) == disposition
 
 
 @given(st.text(max_size=300))
-def test_any_name_makes_a_header(name: str) -> None:
-    """No name makes a header that could not be written, or hold another parameter."""
+def test_random_name_makes_a_valid_header(name: str) -> None:
+    """No name makes an invalid header, or adds a parameter."""
     value = attachment(name)
     assert value.isascii()
     assert value.isprintable()
@@ -170,26 +170,26 @@ def test_any_name_makes_a_header(name: str) -> None:
 
 
 def test_stored_disposition() -> None:
-    """An inert object's own disposition goes out; one that could run is always an attachment."""
+    """The disposition of an inert object is sent; an active one is always an attachment."""
     inline, saved = 'inline; filename="a"', 'attachment; filename="a"'
-    assert headers_of(content_disposition=inline)["content-disposition"] == inline
-    page = headers_of(content_type="text/html", content_disposition=inline)
+    assert sent_headers(content_disposition=inline)["content-disposition"] == inline
+    page = sent_headers(content_type="text/html", content_disposition=inline)
     assert page["content-disposition"] == "attachment"
-    page = headers_of(content_type="text/html", content_disposition=saved)
+    page = sent_headers(content_type="text/html", content_disposition=saved)
     assert page["content-disposition"] == saved
-    assert "content-disposition" not in headers_of(content_disposition="inline\r\nx: y")
+    assert "content-disposition" not in sent_headers(content_disposition="inline\r\nx: y")
 
 
-def test_metadata_goes_out_where_it_is_asked_for() -> None:
-    """User metadata is sent by name alone."""
+def test_metadata_is_sent_by_setting() -> None:
+    """User metadata is sent only if S3_METADATA_HEADERS names it."""
     stored = {"x-amz-meta-owner": "me", "x-amz-meta-secret": "s", "x-amz-meta-odd": "a\x00"}
     names = ("owner", "odd", "missing")
     sent = download_headers(stored, default_type="image/jpeg", metadata_names=names)
     assert {name for name in sent if name.startswith("x-amz")} == {"x-amz-meta-owner"}
 
 
-def test_cache_control_of_objects_without_one() -> None:
-    """The setting is for objects that say nothing themselves."""
+def test_default_cache_control_applies_to_objects_without_one() -> None:
+    """The setting does not replace a stored Cache-Control."""
     for stored, sent in (({}, "max-age=5"), ({"cache-control": "no-store"}, "no-store")):
         headers = download_headers(
             stored, default_type="image/jpeg", default_cache_control="max-age=5"

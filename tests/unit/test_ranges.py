@@ -1,4 +1,4 @@
-"""Ranges of bytes: pure functions, against a slow reading of RFC 9110, section 14."""
+"""Byte ranges: pure functions, compared with a slow reading of RFC 9110, section 14."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SPECS = st.one_of(
 )
 
 
-def positions_of(spec: Spec, length: int) -> set[int]:
-    """Return the positions of the bytes that a range is of, one by one (14.1.2)."""
+def positions(spec: Spec, length: int) -> set[int]:
+    """Return the positions of the bytes in a range, one by one (14.1.2)."""
     if spec.suffix is not None:
         return {n for n in range(length) if n >= length - spec.suffix}
     return {
@@ -36,12 +36,12 @@ def positions_of(spec: Spec, length: int) -> set[int]:
 
 
 @given(st.lists(SPECS, min_size=1, max_size=6), st.integers(min_value=0, max_value=50))
-def test_parts_are_the_bytes_asked_for(specs: list[Spec], length: int) -> None:
-    """The parts hold the bytes asked for and no other, none of them twice, or it is the whole."""
+def test_resolved_parts_are_the_requested_bytes(specs: list[Spec], length: int) -> None:
+    """The parts have every requested byte once and no other byte, or the whole is sent."""
     parts = resolve_ranges(specs, length)
-    asked = set().union(*(positions_of(spec, length) for spec in specs))
+    asked = set().union(*(positions(spec, length) for spec in specs))
     if parts is None:
-        total = sum(len(positions_of(spec, length)) for spec in specs)
+        total = sum(len(positions(spec, length)) for spec in specs)
         assert length == 0 or (len(specs) > 1 and total > length)
         return
     sent = [n for part in parts for n in range(part.first, part.last + 1)]
@@ -52,25 +52,25 @@ def test_parts_are_the_bytes_asked_for(specs: list[Spec], length: int) -> None:
 
 
 @given(st.lists(SPECS, min_size=1, max_size=6))
-def test_header_is_parsed_as_it_is_written(specs: list[Spec]) -> None:
-    """What is written as a Range header is read as the same ranges."""
+def test_written_range_header_parses_to_same_specs(specs: list[Spec]) -> None:
+    """Parsing a Range header returns the ranges that it was written from."""
     assert parse_range(["bytes=" + ", ".join(map(str, specs))]) == specs
 
 
 @given(SPECS, st.integers(min_value=1, max_value=50))
-def test_content_range_says_which_part(spec: Spec, length: int) -> None:
-    """What a part says of itself is read as that part."""
+def test_written_content_range_parses_to_same_part(spec: Spec, length: int) -> None:
+    """Parsing a Content-Range returns the part that it was written from."""
     part = spec.within(length)
     if part is not None:
         assert parse_content_range(part.content_range(length)) == (part, length)
-        assert part.length == len(positions_of(spec, length))
+        assert part.length == len(positions(spec, length))
     else:
-        assert positions_of(spec, length) == set()
+        assert positions(spec, length) == set()
 
 
 @given(st.text(alphabet="bytes=-, \t0123456789x", max_size=40))
-def test_no_text_is_too_odd(text: str) -> None:
-    """Any text is either ranges or ignored, and what is ranges can be resolved."""
+def test_random_range_header_is_parsed_or_ignored(text: str) -> None:
+    """Any text is either ranges, which can be resolved, or ignored."""
     specs = parse_range([text])
     if specs is not None:
         assert specs
@@ -97,13 +97,13 @@ def test_no_text_is_too_odd(text: str) -> None:
         ["bytes=100000000000000000000-99999999999999999999"],
     ],
 )
-def test_what_is_no_range_is_ignored(values: list[str]) -> None:
-    """What is no set of byte ranges counts as if it were not there."""
+def test_invalid_range_is_ignored(values: list[str]) -> None:
+    """A header that is no set of byte ranges counts as absent."""
     assert parse_range(values) is None
 
 
 def test_large_numerals_are_clamped() -> None:
-    """Numerals of any length are numbers; one beyond every object is as good as another."""
+    """A number of any length is valid; all beyond any object's length are equal."""
     nines = "9" * 5000
     assert parse_range([f"bytes={nines}-"]) == [Spec(HUGE, None)]
     assert parse_range([f"bytes=0-{nines}"]) == [Spec(0, HUGE)]
@@ -111,15 +111,15 @@ def test_large_numerals_are_clamped() -> None:
     assert parse_range(["bytes=" + "0" * 5000 + "7-"]) == [Spec(7, None)]
 
 
-def test_many_parts_are_the_whole() -> None:
-    """More parts than any reader asks for at once are answered with the whole."""
+def test_too_many_parts_resolve_to_the_whole() -> None:
+    """More parts than any reader needs are answered with the whole object."""
     specs = [Spec(n * 10, n * 10) for n in range(MAX_PARTS + 1)]
     assert resolve_ranges(specs[:-1], 10_000) is not None
     assert resolve_ranges(specs, 10_000) is None
 
 
-def test_joined_parts_stand_where_the_first_was_asked_for() -> None:
-    """Parts keep the order of the request, but for those that are joined."""
+def test_merged_parts_take_the_place_of_the_first() -> None:
+    """Parts keep the requested order; a merged part has the place of its first."""
     specs = [Spec(50, 59), Spec(0, 4), Spec(60, 69)]
     assert resolve_ranges(specs, 1000) == [Part(50, 69), Part(0, 4)]
 
@@ -136,11 +136,11 @@ def test_joined_parts_stand_where_the_first_was_asked_for() -> None:
         "items 0-1/2",
     ],
 )
-def test_content_range_that_makes_no_sense(text: str) -> None:
-    """A Content-Range of no bytes, or of bytes that can't be, is none."""
+def test_invalid_content_range_returns_none(text: str) -> None:
+    """A Content-Range without bytes, or with bytes past the end, is invalid."""
     assert parse_content_range(text) is None
 
 
-def test_content_range_of_unknown_length() -> None:
-    """A Content-Range need not tell the length of the whole."""
+def test_content_range_may_have_unknown_length() -> None:
+    """The object's length in a Content-Range may be `*`."""
     assert parse_content_range("bytes 0-1/*") == (Part(0, 1), None)

@@ -1,4 +1,4 @@
-"""Signed addresses: pure functions over a path, a query and the clock."""
+"""Signed URLs: pure functions of a path, a query and the clock."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WEEK = 7 * 86_400
 Parameters = list[tuple[str, str]]
 
 
-def problem_with(url: str, *keys: SigningKey, max_lifetime: float = WEEK) -> str | None:
-    """Return what is wrong with an address, split as a server and Starlette split it."""
+def reason_for(url: str, *keys: SigningKey, max_lifetime: float = WEEK) -> str | None:
+    """Return why a URL is rejected, split as a server and Starlette split it."""
     parts = urlsplit(url)
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     return rejection_reason(
@@ -29,12 +29,12 @@ def problem_with(url: str, *keys: SigningKey, max_lifetime: float = WEEK) -> str
     )
 
 
-def test_signed_address_is_good() -> None:
-    """What is signed is let in, by a path or a whole address, under any of the keys."""
+def test_signed_url_is_valid() -> None:
+    """A signed path or absolute URL is valid under any of the keys."""
     for url in ("/tasks/1/image", "https://files.example/tasks/1/image"):
         signed = sign_url(url, PAIR, lifetime=60)
         assert signed.startswith(f"{url}?expires=")
-        assert problem_with(signed, OTHER, KEY) is None
+        assert reason_for(signed, OTHER, KEY) is None
 
 
 @given(
@@ -42,19 +42,19 @@ def test_signed_address_is_good() -> None:
     name=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
     free=st.lists(st.tuples(st.sampled_from(["utm", "v", ""]), st.text("ab&=% é", max_size=5))),
 )
-def test_whatever_is_signed_is_good(number: int, name: str | None, free: Parameters) -> None:
-    """Names of any characters are signed with the path, and other parameters are kept."""
+def test_random_signed_url_is_valid(number: int, name: str | None, free: Parameters) -> None:
+    """A download name of any characters is signed, and other parameters are kept."""
     query = urlencode([*free, *([] if name is None else [("download", name)])])
     signed = sign_url(f"/tasks/{number}/image?{query}", PAIR, lifetime=60)
-    assert problem_with(signed) is None
+    assert reason_for(signed) is None
     kept = parse_qsl(urlsplit(signed).query, keep_blank_values=True)
     assert kept[: len(free)] == free
 
 
-def test_signature_is_the_one_that_other_languages_make() -> None:
-    """The text that is signed is fixed: another one would end every address that is out.
+def test_signature_equals_that_of_openssl() -> None:
+    """The signed text is fixed: with another one all signed URLs would stop to work.
 
-    These are of `openssl dgst -sha256 -hmac` over the lines that the README tells.
+    The expected values come from `openssl dgst -sha256 -hmac` over the README's five lines.
     """
     assert KEY.signature("/tasks/1/image", 2_000_000_000, None) == (
         "cvOVSI1oreZLGfnZZLvJke1CTOV_y6Nh-NU8uxVx-6M"
@@ -72,7 +72,7 @@ def replacing(old: str, new: str) -> Change:
 
 
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("change", "reason"),
     [
         (lambda url: url.partition("?")[0], "no signature"),
         (replacing("/1/", "/2/"), "wrong signature"),
@@ -104,58 +104,58 @@ def replacing(old: str, new: str) -> Change:
         (lambda url: url + "&k%65y=a", "signature parameter given twice"),
     ],
 )
-def test_changed_address_is_refused(change: Change, problem: str) -> None:
-    """No part that was signed may be changed, left out or doubled."""
+def test_changed_url_is_rejected(change: Change, reason: str) -> None:
+    """No signed part may be changed, left out or doubled."""
     signed = sign_url("/tasks/1/image?download=me.jpg", PAIR, lifetime=60)
-    assert problem_with(change(signed), KEY, OTHER) == problem
+    assert reason_for(change(signed), KEY, OTHER) == reason
 
 
-def test_other_parameters_are_free() -> None:
-    """What changes nothing about an answer may be added; a name, even an empty one, may not."""
+def test_other_parameters_are_not_signed() -> None:
+    """Parameters without effect may be added; a download name, even an empty one, may not."""
     signed = sign_url("/tasks/1/image", PAIR, lifetime=60)
-    assert problem_with(signed + "&utm_source=mail") is None
-    assert problem_with(signed + "&download=") == "wrong signature"
+    assert reason_for(signed + "&utm_source=mail") is None
+    assert reason_for(signed + "&download=") == "wrong signature"
 
 
-def test_no_two_addresses_are_signed_alike() -> None:
-    """A line break in a path is none in what is signed, and no text is an error."""
+def test_different_urls_have_different_signed_text() -> None:
+    """A line break in a path adds no line to the signed text; no text raises."""
     assert KEY.signature("/a\n5", 6, None) != KEY.signature("/a", 5, "\n6")
     assert KEY.signature("/a\n5\n", 6, None) == KEY.signature("/a\n5\n", 6, None)
     assert KEY.signature("/a\n5\n", 6, None) != KEY.signature("/a", 5, None)
     assert len(KEY.signature("\udc80", 1, "\udc80")) == 43
 
 
-def test_key_that_is_no_more_signs_nothing() -> None:
-    """Addresses end with their key; a right signature under another id is none."""
-    assert problem_with(sign_url("/tasks/1/image", PAIR, lifetime=60), OTHER) == "wrong signature"
+def test_url_of_removed_key_is_rejected() -> None:
+    """URLs end with their key; a valid signature under another id is rejected."""
+    assert reason_for(sign_url("/tasks/1/image", PAIR, lifetime=60), OTHER) == "wrong signature"
     renamed = PAIR.replace("a:", "c:")
-    assert problem_with(sign_url("/tasks/1/image", renamed, lifetime=60)) == "wrong signature"
+    assert reason_for(sign_url("/tasks/1/image", renamed, lifetime=60)) == "wrong signature"
 
 
-def test_address_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is good until its second has come."""
+def test_url_after_expires_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL is valid until its second has come."""
     signed = sign_url("/tasks/1/image", PAIR, lifetime=60)
     expires = int(dict(parse_qsl(urlsplit(signed).query))["expires"])
     monkeypatch.setattr(time, "time", lambda: expires - 0.5)
-    assert problem_with(signed) is None
+    assert reason_for(signed) is None
     monkeypatch.setattr(time, "time", lambda: float(expires))
-    assert problem_with(signed) == "signature expired"
+    assert reason_for(signed) == "signature expired"
 
 
-def test_lifetime_is_bounded() -> None:
-    """An address that is good for longer than allowed is good for nothing, but for the skew."""
+def test_url_beyond_max_lifetime_is_rejected() -> None:
+    """A URL that expires later than allowed, clock skew included, is never valid."""
     assert SKEW_SECONDS == 300
-    assert problem_with(sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS)) is None
+    assert reason_for(sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS)) is None
     too_long = sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS + 5)
-    assert problem_with(too_long) == "signature expires later than URL_MAX_LIFETIME allows"
+    assert reason_for(too_long) == "signature expires later than URL_MAX_LIFETIME allows"
 
 
-def test_mounted_application_signs_its_own_path() -> None:
-    """What an application is mounted at is no part of what is signed."""
+def test_root_path_is_not_signed() -> None:
+    """The prefix under which an application is mounted is not signed."""
     signed = sign_url(
         "https://x.example/media/tasks/1/image", PAIR, lifetime=9, root_path="/media"
     )
-    assert problem_with(signed.replace("/media", "")) is None
+    assert reason_for(signed.replace("/media", "")) is None
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_mounted_application_signs_its_own_path() -> None:
         ("/tasks/1/image", float("nan"), ""),
     ],
 )
-def test_what_can_not_be_signed_is_said(url: str, lifetime: float, root_path: str) -> None:
-    """Nothing is signed that would not be good, or not what was meant."""
+def test_sign_url_with_invalid_input_raises(url: str, lifetime: float, root_path: str) -> None:
+    """No URL is signed that would not be valid."""
     with pytest.raises(
         ValueError, match=r"must be an http|must be the URL of|has a signature|lifetime must be"
     ):
@@ -193,21 +193,21 @@ def test_what_can_not_be_signed_is_said(url: str, lifetime: float, root_path: st
 
 
 @pytest.mark.parametrize("key", ["", "a", "a:", "a:short", ":0123456789abcdef", "a b:" + "x" * 16])
-def test_key_that_is_none_signs_nothing(key: str) -> None:
-    """It would be a secret that anybody can guess."""
+def test_sign_url_with_invalid_key_raises(key: str) -> None:
+    """A short secret could be guessed."""
     with pytest.raises(ValueError, match="a key must be id:secret"):
         sign_url("/tasks/1/image", key, lifetime=60)
 
 
-def test_address_is_signed_as_it_is_used() -> None:
-    """What stands percent-encoded in a path is what is asked for; a fragment never is."""
+def test_percent_encoding_does_not_change_signature() -> None:
+    """The unquoted path is signed; a fragment is dropped."""
     signed = sign_url("/tasks/%31/image#top", PAIR, lifetime=60)
     assert "#" not in signed
-    assert problem_with(signed) is None
-    assert problem_with(signed.replace("%31", "1")) is None
+    assert reason_for(signed) is None
+    assert reason_for(signed.replace("%31", "1")) is None
     assert sign_url("/media/tasks/1/image", PAIR, lifetime=60, root_path="/media/")
 
 
-def test_secret_is_in_no_repr() -> None:
-    """A key can be shown in a traceback."""
+def test_repr_of_key_has_no_secret() -> None:
+    """A traceback may show a key."""
     assert KEY.secret not in repr(KEY)
