@@ -11,7 +11,7 @@ from starlette.routing import Mount
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers import create_app
-from handlers.errors import DownloadError
+from handlers.errors import AccessDenied, DownloadError, NotStarted
 from handlers.telemetry.request_id import RequestId
 from settings import Settings
 from tests.support.client import fetch
@@ -84,6 +84,14 @@ def test_every_error_has_its_members() -> None:
         assert error.title
         assert error.detail.endswith((".", "yield"))
         assert error.retryable == (error.status in (429, 503, 504) and error.kind != "not-started")
+
+
+def test_errors_of_clients_are_logged_at_info() -> None:
+    """A 4xx is logged at info, a 5xx as a warning; two errors are louder."""
+    louder = {AccessDenied: logging.WARNING, NotStarted: logging.ERROR}
+    for error in subclasses(DownloadError):
+        usual = logging.INFO if error.status < 500 else logging.WARNING
+        assert error.log_level == louder.get(error, usual), error
 
 
 def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
