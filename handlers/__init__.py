@@ -12,7 +12,7 @@ from .download.connection import CONNECTION
 from .embed import stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines
-from .sources.pools import chain_problem
+from .sources.s3.botocore import chain_problem
 
 __all__ = [
     "CONNECTION",

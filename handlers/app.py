@@ -21,13 +21,12 @@ from .download.client_limit import ClientLimit
 from .lifespan import SharedLifespan
 from .rfc9110.conditions import CONDITIONS
 from .runtime import Runtime, get_runtime
+from .sources.s3.client import S3Client
 from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
-
     from settings import Settings
 
 # Headers that a page's script may send and see, beyond those that browsers always allow.

@@ -56,7 +56,7 @@ def stream_object(
         try:
             check_key(key)
         except ValueError as error:
-            raise NotFound(str(error)) from error
+            raise NotFound(f"key {error}") from error
         download = get_download(request)
         store = await download.in_time(download.serving.buckets.get(bucket), download.observer)
         selectors = parse_selectors(request.method, request.headers)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import aiohttp
 from starlette.applications import Starlette
@@ -20,9 +19,7 @@ from .runtime import Runtime, Serving
 from .sources.pools import Clients, open_clients
 from .sources.readiness import Readiness
 from .sources.s3.bucket import StoredObject
-
-if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
+from .sources.s3.client import S3Client
 
 logger = logging.getLogger("downspout")
 
@@ -81,11 +78,7 @@ class SharedLifespan:
 
     def _serving(self, clients: Clients) -> Serving:
         settings = self._runtime.settings
-        probe = StoredObject(
-            clients.buckets.default,
-            settings.s3_image_key.format(task_id=0),
-            settings.upstream_read_timeout,
-        )
+        probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
         wait = min(settings.queue_timeout, settings.first_byte_timeout)
         return Serving(
             buckets=clients.buckets,

@@ -3,11 +3,11 @@
 from ..access.hooks import run_hook
 from ..download.handle import Download
 from ..errors import NotFound
-from ..sources.s3.bucket import Store
+from ..sources.s3.bucket import Bucket
 from ..sources.s3.names import check_key
 
 
-async def resolve_location(download: Download, task_id: int) -> tuple[Store, str]:
+async def resolve_location(download: Download, task_id: int) -> tuple[Bucket, str]:
     """Return the bucket and the key of a task's image.
 
     Raises NotFound where the host's `locate` returns None, ValueError for a name that it returns

@@ -44,9 +44,9 @@ async def answer_with_url(
         session=download.serving.http,
         url=url,
         length=length,
-        silence=settings.upstream_read_timeout,
-        connecting=settings.upstream_connect_timeout,
-        patience=download.retry_policy(),
+        read_timeout=settings.upstream_read_timeout,
+        connect_timeout=settings.upstream_connect_timeout,
+        retry_policy=download.retry_policy(),
         headers={"x-request-id": download.request_id, **(headers or {})},
     )
     opening = _open(remote, download.method, selectors, download.owner)
@@ -102,7 +102,7 @@ def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> Resum
     last = first + upstream.length - 1
     # The resume policy tries again by itself. The whole has as many bytes as at the beginning.
     total = upstream.total if upstream.part else upstream.length
-    once = replace(remote, patience=NO_RETRY, length=total)
+    once = replace(remote, retry_policy=NO_RETRY, length=total)
 
     async def open_at(position: int, owner: ExitStack) -> Upstream:
         part = Part(first + position, last)

@@ -187,7 +187,7 @@ class _Version:
 
     def _once(self, owner: ExitStack) -> _Version:
         """Return this, owned anew, and tried once at a time: healing has a patience of its own."""
-        return replace(self, owner=owner, stored=replace(self.stored, patience=NO_RETRY))
+        return replace(self, owner=owner, stored=replace(self.stored, retry_policy=NO_RETRY))
 
     def _is_of_another(self, upstream: Upstream) -> bool:
         ours = Validators.from_headers(self.metadata.headers)

@@ -3,7 +3,7 @@
 from starlette.responses import StreamingResponse
 
 from ..download.handle import Download
-from ..sources.s3.bucket import Store, StoredObject
+from ..sources.s3.bucket import Bucket, StoredObject
 from .headers import download_headers
 from .selection import IMAGE_TYPE, select_get, select_head
 from .selectors import RequestSelectors
@@ -12,7 +12,7 @@ from .streaming import stream
 
 async def answer_with_object(
     download: Download,
-    bucket: Store,
+    bucket: Bucket,
     key: str,
     selectors: RequestSelectors,
     *,
@@ -23,7 +23,7 @@ async def answer_with_object(
     The download's owner closes what this opens. Raises DownloadError.
     """
     settings = download.runtime.settings
-    stored = StoredObject(bucket, key, settings.upstream_read_timeout, download.retry_policy())
+    stored = StoredObject(bucket, key, download.retry_policy())
     if download.method == "HEAD":
         selecting = select_head(stored, selectors)
     else:

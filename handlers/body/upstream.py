@@ -17,10 +17,6 @@ from .checksums import Verifier
 # keep silent while it is being resumed.
 MAX_SILENCE = 45.0
 
-# aiohttp pauses an upstream at twice this; its default of 256 KiB costs a slow client's download
-# nearly twice the memory and makes a fast one no faster.
-READ_BUFFER = 64 * 1024
-
 Chunk = bytes | memoryview
 """Some bytes of a body; nobody writes to them any more."""
 
@@ -56,38 +52,6 @@ class Upstream:
 
     None where there is no body, whatever length the headers state: of an answer to HEAD, of a 304.
     """
-
-
-def ends_visibly(headers: Mapping[str, str]) -> bool:
-    """Return whether the end of a body can be told from the end of its connection."""
-    return (
-        "content-length" in headers
-        or headers.get("transfer-encoding", "").strip().lower() == "chunked"
-    )
-
-
-def body_reader(
-    read: Read, *, silence: float | None, failures: tuple[type[Exception], ...], source: str
-) -> Read:
-    """Return `read` as an `Upstream` has it: whatever fails in it is a BrokenTransfer.
-
-    It has a deadline of its own, of `silence` seconds: aiohttp's parser waits for ever at a
-    malformed chunk, whatever its timeouts are, since bytes arrive and none is of the body. None
-    where `read` keeps the time by itself.
-    """
-
-    async def read_or_break() -> Chunk:
-        try:
-            if silence is None:
-                return await read()
-            async with asyncio.timeout(silence):
-                return await read()
-        except TimeoutError as error:
-            raise BrokenTransfer("upstream_timeout", f"the {source} fell silent") from error
-        except failures as error:
-            raise BrokenTransfer("truncated", f"{source}: {type(error).__name__}") from error
-
-    return read_or_break
 
 
 class Resume(Protocol):

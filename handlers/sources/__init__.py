@@ -1,1 +1,1 @@
-"""Where bytes come from."""
+"""Sources of bytes: S3 buckets and other HTTP services."""

@@ -1,19 +1,15 @@
-"""Idle connections of a pool, when one of them has been found dead."""
-
-from __future__ import annotations
+"""The idle connections of an aiohttp session."""
 
 import aiohttp
 
 
 def close_idle(session: aiohttp.ClientSession) -> None:
-    """Close the idle connections of a session: where one was dead, the others may be.
+    """Close a session's idle connections, after one of its connections was found dead.
 
-    aiohttp itself tries once more, with another idle one; a router in between that has forgotten
-    all of them would outlast every attempt.
+    A router that has forgotten the connections drops their packets. aiohttp itself tries only one
+    more idle connection, so the remaining ones would outlast every retry.
     """
-    connector = session.connector
-    if connector is None:
-        return
-    for idle in connector._conns.values():  # noqa: SLF001 - nothing public closes them
-        for protocol, _ in idle:
+    # aiohttp has no public way. Without this attribute, each idle connection costs a retry.
+    for connections in getattr(session.connector, "_conns", {}).values():
+        for protocol, _ in connections:
             protocol.close()

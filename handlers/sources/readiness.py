@@ -1,6 +1,4 @@
-"""Whether the store answers, asked with a deadline and at most once in a moment."""
-
-from __future__ import annotations
+"""Readiness: whether the store answers."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,37 +7,45 @@ import anyio
 
 from ..errors import DownloadError, UpstreamTimeout
 
-# Health checkers ask every few seconds, several at a time; the store is asked less.
+# Several health checkers ask every few seconds; the store gets one request for all of them.
 REMEMBER_SECONDS = 2.0
 
-# Shorter than the timeouts of the checkers (Kubernetes 1 s, most PaaS 5 s or more).
+# Shorter than the timeouts of the checkers (Kubernetes 1 s, most platforms 5 s or more).
 DEADLINE_SECONDS = 3.0
 
 
 class Readiness:
-    """The remembered answer of `check`, which raises DownloadError when the store fails us.
+    """Runs `check` with a deadline and remembers its result for a moment.
 
-    It is told until when it may try.
+    `check` gets its deadline, by time.monotonic(), and raises DownloadError if the store fails.
     """
 
-    def __init__(self, check: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        check: Callable[[float], Awaitable[None]],
+        *,
+        remember_seconds: float = REMEMBER_SECONDS,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
         self._check = check
-        self._asking = anyio.Lock()
+        self._remember_seconds = remember_seconds
+        self._deadline_seconds = deadline_seconds
+        self._lock = anyio.Lock()
         self._failure: DownloadError | None = None
-        self._good_until = 0.0
+        self._remembered_until = 0.0
 
     async def failure(self) -> DownloadError | None:
-        """Return why the store can't be used now, or None; never raises."""
-        async with self._asking:
-            if time.monotonic() >= self._good_until:
-                self._failure = await self._ask()
-                self._good_until = time.monotonic() + REMEMBER_SECONDS
+        """Return why the store can't serve downloads now, or None; never raises."""
+        async with self._lock:
+            if time.monotonic() >= self._remembered_until:
+                self._failure = await self._run_check()
+                self._remembered_until = time.monotonic() + self._remember_seconds
             return self._failure
 
-    async def _ask(self) -> DownloadError | None:
+    async def _run_check(self) -> DownloadError | None:
         try:
-            with anyio.fail_after(DEADLINE_SECONDS):
-                await self._check(time.monotonic() + DEADLINE_SECONDS)
+            with anyio.fail_after(self._deadline_seconds):
+                await self._check(time.monotonic() + self._deadline_seconds)
         except TimeoutError:
             return UpstreamTimeout("store: no answer to the readiness probe")
         except DownloadError as error:

@@ -417,7 +417,7 @@ def test_broken_download_is_one_line_in_the_log(upstream: Misbehaving) -> None:
     with ServiceProcess(environ_for(upstream)) as process:
         received = fetch(port_of(process.url()), "/tasks/1/image")
         assert not received.whole
-        told = "WARNING downspout: GET /tasks/1/image 200 truncated (store: ClientPayloadError)"
+        told = "WARNING downspout: GET /tasks/1/image 200 truncated (store: connection lost, "
         wait_until(lambda: process.saw(told))
         process.process.terminate()
         process.end()

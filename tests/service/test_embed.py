@@ -87,7 +87,7 @@ def test_object_of_another_bucket(store: Store) -> None:
     with hosting(store.url, of_others) as hosted:
         assert fetch(hosted.port, "/files/x").body == b"elsewhere"
         assert fetch(hosted.port, "/files/x").body == b"elsewhere"
-        assert list(hosted.downloads.state.runtime.serving.buckets._stores) == ["others"]
+        assert list(hosted.downloads.state.runtime.serving.buckets._opened) == ["others"]
 
 
 def of_upstream(upstream: Misbehaving, **options: object) -> Answer:

@@ -26,7 +26,7 @@ from handlers.access.hooks import Location
 from handlers.app import THREADS
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.botocore import BotocoreBucket
-from handlers.sources.s3.buckets import MOST, Buckets
+from handlers.sources.s3.buckets import Buckets
 from handlers.sources.s3.signed import SignedBucket
 from tests.support.behaviours import BODY
 from tests.support.client import abort, ask, connect, fetch
@@ -186,7 +186,7 @@ async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyP
         found: dict[str, tuple[str, str] | None] = {}
 
         async def prepare(bucket: str) -> None:
-            found[bucket] = await BotocoreBucket(client, bucket).prepared_get("key")
+            found[bucket] = await BotocoreBucket(client, bucket, 1).prepare_get("key")
 
         async with anyio.create_task_group() as tasks:
             for bucket in ("bucket-a", "bucket-b", "bucket-c"):
@@ -197,23 +197,24 @@ async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyP
         first, again = await asyncio.gather(*(clients.buckets.get("bucket-d") for _ in range(2)))
         assert first is again
         assert isinstance(first, SignedBucket)
-        assert first.place.path == "/bucket-d/"
+        assert first.endpoint.path == "/bucket-d/"
 
 
 async def test_buckets_are_not_kept_without_end() -> None:
     """A host that has a bucket for each of its customers costs no memory for each."""
     opened: list[str] = []
 
-    async def open_store(bucket: str) -> Any:
-        opened.append(bucket)
+    async def open_bucket(name: str) -> Any:
+        opened.append(name)
         return object()
 
-    stores = Buckets(cast("Any", None), open_store)
-    for number in range(MOST + 1):
-        await stores.get(f"bucket-{number}")
-    assert len(stores._stores) == 1
-    assert await stores.get(f"bucket-{MOST}") is await stores.get(f"bucket-{MOST}")
-    assert len(opened) == MOST + 1
+    buckets = Buckets(cast("Any", None), open_bucket, max_buckets=3)
+    for number in range(4):
+        await buckets.get(f"bucket-{number}")
+    assert await buckets.get("bucket-3") is await buckets.get("bucket-3")
+    assert len(opened) == 4
+    await buckets.get("bucket-0")
+    assert len(opened) == 5
 
 
 @pytest.mark.parametrize("asked", ["authorize", "locate"])

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.sources import readiness
 from tests.support.components import Store, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, serving
-
-
-@pytest.fixture
-def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "REMEMBER_SECONDS", 0.0)
 
 
 def test_ready_before_a_real_store(service: RunningService) -> None:
@@ -38,7 +32,6 @@ def test_health_never_asks_the_store(upstream: Misbehaving, troubled: RunningSer
     assert upstream.exchanges == []
 
 
-@pytest.mark.usefixtures("_no_memory")
 @pytest.mark.parametrize(
     ("status", "code", "answered"),
     [
@@ -50,7 +43,7 @@ def test_health_never_asks_the_store(upstream: Misbehaving, troubled: RunningSer
     ],
 )
 def test_readiness_is_what_a_download_would_meet(
-    upstream: Misbehaving, troubled: RunningService, status: int, code: str, answered: int
+    upstream: Misbehaving, status: int, code: str, answered: int
 ) -> None:
     """Denied or missing is in order for an object; a store that refuses our key is not."""
 
@@ -58,17 +51,8 @@ def test_readiness_is_what_a_download_would_meet(
         await exchange.error(status, code)
 
     upstream.behaviour = refuse
-    assert troubled.get("/readyz").status_code == answered
-
-
-@pytest.mark.usefixtures("_no_memory")
-def test_silent_store_is_not_ready_within_the_deadline(
-    upstream: Misbehaving, troubled: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store that hangs is answered for within the probe's own deadline."""
-    monkeypatch.setattr(readiness, "DEADLINE_SECONDS", 0.3)
-    upstream.behaviour = Exchange.hang
-    assert troubled.get("/readyz").status_code == 503
+    with serving(settings_for(upstream.url)) as service:
+        assert service.get("/readyz").status_code == answered
 
 
 def test_readiness_is_remembered_for_a_moment(upstream: Misbehaving) -> None:
@@ -79,15 +63,14 @@ def test_readiness_is_remembered_for_a_moment(upstream: Misbehaving) -> None:
     assert upstream.requests == ["HEAD /photos/test/0/image.jpg", "GET /photos/test/0/image.jpg"]
 
 
-def test_ready_service_has_a_connection_to_the_store(
-    upstream: Misbehaving, troubled: RunningService
-) -> None:
+def test_ready_service_has_a_connection_to_the_store(upstream: Misbehaving) -> None:
     """The first download after readiness waits for no handshake."""
 
     async def giving(exchange: Exchange) -> None:
         await exchange.answer(200, b"picture", 'etag: "1"')
 
     upstream.behaviour = giving
-    assert troubled.get("/readyz").status_code == 200
-    assert troubled.get("/tasks/1/image").content == b"picture"
+    with serving(settings_for(upstream.url)) as service:
+        assert service.get("/readyz").status_code == 200
+        assert service.get("/tasks/1/image").content == b"picture"
     assert len({exchange.writer for exchange in upstream.exchanges}) == 1

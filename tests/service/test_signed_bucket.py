@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
 
-from handlers.sources import pools
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.botocore import BotocoreBucket
-from handlers.sources.s3.signed import Place, SignedBucket, resolve_endpoint
+from handlers.sources.s3.signed import Endpoint, SignedBucket, resolve_endpoint
 from settings import Settings
 from tests.support.client import fetch
 from tests.support.components import BUCKET, Store, settings_for, store_settings
@@ -27,18 +29,19 @@ AUTHORIZATION = (
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "endpoint"),
     [
         ("https://photos.example:443/key", ("https://photos.example:443", "photos.example", "/")),
         ("http://[::1]:9000/photos/key", ("http://[::1]:9000", "[::1]:9000", "/photos/")),
         ("http://a/base/photos/key", ("http://a", "a", "/base/photos/")),
     ],
 )
-def test_place_is_where_botocore_would_send_a_request(
-    url: str, place: tuple[str, str, str]
+def test_endpoint_is_where_botocore_would_send_a_request(
+    url: str, endpoint: tuple[str, str, str]
 ) -> None:
     """Host, path and region are those of its own request."""
-    assert resolve_endpoint(url, AUTHORIZATION, "key") == Place(*place, "eu-central-1")
+    expected = Endpoint(*endpoint, "eu-central-1")
+    assert resolve_endpoint(url, AUTHORIZATION, "key") == expected
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ async def test_botocore_says_where_a_bucket_is(bucket: str, host: str) -> None:
     """Its rules for endpoints are asked, once."""
     async with open_clients(Settings(s3_image_bucket=bucket, **OF_AWS)) as clients:
         assert isinstance(clients.buckets.default, SignedBucket)
-        assert clients.buckets.default.place.host == host
+        assert clients.buckets.default.endpoint.host == host
 
 
 @pytest.mark.parametrize("why", ["switched off", "proxy", "no credentials"])
@@ -97,6 +100,22 @@ async def test_when_everything_goes_through_botocore(
         settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
     async with open_clients(settings) as clients:
         assert isinstance(clients.buckets.default, BotocoreBucket)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(ResponseHandler, "start_timeout"), (AIOHTTPSession, "_get_session")]
+)
+async def test_library_without_a_private_part_is_served_by_botocore(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: type, name: str
+) -> None:
+    """The slower, public way serves where a library has changed, and the log says so once."""
+    monkeypatch.delattr(owner, name)
+    settings = Settings(s3_image_bucket="photos", **OF_AWS)
+    with caplog.at_level(logging.WARNING, "downspout"):
+        async with open_clients(settings) as clients:
+            assert isinstance(clients.buckets.default, BotocoreBucket)
+            assert isinstance(await clients.buckets.get("other"), BotocoreBucket)
+    assert caplog.text.count("which is slower") == 1
 
 
 REQUESTS: tuple[dict[str, str], ...] = (
@@ -151,31 +170,32 @@ def test_both_ways_give_the_same(store: Store, service: RunningService) -> None:
 def test_credentials_are_refreshed_by_botocore(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What expires is asked for anew, and signs the next request."""
-    made = 0
-
-    async def refresh() -> dict[str, str]:
-        nonlocal made
-        made += 1
-        expires = datetime.now(UTC) + timedelta(seconds=1)
-        names = {"access_key": f"key{made}", "secret_key": "s", "token": f"token{made}"}
-        return {**names, "expiry_time": expires.isoformat()}
-
-    async def found(*_: object) -> Any:
-        fresh = await refresh()
-        return AioRefreshableCredentials.create_from_metadata(
-            fresh, refresh, "test"
-        ).get_frozen_credentials
+    """Credentials that expire soon are requested anew, and sign the next request."""
+    refreshed = 0
 
     async def answering(exchange: Exchange) -> None:
-        await exchange.answer(200, b"12345")
+        nonlocal refreshed
+        if exchange.path != "/credentials":
+            await exchange.answer(200, b"12345")
+            return
+        refreshed += 1
+        expires = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+        names = {"AccessKeyId": "key", "SecretAccessKey": "s", "Token": f"token{refreshed}"}
+        await exchange.answer(200, json.dumps({**names, "Expiration": expires}).encode())
 
     upstream.behaviour = answering
-    monkeypatch.setattr(pools, "_credentials", found)
-    with serving(settings_for(upstream.url)) as service:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{upstream.url}/credentials")
+    settings = Settings(
+        s3_image_bucket=BUCKET, s3_endpoint_url=upstream.url, s3_region="us-east-1"
+    )
+    with serving(settings) as service:
         for _ in range(2):
             assert fetch(service.port, "/tasks/1/image").body == b"12345"
-    tokens = [exchange.headers["x-amz-security-token"] for exchange in upstream.exchanges]
+    objects = [exchange for exchange in upstream.exchanges if exchange.path != "/credentials"]
+    assert all("downspout" in exchange.headers["user-agent"] for exchange in objects)
+    tokens = [exchange.headers["x-amz-security-token"] for exchange in objects]
     assert len(set(tokens)) == 2
 
 

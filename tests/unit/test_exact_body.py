@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.body.upstream import Upstream, ends_visibly, exact_body
+from handlers.body.upstream import Upstream, exact_body
 from handlers.errors import BrokenTransfer
 
 
@@ -54,11 +54,3 @@ async def test_body_of_another_length_never_looks_whole(chunks: list[bytes], len
 async def test_answer_to_head_has_no_body() -> None:
     """The body of an answer to HEAD is empty, whatever its length."""
     assert [chunk async for chunk in exact_body(Upstream(headers={}, length=5))] == []
-
-
-def test_end_that_can_be_told() -> None:
-    """A body ends where its length says, or its last chunk; a closed connection is no end."""
-    assert ends_visibly({"content-length": "5"})
-    assert ends_visibly({"transfer-encoding": "Chunked"})
-    assert not ends_visibly({"transfer-encoding": "xchunked"})
-    assert not ends_visibly({})

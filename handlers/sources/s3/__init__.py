@@ -1,1 +1,1 @@
-"""Objects of an S3 bucket."""
+"""Objects of S3 buckets."""

@@ -1,49 +1,51 @@
-"""The S3 API through aiobotocore: every kind of bucket, endpoint and credentials that it knows.
+"""The S3 API through aiobotocore: the client, its credentials, and every kind of bucket.
 
-With `_clients` the only module that knows botocore.
+No other module imports botocore or aiobotocore.
 """
 
-from __future__ import annotations
-
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
+from aiobotocore.session import AioSession, get_session
+from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - its name there
-    ConnectTimeoutError,
-    HTTPClientError,
-    ReadTimeoutError,
-)
+from botocore.session import Session
+from botocore.utils import get_environ_proxies
 
-from ...body.upstream import READ_BUFFER
-from ...errors import BadUpstream, UpstreamFailed, UpstreamTimeout
+from ...body.upstream import Read
+from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ..idle import close_idle
-from .errors import Answer, Owner, error_for_response, read_error
+from ..response import READ_BUFFER, Owner, RawResponse, payload_reader
+from .client import S3Client
+from .errors import error_for_response, read_error_body
+from .sigv4 import Credentials
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
+    from settings import Settings
 
-# Iterating the body itself gives 1 KiB at a time, which is where an S3 gateway in Python loses its
-# speed. A slow client's download holds a few chunks: 0.8 MiB with these, 2.3 MiB with 512 KiB.
+logger = logging.getLogger("downspout")
+
+# Iterating over a body of aiobotocore's gives 1 KiB at a time. A slow client's download holds a
+# few chunks: 0.8 MiB with this size, 2.3 MiB with 512 KiB.
 CHUNK_SIZE = 128 * 1024
 
-# A body breaks in four ways, of three libraries: aiohttp's ClientPayloadError (not wrapped by
-# aiobotocore), ResponseStreamingError, IncompleteReadError, OSError.
-_BODY_FAILURES = (BotoCoreError, aiohttp.ClientError, OSError)
+# aiobotocore raises aiohttp's errors, ResponseStreamingError and IncompleteReadError.
+_BODY_ERRORS = (exceptions.BotoCoreError, aiohttp.ClientError, OSError)
 
-# Numbers, dates and booleans among the headers of an object that nothing here reads.
-_UNREAD = {
+# Headers with numbers, dates and booleans that downspout does not use.
+_UNUSED_HEADERS = {
     b"x-amz-mp-parts-count",
     b"x-amz-missing-meta",
     b"x-amz-tagging-count",
@@ -52,169 +54,264 @@ _UNREAD = {
     b"x-amz-server-side-encryption-bucket-key-enabled",
 }
 
-# How GetObject names the headers of a request.
 _PARAMETERS = {"range": "Range", "if-match": "IfMatch"}
 
-_probe: ContextVar[list[tuple[str, str]] | None] = ContextVar("downspout_probe", default=None)
+_prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar(
+    "downspout_prepared", default=None
+)
 _owner: ContextVar[Owner | None] = ContextVar("downspout_s3_owner", default=None)
 
 
-class OwnedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
-    """aiobotocore's transport, where every response has an owner from the moment it is open.
-
-    get_object can fail after the response has arrived (at whatever header it can't parse, at a
-    cancellation), and then nobody would hold what has to be closed: the connection is lost to the
-    pool for ever.
-    Redirects are not followed, as in botocore itself; aiohttp follows them by default.
-    """
-
-    async def _get_session(self, proxy_url: str | None) -> _OwnedRequests:
-        return _OwnedRequests(await self.session(proxy_url))
-
-    async def session(self, proxy_url: str | None = None) -> aiohttp.ClientSession:
-        """Return aiohttp's session, with the pool, timeouts and TLS that botocore has set."""
-        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
-        return session
-
-    def is_proxied(self, url: str) -> bool:
-        """Return whether botocore would send a request through a proxy."""
-        return self._proxy_config.proxy_url_for(url) is not None
+def chain_problem() -> str | None:
+    """Return the error in botocore's configuration files or profile, or None."""
+    try:
+        Session().get_scoped_config()
+    except exceptions.BotoCoreError as error:
+        return str(error)
+    return None
 
 
-class _OwnedRequests:
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+@dataclass(frozen=True, slots=True)
+class BotocoreClient:
+    """An S3 client that downspout has made, and the parts of it that serve without botocore."""
 
-    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
+    s3: S3Client
+    get_credentials: Callable[[], Awaitable[Credentials]] | None
+    """Return the current credentials; None if botocore finds no credentials."""
+
+    _transport: "_OwnedTransport | None"
+
+    async def raw_session(self, url: str) -> aiohttp.ClientSession | None:
+        """Return the session with the client's pool and TLS; None if a proxy serves `url`."""
+        if self._transport is None or urlsplit(url).scheme in get_environ_proxies(url):
+            return None
+        return await self._transport.session()
+
+
+@asynccontextmanager
+async def open_botocore_client(
+    settings: "Settings", *, max_connections: int, idle_seconds: float
+) -> AsyncIterator[BotocoreClient]:
+    """Open an S3 client; raises CannotStart if botocore rejects its configuration."""
+    session = get_session()
+    transports: list[_OwnedTransport] = []
+
+    def make_transport(**options: Any) -> _OwnedTransport:
+        transports.append(_OwnedTransport(**options))
+        return transports[-1]
+
+    creating = _create_client(
+        settings,
+        session,
+        http_session_cls=make_transport,
+        max_pool_connections=max_connections,
+        connector_args={"keepalive_timeout": idle_seconds},
+    )
+    async with AsyncExitStack() as stack:
         try:
-            response = await self._session.request(
-                method, allow_redirects=False, read_bufsize=READ_BUFFER, **options
-            )
-        except aiohttp.ClientConnectionError:
-            close_idle(self._session)
-            raise
-        if owner := _owner.get():
-            owner.callback(response.close)
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            # aiobotocore would read any size; this is where read() keeps what it has read.
-            try:
-                response._body = await read_error(response.content.readany)  # noqa: SLF001
-            except aiohttp.ClientError:
-                response.close()
-                raise
-        # botocore's parser raises for values that it can't read, whether or not they are wanted.
-        headers = response._raw_headers or ()  # noqa: SLF001 - the public name is a cached copy
-        response._raw_headers = tuple(filter(_is_readable, headers))  # noqa: SLF001
-        return response
+            s3 = await stack.enter_async_context(creating)
+            credentials = await _find_credentials(settings, session)
+        except Exception as error:
+            text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
+            raise CannotStart(text) from error
+        events = s3.meta.events
+        events.register("before-call.s3.GetObject", _request_checksum)
+        events.register("before-call.s3.HeadObject", _request_checksum)
+        events.register("before-call.s3.HeadBucket", _disable_region_redirect)
+        events.register_last("before-send.s3.GetObject", _keep_prepared)
+        get_credentials = credentials.get_frozen_credentials if credentials else None
+        yield BotocoreClient(s3, get_credentials, _hooked(transports))
 
 
-def _is_readable(header: tuple[bytes, bytes]) -> bool:
-    name, value = header[0].lower(), header[1]
-    if not value.isascii() or name in _UNREAD:
-        return False
-    return name != b"last-modified" or http_date(value.decode()) is not None
+def _create_client(settings: "Settings", session: AioSession, **pool: Any) -> Any:
+    style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
+    config = AioConfig(
+        # Stores of other vendors have neither a newer signature nor checksums of S3's own.
+        signature_version="s3v4",
+        response_checksum_validation="when_required",
+        request_checksum_calculation="when_required",
+        s3={"addressing_style": style},
+        connect_timeout=settings.upstream_connect_timeout,
+        read_timeout=settings.upstream_read_timeout,
+        retries={"mode": "standard", "total_max_attempts": 1},  # RetryPolicy retries.
+        # Read botocore's data files in a thread, not on the event loop (aiobotocore#1023).
+        warm_up_loader_caches=True,
+        **pool,
+    )
+    return session.create_client(
+        "s3",
+        region_name=settings.s3_region,
+        endpoint_url=settings.s3_endpoint_url,
+        verify=settings.s3_tls_verify,
+        aws_access_key_id=settings.aws_access_key_id,
+        aws_secret_access_key=settings.aws_secret_access_key,
+        aws_session_token=settings.aws_session_token,
+        config=config,
+    )
 
 
-def ask_for_checksum(params: dict[str, Any], **_: object) -> None:
-    """Have a request ask for the checksum of the whole: a handler of botocore's `before-call`.
+async def _find_credentials(settings: "Settings", session: AioSession) -> AioCredentials | None:
+    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    if key and secret:
+        return AioCredentials(key, secret, settings.aws_session_token)
+    return await session.get_credentials()
 
-    Its own parameter for that would have botocore verify, which knows nothing of healing and
-    fails with parts.
+
+def _hooked(transports: list["_OwnedTransport"]) -> "_OwnedTransport | None":
+    """Return the client's transport; None if aiobotocore lacks the private method it replaces."""
+    if transports and hasattr(AIOHTTPSession, "_get_session"):
+        return transports[0]
+    logger.warning("aiobotocore has changed: requests to S3 go through it, which is slower")
+    return None
+
+
+def _request_checksum(params: dict[str, Any], **_: object) -> None:
+    """Request the checksum of the whole object: a handler of `before-call`.
+
+    With its own parameter for this, botocore would verify, which fails for parts.
     """
     params["headers"]["x-amz-checksum-mode"] = "ENABLED"
 
 
-def ask_for_region_once(context: dict[str, Any], **_: object) -> None:
-    """Have botocore not redirect the request that it asks for a bucket's region with.
+def _keep_prepared(request: AWSPreparedRequest, **_: object) -> None:
+    """Keep a request that is only prepared, instead of sending it: a handler of `before-send`."""
+    prepared = _prepared.get()
+    if prepared is not None:
+        signed: bytes | str = request.headers.get("Authorization", "")
+        text = signed.decode() if isinstance(signed, bytes) else signed
+        prepared.append((request.url, text))
+        raise RuntimeError("prepared, not sent")
 
-    Where a store answers that as it did the first, with a redirect that tells no region, it would
-    ask again about that, a hundred times deep. A handler of botocore's `before-call`.
+
+def _disable_region_redirect(context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from following redirects of its own HeadBucket: a handler of `before-call`.
+
+    If such a redirect names no region, botocore would send a HeadBucket about it, and so on.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-class _NotSentError(Exception):
-    """A request that was only to be seen."""
+class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+    """aiobotocore's transport, where an owner closes each response from the moment it arrives.
+
+    get_object can fail after that, at a header it can't parse or at a cancellation. Then the
+    connection would never return to the pool.
+    """
+
+    async def session(self, proxy_url: str | None = None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
+        return session
+
+    async def _get_session(self, proxy_url: str | None) -> "_OwnedTransport":  # noqa: ARG002
+        return self  # aiobotocore calls `request` of it, with the proxy.
+
+    async def request(self, method: str, **options: Any) -> "_OwnedResponse":
+        session = await self.session(options["proxy"])
+        try:
+            response = await session.request(
+                method, allow_redirects=False, read_bufsize=READ_BUFFER, **options
+            )
+        except aiohttp.ClientConnectionError:
+            close_idle(session)
+            raise
+        if owner := _owner.get():
+            owner.callback(response.close)
+        error_body = None
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            # aiobotocore would read any size.
+            try:
+                error_body = await read_error_body(response.content.readany)
+            except Exception:
+                response.close()
+                raise
+        return _OwnedResponse(response, error_body)
+
+
+class _OwnedResponse:
+    """A response of aiohttp, without the headers that botocore's parser would raise for."""
+
+    def __init__(self, response: aiohttp.ClientResponse, error_body: bytes | None) -> None:
+        self._response = response
+        self._error_body = error_body
+        self.raw_headers = tuple(filter(_is_readable, response.raw_headers))
+
+    async def read(self) -> bytes:
+        return await self._response.read() if self._error_body is None else self._error_body
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._response, name)
+
+
+def _is_readable(header: tuple[bytes, bytes]) -> bool:
+    name, value = header[0].lower(), header[1]
+    if not value.isascii() or name in _UNUSED_HEADERS:
+        return False
+    return name != b"last-modified" or http_date(value.decode()) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class BotocoreBucket:
-    """A bucket, through the whole of botocore."""
+    """A bucket whose requests go through botocore."""
 
     client: S3Client
-    bucket: str
+    name: str
+    read_timeout: float
 
-    async def prepared_get(self, key: str) -> tuple[str, str] | None:
-        """Return address and Authorization of what `get` would send; None where it can't."""
-        seen: list[tuple[str, str]] = []
+    async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
+        """Send a GetObject; see `Bucket`."""
+        parameters: dict[str, Any] = {_PARAMETERS[name]: value for name, value in headers.items()}
+        with _request(owner):
+            output = await self.client.get_object(Bucket=self.name, Key=key, **parameters)
+        body = output["Body"]
+        owner.callback(body.close)  # The transport of a host's client knows no owner.
+        read_chunk = partial(body.read, CHUNK_SIZE)
+        read = payload_reader(read_chunk, self.read_timeout, "store", _BODY_ERRORS)
+        return _response(output, read, body.close)
 
-        def keep(request: AWSPreparedRequest, **_: object) -> None:
-            if _probe.get() is not seen:  # another request, through the same client
-                return
-            signed: bytes | str = request.headers.get("Authorization", "")
-            seen.append((request.url, signed if isinstance(signed, str) else signed.decode()))
-            raise _NotSentError
+    async def head(self, key: str) -> RawResponse:
+        """Send a HeadObject; see `Bucket`."""
+        with _request(None):
+            output = await self.client.head_object(Bucket=self.name, Key=key)
+        return _response(output, _read_nothing, lambda: None)
 
-        events = self.client.meta.events
-        probe = _probe.set(seen)
-        events.register_last("before-send.s3.GetObject", keep)
+    async def prepare_get(self, key: str) -> tuple[str, str] | None:
+        """Return the URL and Authorization of a GetObject without sending it; None if it fails."""
+        prepared: list[tuple[str, str]] = []
+        token = _prepared.set(prepared)
         try:
-            # Whatever else goes wrong would in every request, which tell of it one by one.
+            # Any other error comes back in every request, which then reports it.
             with suppress(Exception):
-                await self.client.get_object(Bucket=self.bucket, Key=key)
+                await self.client.get_object(Bucket=self.name, Key=key)
         finally:
-            events.unregister("before-send.s3.GetObject", keep)
-            _probe.reset(probe)
-        return seen[0] if seen else None
-
-    async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> Answer:
-        """Open the object for reading; `owner` closes it. Raises DownloadError."""
-        wanted: dict[str, Any] = {_PARAMETERS[name]: value for name, value in headers.items()}
-        with _translated_errors(), _owned_by(owner):
-            answer = await self.client.get_object(Bucket=self.bucket, Key=key, **wanted)
-        body = answer["Body"]
-        owner.callback(body.close)  # A client of our own has its transport see to that before.
-        return _answer(answer, partial(body.read, CHUNK_SIZE), body.close)
-
-    async def head(self, key: str) -> Answer:
-        """Return what `get` would, without a body. Raises DownloadError."""
-        with _translated_errors():
-            answer = await self.client.head_object(Bucket=self.bucket, Key=key)
-        return _answer(answer, _nothing, lambda: None)
+            _prepared.reset(token)
+        return prepared[0] if prepared else None
 
 
-def _answer(answer: Any, read: Any, close: Any) -> Answer:
-    metadata = answer["ResponseMetadata"]
-    status, headers = metadata["HTTPStatusCode"], metadata["HTTPHeaders"]
-    return Answer(status, headers, read, close, _BODY_FAILURES)
+def _response(output: Any, read: Read, close: Callable[[], None]) -> RawResponse:
+    metadata = output["ResponseMetadata"]
+    return RawResponse(metadata["HTTPStatusCode"], metadata["HTTPHeaders"], read, close)
 
 
-async def _nothing() -> bytes:
+async def _read_nothing() -> bytes:
     return b""
 
 
 @contextmanager
-def _owned_by(owner: Owner) -> Generator[None]:
+def _request(owner: Owner | None) -> Generator[None]:
+    """Set the owner of a response, and translate botocore's errors into DownloadError."""
     token = _owner.set(owner)
     try:
         yield
-    finally:
-        _owner.reset(token)
-
-
-@contextmanager
-def _translated_errors() -> Generator[None]:
-    """Turn whatever botocore raises before the body into one of ours."""
-    try:
-        yield
-    except ClientError as error:
+    except exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         raise error_for_response(status, "" if code == str(status) else code) from error
-    except (ConnectTimeoutError, ReadTimeoutError, TimeoutError) as error:
+    except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError, TimeoutError) as error:
         raise UpstreamTimeout(f"store: {error}") from error
-    except (ConnectionError, HTTPClientError) as error:
+    except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
-    # Not BotoCoreError alone: an answer that can't be parsed raises ValueError and others.
+    # botocore raises ValueError and others, too, for responses that it can't parse.
     except Exception as error:
         raise BadUpstream(f"store: {type(error).__name__}: {error}") from error
+    finally:
+        _owner.reset(token)

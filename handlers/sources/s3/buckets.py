@@ -1,38 +1,39 @@
-"""The buckets that have been asked for, and how each is asked."""
-
-from __future__ import annotations
+"""The buckets in use, each opened once."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 
-from .bucket import Store
+from .bucket import Bucket
+from .names import check_bucket
 
-# Far more than a host has; each is some hundred bytes.
-MOST = 1000
-
-# A name or an ARN; "..", path-style, would be what lies above all buckets.
-_BUCKET = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,255}|arn:[A-Za-z0-9:/._-]{1,255}")
+# More buckets than a host is likely to have; each costs some hundred bytes.
+MAX_BUCKETS = 1000
 
 
 class Buckets:
-    """Opens a bucket's store once. A store holds no connection of its own, so none is closed."""
+    """Opens each bucket once. A bucket holds no connection of its own, so nothing closes it."""
 
-    def __init__(self, default: Store, open_store: Callable[[str], Awaitable[Store]]) -> None:
+    def __init__(
+        self,
+        default: Bucket,
+        open_bucket: Callable[[str], Awaitable[Bucket]],
+        *,
+        max_buckets: int = MAX_BUCKETS,
+    ) -> None:
         self.default = default
-        self._open = open_store
-        self._opening = asyncio.Lock()
-        self._stores: dict[str, Store] = {}
+        self._open = open_bucket
+        self._max_buckets = max_buckets
+        self._lock = asyncio.Lock()
+        self._opened: dict[str, Bucket] = {}
 
-    async def get(self, bucket: str | None) -> Store:
-        """Return a bucket's store, None for the settings'; raises ValueError for what is none."""
-        if bucket is None:
+    async def get(self, name: str | None) -> Bucket:
+        """Return a bucket, the settings' one for None; raises ValueError for an invalid name."""
+        if name is None:
             return self.default
-        if not _BUCKET.fullmatch(bucket):
-            raise ValueError(f"{bucket!r} is the name of no bucket")
-        async with self._opening:
-            if bucket not in self._stores:
-                if len(self._stores) >= MOST:
-                    self._stores.clear()
-                self._stores[bucket] = await self._open(bucket)
-            return self._stores[bucket]
+        check_bucket(name)
+        async with self._lock:
+            if name not in self._opened:
+                if len(self._opened) >= self._max_buckets:
+                    self._opened.clear()
+                self._opened[name] = await self._open(name)
+            return self._opened[name]

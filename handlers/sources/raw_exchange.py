@@ -1,0 +1,233 @@
+"""One request and its response on a connection of aiohttp's pool, without aiohttp's parser."""
+
+import asyncio
+from http import HTTPStatus
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from ..body.upstream import Chunk
+from ..errors import BrokenTransfer
+from .raw_buffer import HEAD_BUFFER, RawBuffer
+from .raw_head import PlainHead, can_become_plain, join_headers, parse_plain_head
+from .response import READ_BUFFER, RawResponse, payload_reader, read_timed_out
+
+_SOURCE = "store"
+
+
+class RawExchange(asyncio.BufferedProtocol):
+    """Receives one response; meanwhile it replaces aiohttp's protocol on the transport."""
+
+    def __init__(self, connection: Connection, method: str, read_timeout: float) -> None:
+        assert connection.protocol is not None  # noqa: S101 - the connection has just been opened
+        assert connection.transport is not None  # noqa: S101
+        self.has_begun = False
+        self._connection = connection
+        self._handler = connection.protocol
+        self._transport = connection.transport
+        self._method = method
+        self._head: PlainHead | None = None
+        self._searched = 0
+        self._buffer = RawBuffer()
+        # Before the head has arrived, the room for it; then the bytes of the body still to come.
+        self._left = HEAD_BUFFER
+        self._is_paused = False
+        self._failure: BrokenTransfer | None = None
+        self._waiter = _Waiter(read_timeout)
+
+    async def send(self, request: bytes) -> RawResponse:
+        """Send a request and return its response; raises what aiohttp's client raises."""
+        # Bytes that arrived unrequested would become the response.
+        if self._handler.should_close or not self._transport.is_reading():
+            raise aiohttp.ServerDisconnectedError("Connection not fit for another request")
+        self._transport.set_protocol(self)
+        self._transport.write(request)
+        await self._waiter.wait()
+        if self._head is None:
+            return await self._receive_parsed()
+        return RawResponse(self._head.status, self._head.headers, self.read, self.close)
+
+    async def read(self) -> Chunk:
+        """Return the next bytes of the body, b"" at the end; raises BrokenTransfer."""
+        buffer, waiter = self._buffer, self._waiter
+        buffer.note_reader(waiter.now())
+        while buffer.is_empty():
+            if self._failure is not None:
+                raise self._failure
+            if not self._left:
+                return b""
+            try:
+                await waiter.wait()
+            except TimeoutError as error:
+                raise read_timed_out(_SOURCE, waiter.timeout) from error
+        chunk = buffer.take(waiter.now(), is_last=not self._left)
+        if self._is_paused and self._failure is None:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return chunk
+
+    def close(self) -> None:
+        """End the exchange, and the connection if the body has not ended; may be called twice."""
+        if self._left or not self._buffer.is_empty():
+            self._failure = BrokenTransfer("truncated", f"{_SOURCE}: response closed")
+            self._buffer.clear()
+        if self._connection.protocol is not None:
+            self._give_back(is_reusable=False)
+        self._waiter.wake()
+
+    # The transport calls these three.
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the length is known
+        """Return where the transport may write.
+
+        There is room for one byte after the body. If it arrives, the connection serves no other
+        request: the next response would begin with it. Further bytes stay in the kernel.
+        """
+        return self._buffer.writable(self._left + 1)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take note of bytes that the transport has written."""
+        self._buffer.end += nbytes
+        if self._head is None:
+            self.has_begun = True
+            self._waiter.restart()
+            self._find_head()
+        else:
+            self._left -= nbytes
+            self._advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Break the body if bytes of it are missing."""
+        if self._head is None and self._buffer.end:
+            self._hand_over()
+        elif self._head is not None and self._left and self._failure is None:
+            text = f"{_SOURCE}: connection lost, {self._left} bytes missing"
+            self._failure = BrokenTransfer("truncated", text)
+            self._failure.__cause__ = exc
+        self._waiter.stop()
+        # The connector waits for this call. Before a head, the handler has the error to raise.
+        self._handler.connection_lost(exc)
+        self._waiter.wake()
+
+    def _find_head(self) -> None:
+        buffer = self._buffer
+        stop = buffer.data.find(b"\r\n\r\n", self._searched, buffer.end)
+        if stop >= 0:
+            self._head = parse_plain_head(buffer.data, stop + 4, self._method)
+        elif can_become_plain(buffer.data, self._searched, buffer.end):
+            self._searched = max(buffer.end - 3, 0)
+            return
+        if self._head is None:
+            self._hand_over()
+            return
+        buffer.start = stop + 4
+        self._left = self._head.length - (buffer.end - buffer.start)
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._left <= 0:
+            self._buffer.end += self._left  # Drop what follows the body.
+            is_reusable = not self._left and self._head is not None and self._head.is_reusable
+            self._left = 0
+            self._give_back(is_reusable=is_reusable)
+        elif self._buffer.is_full():
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._waiter.wake()
+
+    def _give_back(self, *, is_reusable: bool) -> None:
+        self._waiter.stop()
+        self._transport.set_protocol(self._handler)
+        if is_reusable:
+            self._connection.release()
+        else:
+            self._connection.close()
+
+    def _hand_over(self) -> None:
+        """Give aiohttp's handler the connection and the bytes so far, as its own client does."""
+        self._handler.set_response_params(
+            skip_payload=self._method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=self._waiter.timeout,
+            read_bufsize=READ_BUFFER,
+        )
+        self._waiter.stop()
+        self._transport.set_protocol(self._handler)
+        self._handler.data_received(bytes(self._buffer.data[: self._buffer.end]))
+        self._buffer.clear()
+        self._waiter.wake()
+
+    async def _receive_parsed(self) -> RawResponse:
+        """Return the response that aiohttp's handler parses."""
+        handler, connection = self._handler, self._connection
+        while True:
+            if not len(handler) and not handler.is_eof():
+                handler.start_timeout()  # aiohttp stops it at an interim response.
+            message, payload = await handler.read()
+            if message.code >= HTTPStatus.OK or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+                break
+
+        def close() -> None:
+            if not payload.at_eof():
+                payload.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+            connection.close()
+
+        payload.on_eof(connection.release)
+        headers = join_headers(
+            (n.decode(), v.decode()) for n, v in message.raw_headers if v.isascii()
+        )
+        read = payload_reader(payload.readany, self._waiter.timeout, _SOURCE)
+        return RawResponse(message.code, headers, read, close)
+
+
+class _Waiter:
+    """Lets one task wait for bytes, for at most `timeout` seconds without any."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._future: asyncio.Future[None] | None = None
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self) -> None:
+        """Wait until `wake` is called; raises SocketTimeoutError."""
+        if self._future is not None:
+            raise RuntimeError("another task is already waiting for this response")
+        self.restart()
+        # The timer runs on between waits. When it rings, `_ring` finds out whether one is overdue.
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.timeout, self._ring)
+        self._future = self._loop.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+    def restart(self) -> None:
+        """Start the time without bytes anew."""
+        self._since = self.now()
+
+    def wake(self) -> None:
+        """Let the task that waits go on."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def stop(self) -> None:
+        """Stop the timer: no more bytes come."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._future is None or self._future.done():
+            return
+        remaining = self._since + self.timeout - self.now()
+        if remaining > 0:
+            self._timer = self._loop.call_later(remaining, self._ring)
+        else:
+            error = aiohttp.SocketTimeoutError("Timeout on reading data from socket")
+            self._future.set_exception(error)

@@ -1,0 +1,68 @@
+"""Heads of plain responses, read without aiohttp's parser.
+
+A store answers nearly every request with a plain head. Any other head goes to aiohttp's parser.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Stricter than aiohttp's parser, and within its limits for the length and the number of lines.
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 (20[06]) [\t -~]{0,8000}+\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}+:[\t -~]{0,8000}+\r\n){1,100}+)\r\n"
+)
+_STATUS_LINES = (b"HTTP/1.1 200 ", b"HTTP/1.1 206 ")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_LENGTH = re.compile("[0-9]{1,19}")
+_UNUSUAL_HEADERS = {"transfer-encoding", "upgrade", "proxy-connection"}
+_IS_REUSABLE = {"keep-alive": True, "close": False}
+
+
+@dataclass(slots=True)
+class PlainHead:
+    """The head of a 200 or 206 whose body has a stated length."""
+
+    status: int
+    headers: dict[str, str]
+    length: int
+    is_reusable: bool
+    """Whether the connection may serve another request after the body."""
+
+
+def can_become_plain(buffer: bytearray, searched: int, end: int) -> bool:
+    """Return whether more bytes could make a plain head of the first `end` bytes.
+
+    A caller has tried the first `searched` bytes before.
+    """
+    begun = bytes(buffer[: min(end, len(_STATUS_LINES[0]))])
+    return (
+        end < len(buffer)
+        and any(line.startswith(begun) for line in _STATUS_LINES)
+        and not _BARE_LF.search(buffer, searched, end)
+    )
+
+
+def parse_plain_head(buffer: bytearray, end: int, method: str) -> PlainHead | None:
+    """Return the head in the first `end` bytes; None if it is not plain."""
+    head = _PLAIN_HEAD.fullmatch(buffer, 0, end)
+    if head is None:
+        return None
+    lines = head[2].decode().split("\r\n")[:-1]
+    headers = join_headers([line.partition(":")[::2] for line in lines])
+    is_reusable = _IS_REUSABLE.get(headers.get("connection", "keep-alive").lower())
+    stated = headers.get("content-length", "")
+    if is_reusable is None or not _LENGTH.fullmatch(stated) or _UNUSUAL_HEADERS & headers.keys():
+        return None
+    return PlainHead(
+        int(head[1]), headers, 0 if method == "HEAD" else int(stated), is_reusable=is_reusable
+    )
+
+
+def join_headers(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return header fields with names in lower case and the values of a repeated name joined."""
+    headers: dict[str, str] = {}
+    for given, spaced in fields:
+        name, value = given.lower(), spaced.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

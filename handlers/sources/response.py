@@ -1,0 +1,112 @@
+"""Responses of an upstream: how a source checks and reads them."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import aiohttp
+
+from ..body.upstream import Read
+from ..errors import BadUpstream, BrokenTransfer
+from ..rfc9110.ranges import Part, Spec, parse_content_range
+
+# aiohttp stops reading from the socket at twice this size. Its default of 256 KiB nearly doubles
+# the memory of a slow client's download and makes a fast client no faster.
+READ_BUFFER = 64 * 1024
+
+_PAYLOAD_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)
+
+Owner: TypeAlias = AsyncExitStack | ExitStack
+"""The exit stack that closes a response."""
+
+
+@dataclass(slots=True)
+class RawResponse:
+    """A response whose head has arrived; the caller checks, reads and closes it."""
+
+    status: int
+
+    headers: Mapping[str, str]
+    """Names in lower case; only ASCII values; the values of a repeated name joined by commas."""
+
+    read: Read
+    """Return the next bytes, b"" at the end; raises BrokenTransfer.
+
+    The source never writes again to the buffer that it returns.
+    """
+
+    close: Callable[[], None]
+    """Close the response, and its connection if the body has not ended; may be called twice."""
+
+
+def payload_reader(
+    read: Callable[[], Awaitable[bytes]],
+    timeout: float,
+    source: str,
+    errors: tuple[type[Exception], ...] = _PAYLOAD_ERRORS,
+) -> Read:
+    """Return a reader of a payload of aiohttp's that raises BrokenTransfer for `errors`.
+
+    It has its own timeout: aiohttp waits for ever at a malformed chunk, because its timer starts
+    anew with all bytes that arrive.
+    """
+
+    async def read_payload() -> bytes:
+        try:
+            async with asyncio.timeout(timeout):
+                return await read()
+        except TimeoutError as error:
+            raise read_timed_out(source, timeout) from error
+        except errors as error:
+            raise BrokenTransfer("truncated", f"{source}: {type(error).__name__}") from error
+
+    return read_payload
+
+
+def read_timed_out(source: str, timeout: float) -> BrokenTransfer:
+    """Return the error of a body of which no byte came for `timeout` seconds."""
+    return BrokenTransfer("upstream_timeout", f"{source}: no byte within {timeout:g} s")
+
+
+def check_length(
+    headers: Mapping[str, str], expected: int | None, *, source: str, has_body: bool = True
+) -> int | None:
+    """Return the length of a body; None if only its chunked framing tells the end.
+
+    Raises BadUpstream if the length is not `expected`, or the end of the body is not visible.
+    """
+    stated = headers.get("content-length")
+    if stated is not None:
+        length = int(stated) if re.fullmatch("[0-9]{1,19}", stated) else None
+        if length is None or expected not in (None, length):
+            raise BadUpstream(f"{source} has {stated} bytes, not the expected {expected}")
+        return length
+    if has_body and not is_chunked(headers):
+        raise BadUpstream(f"{source} answered with neither a content-length nor chunks")
+    return expected
+
+
+def is_chunked(headers: Mapping[str, str]) -> bool:
+    """Return whether chunked framing shows where a body ends (RFC 9112, 6.3)."""
+    return headers.get("transfer-encoding", "").strip().lower() == "chunked"
+
+
+def check_content_range(
+    headers: Mapping[str, str], spec: Spec, *, source: str, total: int | None = None
+) -> tuple[Part, int]:
+    """Return the part that a 206 states and the length of the whole.
+
+    `total` is the length of the whole if the caller knows it. Raises BadUpstream if the part is
+    not the requested `spec`.
+    """
+    text = headers.get("content-range", "")
+    part, stated = parse_content_range(text) or (None, None)
+    length = stated if total is None else total
+    if part is None or length is None or part != spec.within(length):
+        raise BadUpstream(f"{source} answered range {spec} with content-range {text!r}")
+    if stated not in (length, None):
+        raise BadUpstream(f"{source} has {stated} bytes, not the expected {length}")
+    return part, length

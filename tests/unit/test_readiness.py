@@ -1,0 +1,52 @@
+"""Readiness: a check with a deadline, whose result is remembered for a moment."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+import anyio.lowlevel
+
+from handlers.errors import BadUpstream, UpstreamTimeout
+from handlers.sources.readiness import Readiness
+
+
+async def test_silent_store_is_not_ready_after_the_deadline() -> None:
+    """A check that hangs is stopped, and knew until when it could retry."""
+    deadlines: list[float] = []
+
+    async def hang(deadline: float) -> None:
+        deadlines.append(deadline)
+        await anyio.sleep_forever()
+
+    begun = time.monotonic()
+    readiness = Readiness(hang, deadline_seconds=0.05)
+    assert isinstance(await readiness.failure(), UpstreamTimeout)
+    assert 0.04 < time.monotonic() - begun < 1
+    assert begun + 0.04 < deadlines[0] < begun + 0.2
+
+
+async def test_result_is_remembered_for_a_moment() -> None:
+    """Many probes at once are one check; after the moment the next result counts."""
+    results: list[BadUpstream | None] = [BadUpstream("first"), None]
+    checks = 0
+
+    async def check(_: float) -> None:
+        nonlocal checks
+        checks += 1
+        await anyio.lowlevel.checkpoint()
+        if error := results[checks - 1]:
+            raise error
+
+    readiness = Readiness(check, remember_seconds=0.05)
+
+    async def probe() -> None:
+        assert await readiness.failure() is results[0]
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(probe)
+    assert checks == 1
+    await anyio.sleep(0.06)
+    assert await readiness.failure() is None
+    assert checks == 2
