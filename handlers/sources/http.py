@@ -17,19 +17,13 @@ from ..errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
     UpstreamBusy,
-    UpstreamFailed,
-    UpstreamTimeout,
 )
 from ..rfc9110.conditions import Validators, Verdict, evaluate_conditions
 from ..rfc9110.ranges import Spec
-from .idle import close_idle
-from .response import READ_BUFFER, Owner, check_content_range, check_length, payload_reader
+from .errors import ERROR_BY_STATUS, translate_error
+from .response import READ_BUFFER, Owner, RawResponse, check_response, payload_reader
 
 _OWN_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
-
-# The conditions that a 412 answers.
-_PRECONDITIONS = {"if-match", "if-unmodified-since"}
-
 _MAX_RETRY_AFTER = 3600
 
 
@@ -70,30 +64,27 @@ class RemoteBody:
     async def _open(
         self, owner: Owner, *, method: str, conditions: Mapping[str, str], spec: Spec | None
     ) -> Upstream:
-        request_headers = {**_OWN_HEADERS, **self.headers, **conditions}
-        if spec:
-            request_headers["range"] = f"bytes={spec}"
-        response = await self._request(method, request_headers)
+        range_header = {"range": f"bytes={spec}"} if spec else {}
+        response = await self._request(
+            method, {**_OWN_HEADERS, **self.headers, **conditions, **range_header}
+        )
         owner.callback(response.close)
-        status = response.status
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        status, headers = response.status, response.headers
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
-            return self._upstream(response, headers, method, spec)
+            encoding = headers.get("content-encoding", "identity").lower()
+            if encoding != "identity":
+                raise BadUpstream(f"upstream answered identity with encoding {encoding!r}")
+            has_body = method != "HEAD"
+            return check_response(response, spec, "upstream", total=self.length, has_body=has_body)
         if status == HTTPStatus.NOT_MODIFIED and _may_be_unmodified(headers, conditions):
             return Upstream(status=status, headers=headers, length=None)
         # Close it now: its body has no use, and the next attempt needs the connection.
         response.close()
-        if status == HTTPStatus.PRECONDITION_FAILED and _PRECONDITIONS & set(conditions):
-            raise PreconditionFailed(f"upstream answered {status}")
-        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec:
-            length = self.length if self.length is not None else _unsatisfied_length(headers)
-            if length is None or spec.within(length) is None:
-                raise RangeNotSatisfiable(f"upstream answered {status}", length=length)
-        raise _error_for_response(status, headers)
+        raise self._error(status, headers, conditions, spec)
 
-    async def _request(self, method: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, headers: Mapping[str, str]) -> RawResponse:
         try:
-            return await self.session.request(
+            response = await self.session.request(
                 method,
                 self.url,
                 headers=headers,
@@ -106,75 +97,48 @@ class RemoteBody:
                     total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout
                 ),
             )
-        # Don't log the text of an error: it may contain the URL and a token.
-        except TimeoutError as error:
-            raise UpstreamTimeout(f"upstream: {type(error).__name__}") from error
-        except (aiohttp.ClientConnectionError, OSError) as error:
-            close_idle(self.session)
-            raise UpstreamFailed(f"upstream: {type(error).__name__}") from error
-        # aiohttp raises ValueError and others, too, for responses that it can't parse.
         except Exception as error:
-            raise BadUpstream(f"upstream: {type(error).__name__}") from error
-
-    def _upstream(
-        self,
-        response: aiohttp.ClientResponse,
-        headers: Mapping[str, str],
-        method: str,
-        spec: Spec | None,
-    ) -> Upstream:
-        """Return a 200 or 206 as an Upstream; raises BadUpstream if it is not what was asked."""
-        encoding = headers.get("content-encoding", "identity").lower()
-        part, total, length = None, None, self.length
-        if response.status == HTTPStatus.PARTIAL_CONTENT and spec:
-            part, total = check_content_range(headers, spec, source="upstream", total=length)
-            length = part.length
-        if encoding != "identity":
-            raise BadUpstream(f"upstream answered identity with content-encoding {encoding!r}")
-        has_body = method != "HEAD"
-        read = payload_reader(response.content.readany, self.read_timeout, "upstream")
-        return Upstream(
-            status=response.status,
-            headers=headers,
-            length=check_length(headers, length, source="upstream", has_body=has_body),
-            part=part,
-            total=total,
-            close=response.close,
-            read=read if has_body else None,
+            # Don't log the text: it may contain the URL and a token.
+            raise translate_error(
+                error, self.session, f"upstream: {type(error).__name__}"
+            ) from error
+        return RawResponse(
+            response.status,
+            {name.lower(): value for name, value in response.headers.items()},
+            payload_reader(response.content.readany, self.read_timeout, "upstream"),
+            response.close,
         )
+
+    def _error(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        conditions: Mapping[str, str],
+        spec: Spec | None,
+    ) -> DownloadError:
+        text = f"upstream answered {status}"
+        if status == HTTPStatus.PRECONDITION_FAILED and (
+            "if-match" in conditions or "if-unmodified-since" in conditions
+        ):
+            return PreconditionFailed(text)
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec:
+            stated = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", ""))
+            length = int(stated[1]) if stated and self.length is None else self.length
+            if length is None or spec.within(length) is None:
+                return RangeNotSatisfiable(text, length=length)
+        if status == HTTPStatus.NOT_FOUND:
+            return NotFound(text)
+        error = ERROR_BY_STATUS.get(status, BadUpstream)(text)
+        retry_after = headers.get("retry-after", "")
+        if isinstance(error, UpstreamBusy) and re.fullmatch("[0-9]{1,8}", retry_after):
+            error.retry_after = min(int(retry_after), _MAX_RETRY_AFTER)
+        return error
 
 
 def _may_be_unmodified(headers: Mapping[str, str], conditions: Mapping[str, str]) -> bool:
     """Return whether a 304 with these headers can be the answer to these conditions."""
     if "if-none-match" not in conditions:
         return "if-modified-since" in conditions
-    validators = Validators.from_headers(headers)
-    if_none_match = {"if-none-match": conditions["if-none-match"]}
-    return (
-        validators.etag is None
-        or evaluate_conditions(if_none_match, validators) is Verdict.NOT_MODIFIED
-    )
-
-
-def _unsatisfied_length(headers: Mapping[str, str]) -> int | None:
-    """Return the length of the whole that a 416 states (RFC 9110, 15.5.17)."""
-    stated = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", ""))
-    return int(stated[1]) if stated else None
-
-
-def _error_for_response(status: int, headers: Mapping[str, str]) -> DownloadError:
-    text = f"upstream answered {status}"
-    if status == HTTPStatus.NOT_FOUND:
-        return NotFound(text)
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        return UpstreamBusy(text, retry_after=_retry_after(headers))
-    if status == HTTPStatus.GATEWAY_TIMEOUT:
-        return UpstreamTimeout(text)
-    failed = status in (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY)
-    return UpstreamFailed(text) if failed else BadUpstream(text)
-
-
-def _retry_after(headers: Mapping[str, str]) -> int | None:
-    """Return the seconds of the upstream's Retry-After, at most an hour; None for a date."""
-    text = headers.get("retry-after", "")
-    return min(int(text), _MAX_RETRY_AFTER) if re.fullmatch(r"[0-9]{1,8}", text) else None
+    stated = Validators.from_headers(headers)
+    known = {"if-none-match": conditions["if-none-match"]}
+    return stated.etag is None or evaluate_conditions(known, stated) is Verdict.NOT_MODIFIED

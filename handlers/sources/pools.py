@@ -1,7 +1,7 @@
 """The clients of both upstreams, opened once by the lifespan and shared by all requests."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,12 @@ import anyio
 
 from .probes import missing_raw_client_parts
 from .raw_client import RawClient
-from .s3.botocore import BotocoreBucket, BotocoreClient, open_botocore_client
+from .s3.botocore import (
+    BotocoreBucket,
+    BotocoreClient,
+    missing_transport_parts,
+    open_botocore_client,
+)
 from .s3.bucket import Bucket
 from .s3.buckets import Buckets
 from .s3.client import S3Client
@@ -55,20 +60,17 @@ async def open_clients(
     """
     stack = AsyncExitStack()
     try:
-        open_bucket: Callable[[str], Awaitable[Bucket]]
+        signing: BotocoreClient | None = None
         if s3 is None:
-            client = await stack.enter_async_context(
-                open_botocore_client(
-                    settings,
-                    max_connections=settings.store_connections + SPARE_CONNECTIONS,
-                    idle_seconds=IDLE_SECONDS,
-                )
+            opening = open_botocore_client(
+                settings,
+                max_connections=settings.store_connections + SPARE_CONNECTIONS,
+                idle_seconds=IDLE_SECONDS,
             )
-            s3 = client.s3
-            open_bucket = partial(_open_bucket, settings, client, _can_sign(settings))
-        else:
-            # The host's event handlers must see every request.
-            open_bucket = partial(_open_botocore_bucket, settings, s3)
+            client = await stack.enter_async_context(opening)
+            s3, signing = client.s3, client if _can_sign(settings) else None
+        # The event handlers of a host's client must see every request, so none is signed here.
+        open_bucket = partial(_open_bucket, settings, s3, signing)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         if http is None:
             http = await stack.enter_async_context(_http_session(settings))
@@ -79,37 +81,34 @@ async def open_clients(
 
 
 def _can_sign(settings: "Settings") -> bool:
-    """Return whether ordinary requests go around botocore."""
+    """Return whether the settings and this aiohttp let requests go without botocore."""
     if not settings.s3_direct:
         return False
-    missing = missing_raw_client_parts()
+    missing = missing_raw_client_parts() + missing_transport_parts()
     if missing:
         logger.warning(
-            "S3_DIRECT: aiohttp %s has changed (%s); all requests to S3 go through botocore, "
-            "which is slower",
-            aiohttp.__version__,
+            "S3_DIRECT: this version of aiohttp or aiobotocore has no %s; "
+            "requests to S3 go through botocore, which is slower",
             ", ".join(missing),
         )
     return not missing
 
 
-async def _open_botocore_bucket(settings: "Settings", s3: S3Client, name: str) -> Bucket:
-    return BotocoreBucket(s3, name, settings.upstream_read_timeout)
-
-
 async def _open_bucket(
-    settings: "Settings", client: BotocoreClient, can_sign: bool, name: str
+    settings: "Settings", s3: S3Client, signing: BotocoreClient | None, name: str
 ) -> Bucket:
-    """Return a bucket: a signed one if botocore would send it plain requests."""
+    """Return a bucket: a signed one if `signing` has its credentials and it is an ordinary one."""
     timeout = settings.upstream_read_timeout
-    bucket = BotocoreBucket(client.s3, name, timeout)
-    request = await bucket.prepare_get(_SAMPLE_KEY) if can_sign else None
+    bucket = BotocoreBucket(s3, name, timeout)
+    if signing is None or signing.get_credentials is None:
+        return bucket
+    request = await bucket.prepare_get(_SAMPLE_KEY)
     endpoint = resolve_endpoint(*request, _SAMPLE_KEY) if request else None
-    session = await client.raw_session(endpoint.origin) if endpoint else None
-    if endpoint is None or session is None or client.get_credentials is None:
+    session = await signing.raw_session(endpoint.origin) if endpoint else None
+    if endpoint is None or session is None:
         return bucket
     raw_client = RawClient(session, endpoint.origin, read_timeout=timeout)
-    return SignedBucket(raw_client, endpoint, client.get_credentials, bucket)
+    return SignedBucket(raw_client, endpoint, signing.get_credentials, bucket)
 
 
 def _http_session(settings: "Settings") -> aiohttp.ClientSession:

@@ -1,4 +1,4 @@
-"""Probes: whether this aiohttp has the undocumented parts that the raw client uses."""
+"""Probes of the undocumented parts of aiohttp that the raw client uses."""
 
 import inspect
 from collections.abc import Callable
@@ -8,42 +8,30 @@ from aiohttp import BaseConnector, ClientRequest, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-_ATTRIBUTES: dict[type, tuple[str, ...]] = {
-    Connection: ("close", "protocol", "release", "transport"),
-    ResponseHandler: (
-        "__len__",
-        "connection_lost",
-        "data_received",
-        "is_eof",
-        "read",
-        "should_close",
-        "start_timeout",
-    ),
-    StreamReader: ("at_eof", "on_eof", "readany", "set_exception"),
+_ATTRIBUTES: dict[type, str] = {
+    Connection: "close protocol release transport",
+    ResponseHandler: "connection_lost data_received is_eof read should_close start_timeout",
+    StreamReader: "at_eof on_eof readany set_exception",
 }
-
-_CALLS: dict[Callable[..., Any], tuple[str, ...]] = {
-    BaseConnector.connect: ("req", "traces", "timeout"),
-    ClientRequest: ("method", "url", "session", "loop"),
+_PARAMETERS: dict[Callable[..., Any], str] = {
+    BaseConnector.connect: "req traces timeout",
+    ClientRequest: "method url session loop",
     ResponseHandler.set_response_params: (
-        "skip_payload",
-        "read_until_eof",
-        "auto_decompress",
-        "read_timeout",
-        "read_bufsize",
+        "skip_payload read_until_eof auto_decompress read_timeout read_bufsize"
     ),
 }
 
 
 def missing_raw_client_parts() -> list[str]:
-    """Return the parts of aiohttp that the raw client needs and this version lacks."""
-    attributes = [(owner, name) for owner, names in _ATTRIBUTES.items() for name in names]
-    parameters = [(call, name) for call, names in _CALLS.items() for name in names]
-    return [
-        *(f"{owner.__name__}.{name}" for owner, name in attributes if not hasattr(owner, name)),
-        *(
-            f"{call.__qualname__}({name})"
-            for call, name in parameters
-            if name not in inspect.signature(call).parameters
-        ),
+    """Return the attributes and parameters that this version of aiohttp lacks."""
+    missing = [
+        f"{owner.__name__}.{name}"
+        for owner, names in _ATTRIBUTES.items()
+        for name in names.split()
+        if not hasattr(owner, name)
     ]
+    for function, names in _PARAMETERS.items():
+        parameters = inspect.signature(function).parameters
+        absent = [name for name in names.split() if name not in parameters]
+        missing += [f"{function.__qualname__}({name})" for name in absent]
+    return missing

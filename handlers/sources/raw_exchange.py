@@ -51,7 +51,7 @@ class RawExchange(asyncio.BufferedProtocol):
         """Return the next bytes of the body, b"" at the end; raises BrokenTransfer."""
         buffer, waiter = self._buffer, self._waiter
         buffer.note_reader(waiter.now())
-        while buffer.is_empty():
+        while buffer.start == buffer.end:
             if self._failure is not None:
                 raise self._failure
             if not self._left:
@@ -68,7 +68,7 @@ class RawExchange(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """End the exchange, and the connection if the body has not ended; may be called twice."""
-        if self._left or not self._buffer.is_empty():
+        if self._left or self._buffer.start < self._buffer.end:
             self._failure = BrokenTransfer("truncated", f"{_SOURCE}: response closed")
             self._buffer.clear()
         if self._connection.protocol is not None:
@@ -78,15 +78,14 @@ class RawExchange(asyncio.BufferedProtocol):
     # The transport calls these three.
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the length is known
-        """Return where the transport may write.
+        """Return where the transport may write: the rest of the body and one byte after it.
 
-        There is room for one byte after the body. If it arrives, the connection serves no other
-        request: the next response would begin with it. Further bytes stay in the kernel.
+        If that byte arrives, the connection is closed: the next response would begin with it.
         """
         return self._buffer.writable(self._left + 1)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take note of bytes that the transport has written."""
+        """Note bytes that the transport has written."""
         self._buffer.end += nbytes
         if self._head is None:
             self.has_begun = True
@@ -130,7 +129,7 @@ class RawExchange(asyncio.BufferedProtocol):
             is_reusable = not self._left and self._head is not None and self._head.is_reusable
             self._left = 0
             self._give_back(is_reusable=is_reusable)
-        elif self._buffer.is_full():
+        elif self._buffer.end == len(self._buffer.data):
             self._is_paused = True
             self._transport.pause_reading()
         self._waiter.wake()
@@ -182,7 +181,7 @@ class RawExchange(asyncio.BufferedProtocol):
 
 
 class _Waiter:
-    """Lets one task wait for bytes, for at most `timeout` seconds without any."""
+    """Lets one task wait until bytes arrive, for at most `timeout` seconds without any."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -193,7 +192,7 @@ class _Waiter:
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self) -> None:
-        """Wait until `wake` is called; raises SocketTimeoutError."""
+        """Return when `wake` is called; raises SocketTimeoutError."""
         if self._future is not None:
             raise RuntimeError("another task is already waiting for this response")
         self.restart()

@@ -1,15 +1,16 @@
-"""Responses of an upstream: how a source checks and reads them."""
+"""Responses of an upstream: how a source reads and checks them."""
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeAlias
 
 import aiohttp
 
-from ..body.upstream import Read
+from ..body.upstream import Read, Upstream
 from ..errors import BadUpstream, BrokenTransfer
 from ..rfc9110.ranges import Part, Spec, parse_content_range
 
@@ -25,18 +26,15 @@ Owner: TypeAlias = AsyncExitStack | ExitStack
 
 @dataclass(slots=True)
 class RawResponse:
-    """A response whose head has arrived; the caller checks, reads and closes it."""
+    """A response whose head has arrived; nothing of it is checked."""
 
     status: int
 
     headers: Mapping[str, str]
-    """Names in lower case; only ASCII values; the values of a repeated name joined by commas."""
+    """Names in lower case, ASCII values, the values of a repeated name joined by commas."""
 
     read: Read
-    """Return the next bytes, b"" at the end; raises BrokenTransfer.
-
-    The source never writes again to the buffer that it returns.
-    """
+    """As `Upstream.read`."""
 
     close: Callable[[], None]
     """Close the response, and its connection if the body has not ended; may be called twice."""
@@ -48,10 +46,10 @@ def payload_reader(
     source: str,
     errors: tuple[type[Exception], ...] = _PAYLOAD_ERRORS,
 ) -> Read:
-    """Return a reader of a payload of aiohttp's that raises BrokenTransfer for `errors`.
+    """Return a reader of a body that aiohttp parses; it raises BrokenTransfer for `errors`.
 
     It has its own timeout: aiohttp waits for ever at a malformed chunk, because its timer starts
-    anew with all bytes that arrive.
+    anew with any bytes that arrive.
     """
 
     async def read_payload() -> bytes:
@@ -71,37 +69,39 @@ def read_timed_out(source: str, timeout: float) -> BrokenTransfer:
     return BrokenTransfer("upstream_timeout", f"{source}: no byte within {timeout:g} s")
 
 
-def check_length(
-    headers: Mapping[str, str], expected: int | None, *, source: str, has_body: bool = True
-) -> int | None:
-    """Return the length of a body; None if only its chunked framing tells the end.
+def check_response(
+    response: RawResponse,
+    spec: Spec | None,
+    source: str,
+    *,
+    total: int | None = None,
+    has_body: bool = True,
+) -> Upstream:
+    """Return a 200, or a 206 with the range `spec`, as an Upstream.
 
-    Raises BadUpstream if the length is not `expected`, or the end of the body is not visible.
+    `total` is the length of the whole if the caller knows it. Raises BadUpstream if the response
+    is another, or if the end of its body would not be visible.
     """
-    stated = headers.get("content-length")
-    if stated is not None:
-        length = int(stated) if re.fullmatch("[0-9]{1,19}", stated) else None
-        if length is None or expected not in (None, length):
-            raise BadUpstream(f"{source} has {stated} bytes, not the expected {expected}")
-        return length
-    if has_body and not is_chunked(headers):
-        raise BadUpstream(f"{source} answered with neither a content-length nor chunks")
-    return expected
+    part, length = None, total
+    if response.status == HTTPStatus.PARTIAL_CONTENT and spec:
+        part, total = _check_content_range(response.headers, spec, source, total)
+        length = part.length
+    elif response.status != HTTPStatus.OK:
+        raise BadUpstream(f"{source} answered {response.status}, range {spec}")
+    return Upstream(
+        status=response.status,
+        headers=response.headers,
+        length=_check_length(response.headers, length, source, has_body=has_body),
+        part=part,
+        total=total if part else None,
+        close=response.close,
+        read=response.read if has_body else None,
+    )
 
 
-def is_chunked(headers: Mapping[str, str]) -> bool:
-    """Return whether chunked framing shows where a body ends (RFC 9112, 6.3)."""
-    return headers.get("transfer-encoding", "").strip().lower() == "chunked"
-
-
-def check_content_range(
-    headers: Mapping[str, str], spec: Spec, *, source: str, total: int | None = None
+def _check_content_range(
+    headers: Mapping[str, str], spec: Spec, source: str, total: int | None
 ) -> tuple[Part, int]:
-    """Return the part that a 206 states and the length of the whole.
-
-    `total` is the length of the whole if the caller knows it. Raises BadUpstream if the part is
-    not the requested `spec`.
-    """
     text = headers.get("content-range", "")
     part, stated = parse_content_range(text) or (None, None)
     length = stated if total is None else total
@@ -110,3 +110,19 @@ def check_content_range(
     if stated not in (length, None):
         raise BadUpstream(f"{source} has {stated} bytes, not the expected {length}")
     return part, length
+
+
+def _check_length(
+    headers: Mapping[str, str], expected: int | None, source: str, *, has_body: bool
+) -> int | None:
+    stated = headers.get("content-length")
+    if stated is not None:
+        length = int(stated) if re.fullmatch("[0-9]{1,19}", stated) else None
+        if length is None or expected not in (None, length):
+            raise BadUpstream(f"{source} has {stated} bytes, not the expected {expected}")
+        return length
+    # Without a length, only chunked framing shows where a body ends (RFC 9112, 6.3).
+    encoding = headers.get("transfer-encoding", "").strip().lower()
+    if has_body and encoding != "chunked":
+        raise BadUpstream(f"{source} answered with neither a content-length nor chunks")
+    return expected

@@ -8,11 +8,22 @@ from typing import Any
 import aiohttp
 import pytest
 
+from handlers.body.upstream import Upstream
 from handlers.errors import BadUpstream, BrokenTransfer
 from handlers.rfc9110.ranges import Part, Spec
-from handlers.sources.response import check_content_range, check_length, payload_reader
+from handlers.sources.response import RawResponse, check_response, payload_reader
 
 CHUNKED = {"transfer-encoding": " Chunked"}
+
+
+def checked(
+    status: int, headers: dict[str, str], spec: Spec | None = None, **options: Any
+) -> Upstream:
+    async def read() -> bytes:
+        return b""
+
+    response = RawResponse(status, headers, read, lambda: None)
+    return check_response(response, spec, "store", **options)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +41,7 @@ def test_length_that_is_stated_or_expected_is_returned(
     headers: dict[str, str], expected: int | None, length: int | None
 ) -> None:
     """Without a content-length, chunks show where the body ends."""
-    assert check_length(headers, expected, source="store") == length
+    assert checked(200, headers, total=expected).length == length
 
 
 @pytest.mark.parametrize(
@@ -50,14 +61,15 @@ def test_length_that_is_wrong_or_invisible_is_refused(
 ) -> None:
     """A closed connection alone does not show that a body has ended."""
     with pytest.raises(BadUpstream):
-        check_length(headers, expected, source="store")
+        checked(200, headers, total=expected)
 
 
 def test_length_of_no_body_may_be_invisible() -> None:
     """The answer to a HEAD needs no framing, but a length it states must be the expected one."""
-    assert check_length({}, None, source="store", has_body=False) is None
+    upstream = checked(200, {}, has_body=False)
+    assert (upstream.length, upstream.read) == (None, None)
     with pytest.raises(BadUpstream):
-        check_length({"content-length": "5"}, 6, source="store", has_body=False)
+        checked(200, {"content-length": "5"}, total=6, has_body=False)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +91,35 @@ def test_content_range_is_the_requested_range(
     spec: Spec, stated: str, total: int | None, part: Part | None
 ) -> None:
     """Any other range, or an unknown or other length of the whole, is refused."""
-    headers = {"content-range": stated}
+    headers = {"content-range": stated, **CHUNKED}
     if part:
-        expected = (part, 1000)
-        assert check_content_range(headers, spec, source="store", total=total) == expected
+        upstream = checked(206, headers, spec, total=total)
+        assert (upstream.part, upstream.total, upstream.length) == (part, 1000, part.length)
     else:
         with pytest.raises(BadUpstream):
-            check_content_range(headers, spec, source="store", total=total)
+            checked(206, headers, spec, total=total)
+
+
+def test_length_of_another_part_is_refused() -> None:
+    """A 206 has the bytes of its Content-Range, and no more or fewer."""
+    headers = {"content-range": "bytes 0-8/1000", "content-length": "9"}
+    assert checked(206, headers, Spec(0, 8)).length == 9
+    with pytest.raises(BadUpstream):
+        checked(206, {**headers, "content-length": "8"}, Spec(0, 8))
+
+
+@pytest.mark.parametrize(("status", "spec"), [(206, None), (204, None), (304, Spec(0, 8))])
+def test_other_status_is_refused(status: int, spec: Spec | None) -> None:
+    """A body is a 200, or a 206 to a range."""
+    headers = {"content-range": "bytes 0-8/1000", "content-length": "9"}
+    with pytest.raises(BadUpstream):
+        checked(status, headers, spec)
+
+
+def test_whole_instead_of_a_range_is_no_part() -> None:
+    """A 200 to a range is the whole, of the expected length."""
+    upstream = checked(200, {"content-length": "1000"}, Spec(0, 8), total=1000)
+    assert (upstream.part, upstream.total, upstream.length) == (None, None, 1000)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 No other module imports botocore or aiobotocore.
 """
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -26,7 +25,7 @@ from botocore.utils import get_environ_proxies
 from ...body.upstream import Read
 from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
-from ..idle import close_idle
+from ..errors import close_idle
 from ..response import READ_BUFFER, Owner, RawResponse, payload_reader
 from .client import S3Client
 from .errors import error_for_response, read_error_body
@@ -34,8 +33,6 @@ from .sigv4 import Credentials
 
 if TYPE_CHECKING:
     from settings import Settings
-
-logger = logging.getLogger("downspout")
 
 # Iterating over a body of aiobotocore's gives 1 KiB at a time. A slow client's download holds a
 # few chunks: 0.8 MiB with this size, 2.3 MiB with 512 KiB.
@@ -54,8 +51,6 @@ _UNUSED_HEADERS = {
     b"x-amz-server-side-encryption-bucket-key-enabled",
 }
 
-_PARAMETERS = {"range": "Range", "if-match": "IfMatch"}
-
 _prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar(
     "downspout_prepared", default=None
 )
@@ -71,6 +66,11 @@ def chain_problem() -> str | None:
     return None
 
 
+def missing_transport_parts() -> list[str]:
+    """Return the private methods that this version of aiobotocore lacks for `_OwnedTransport`."""
+    return [] if hasattr(AIOHTTPSession, "_get_session") else ["AIOHTTPSession._get_session"]
+
+
 @dataclass(frozen=True, slots=True)
 class BotocoreClient:
     """An S3 client that downspout has made, and the parts of it that serve without botocore."""
@@ -79,13 +79,12 @@ class BotocoreClient:
     get_credentials: Callable[[], Awaitable[Credentials]] | None
     """Return the current credentials; None if botocore finds no credentials."""
 
-    _transport: "_OwnedTransport | None"
+    _transport: "_OwnedTransport"
 
     async def raw_session(self, url: str) -> aiohttp.ClientSession | None:
         """Return the session with the client's pool and TLS; None if a proxy serves `url`."""
-        if self._transport is None or urlsplit(url).scheme in get_environ_proxies(url):
-            return None
-        return await self._transport.session()
+        is_proxied = urlsplit(url).scheme in get_environ_proxies(url)
+        return None if is_proxied else await self._transport.session()
 
 
 @asynccontextmanager
@@ -119,8 +118,7 @@ async def open_botocore_client(
         events.register("before-call.s3.HeadObject", _request_checksum)
         events.register("before-call.s3.HeadBucket", _disable_region_redirect)
         events.register_last("before-send.s3.GetObject", _keep_prepared)
-        get_credentials = credentials.get_frozen_credentials if credentials else None
-        yield BotocoreClient(s3, get_credentials, _hooked(transports))
+        yield BotocoreClient(s3, credentials and credentials.get_frozen_credentials, transports[0])
 
 
 def _create_client(settings: "Settings", session: AioSession, **pool: Any) -> Any:
@@ -157,37 +155,22 @@ async def _find_credentials(settings: "Settings", session: AioSession) -> AioCre
     return await session.get_credentials()
 
 
-def _hooked(transports: list["_OwnedTransport"]) -> "_OwnedTransport | None":
-    """Return the client's transport; None if aiobotocore lacks the private method it replaces."""
-    if transports and hasattr(AIOHTTPSession, "_get_session"):
-        return transports[0]
-    logger.warning("aiobotocore has changed: requests to S3 go through it, which is slower")
-    return None
-
-
 def _request_checksum(params: dict[str, Any], **_: object) -> None:
-    """Request the checksum of the whole object: a handler of `before-call`.
-
-    With its own parameter for this, botocore would verify, which fails for parts.
-    """
+    """Request the checksum of the whole; with its own parameter, botocore would verify parts."""
     params["headers"]["x-amz-checksum-mode"] = "ENABLED"
 
 
 def _keep_prepared(request: AWSPreparedRequest, **_: object) -> None:
-    """Keep a request that is only prepared, instead of sending it: a handler of `before-send`."""
+    """Keep a request that is only prepared, instead of sending it."""
     prepared = _prepared.get()
     if prepared is not None:
         signed: bytes | str = request.headers.get("Authorization", "")
-        text = signed.decode() if isinstance(signed, bytes) else signed
-        prepared.append((request.url, text))
+        prepared.append((request.url, signed if isinstance(signed, str) else signed.decode()))
         raise RuntimeError("prepared, not sent")
 
 
 def _disable_region_redirect(context: dict[str, Any], **_: object) -> None:
-    """Keep botocore from following redirects of its own HeadBucket: a handler of `before-call`.
-
-    If such a redirect names no region, botocore would send a HeadBucket about it, and so on.
-    """
+    """Keep botocore from sending a HeadBucket about a redirect of its own HeadBucket."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -199,14 +182,13 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
     """
 
     async def session(self, proxy_url: str | None = None) -> aiohttp.ClientSession:
-        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
-        return session
+        return await super()._get_session(proxy_url)  # type: ignore[no-any-return]
 
     async def _get_session(self, proxy_url: str | None) -> "_OwnedTransport":  # noqa: ARG002
-        return self  # aiobotocore calls `request` of it, with the proxy.
+        return self  # aiobotocore calls its `request`, with the proxy among the options.
 
     async def request(self, method: str, **options: Any) -> "_OwnedResponse":
-        session = await self.session(options["proxy"])
+        session = await self.session(options.get("proxy"))
         try:
             response = await session.request(
                 method, allow_redirects=False, read_bufsize=READ_BUFFER, **options
@@ -216,15 +198,13 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
             raise
         if owner := _owner.get():
             owner.callback(response.close)
-        error_body = None
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            # aiobotocore would read any size.
-            try:
-                error_body = await read_error_body(response.content.readany)
-            except Exception:
-                response.close()
-                raise
-        return _OwnedResponse(response, error_body)
+        if response.status < HTTPStatus.MULTIPLE_CHOICES:
+            return _OwnedResponse(response, None)
+        try:  # aiobotocore would read any size.
+            return _OwnedResponse(response, await read_error_body(response.content.readany))
+        except Exception:
+            response.close()
+            raise
 
 
 class _OwnedResponse:
@@ -259,9 +239,10 @@ class BotocoreBucket:
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
-        parameters: dict[str, Any] = {_PARAMETERS[name]: value for name, value in headers.items()}
+        names = {"range": "Range", "if-match": "IfMatch"}
+        options: dict[str, Any] = {names[name]: value for name, value in headers.items()}
         with _request(owner):
-            output = await self.client.get_object(Bucket=self.name, Key=key, **parameters)
+            output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
         owner.callback(body.close)  # The transport of a host's client knows no owner.
         read_chunk = partial(body.read, CHUNK_SIZE)

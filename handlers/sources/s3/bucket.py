@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from http import HTTPStatus
 from typing import Protocol
 
 from ...body.retry import NO_RETRY, RetryPolicy
@@ -12,21 +11,18 @@ from ...body.upstream import Upstream
 from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfiable
 from ...rfc9110.conditions import entity_tag
 from ...rfc9110.ranges import Spec
-from ..response import Owner, RawResponse, check_content_range, check_length
+from ..response import Owner, RawResponse, check_response
 
 
 class Bucket(Protocol):
-    """A bucket, whichever client requests its objects."""
+    """A bucket, whichever client sends its requests; both raise DownloadError for an error."""
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
-        """Send a GetObject with a range and an if-match, or neither; `owner` closes the response.
-
-        The response is no error. Raises DownloadError.
-        """
+        """Send a GetObject with a range, an if-match, or neither; `owner` closes the response."""
         ...
 
     async def head(self, key: str) -> RawResponse:
-        """Send a HeadObject. The response is no error; raises DownloadError."""
+        """Send a HeadObject."""
         ...
 
 
@@ -49,37 +45,22 @@ class StoredObject:
         return await self.retry_policy.open(partial(self._open, owner, spec, if_match))
 
     async def _open(self, owner: Owner, spec: Spec | None, if_match: str | None) -> Upstream:
-        request_headers = {"range": f"bytes={spec}"} if spec else {}
+        headers = {"range": f"bytes={spec}"} if spec else {}
         if if_match:
-            request_headers["if-match"] = if_match
+            headers["if-match"] = if_match
         try:
-            response = await self.bucket.get(owner, self.key, request_headers)
+            response = await self.bucket.get(owner, self.key, headers)
         except RangeNotSatisfiable as error:
             if spec is None:
                 raise BadUpstream("store answered 416 to a request without a range") from error
             raise
-        status, headers = response.status, response.headers
-        if if_match and entity_tag(headers.get("etag", "")) != if_match:
+        if if_match and entity_tag(response.headers.get("etag", "")) != if_match:
             response.close()
             raise PreconditionFailed("store ignored If-Match and sent another version")
-        part, total, length = None, None, None
-        if status == HTTPStatus.PARTIAL_CONTENT and spec:
-            part, total = check_content_range(headers, spec, source="store")
-            length = part.length
-        elif status != HTTPStatus.OK:
-            raise BadUpstream(f"store answered {status} to a GetObject of range {spec}")
-        return Upstream(
-            status=status,
-            headers=headers,
-            length=check_length(headers, length, source="store"),
-            part=part,
-            total=total,
-            close=response.close,
-            read=response.read,
-        )
+        return check_response(response, spec, "store")
 
     async def head(self) -> Upstream:
-        """Return the object's headers without requesting its body. Raises DownloadError."""
+        """Return the object's headers without requesting its body; raises DownloadError."""
         return await self.retry_policy.open(self._head)
 
     async def _head(self) -> Upstream:
@@ -92,15 +73,12 @@ class StoredObject:
                 with suppress(RangeNotSatisfiable):  # The object exists by now and is empty.
                     await self._open(owner, Spec(0, 0), None)
             raise
-        if response.status != HTTPStatus.OK:
-            raise BadUpstream(f"store answered {response.status} to a HeadObject")
-        length = check_length(response.headers, None, source="store", has_body=False)
-        return Upstream(headers=response.headers, length=length)
+        return check_response(response, None, "store", has_body=False)
 
     async def probe(self, deadline: float) -> None:
-        """Return if the store answers for the object, even with a 404, before `deadline`.
+        """Return if the store gives the object or a 404 before `deadline`, by time.monotonic().
 
-        `deadline` is by time.monotonic(). Raises DownloadError.
+        Raises DownloadError.
         """
         with suppress(NotFound):
             await replace(self, retry_policy=RetryPolicy(until=deadline)).head()

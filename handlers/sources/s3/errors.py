@@ -14,6 +14,7 @@ from ...errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from ..errors import ERROR_BY_STATUS
 
 # An S3 error is a few hundred bytes of XML; the error page of a proxy has a few thousand bytes.
 MAX_ERROR_SIZE = 64 * 1024
@@ -28,13 +29,9 @@ _BY_CODE: dict[str, type[DownloadError]] = {
     "SlowDown": UpstreamBusy,
 }
 _BY_STATUS: dict[int, type[DownloadError]] = {
+    **ERROR_BY_STATUS,
     HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: RangeNotSatisfiable,
-    HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusy,
-    HTTPStatus.SERVICE_UNAVAILABLE: UpstreamBusy,
-    HTTPStatus.INTERNAL_SERVER_ERROR: UpstreamFailed,
-    HTTPStatus.BAD_GATEWAY: UpstreamFailed,
-    HTTPStatus.GATEWAY_TIMEOUT: UpstreamTimeout,
 }
 # Statuses without a code: the answer to a HEAD never has one.
 _BY_STATUS_WITHOUT_CODE: dict[int, type[DownloadError]] = {

@@ -5,15 +5,14 @@ botocore still resolves endpoint, region and credentials, and serves buckets of 
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
-import aiohttp
-
-from ...errors import BadUpstream, BrokenTransfer, DownloadError, UpstreamFailed, UpstreamTimeout
-from ..idle import close_idle
+from ...errors import DownloadError
+from ..errors import translate_error
 from ..raw_client import RawClient
 from ..response import Owner, RawResponse
 from .bucket import Bucket
@@ -70,59 +69,47 @@ class SignedBucket:
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
-        response = await self._request("GET", key, headers)
-        owner.callback(response.close)
-        if response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return response
-        if not _is_redirect(response):
-            raise error_for_response(response.status, await self._read_error_code(response))
-        response.close()
-        return await self.botocore_bucket.get(owner, key, headers)
+        response = await self._request(owner, "GET", key, headers)
+        return response or await self.botocore_bucket.get(owner, key, headers)
 
     async def head(self, key: str) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        response = await self._request("HEAD", key, {})
-        response.close()
-        if response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return response
-        if not _is_redirect(response):
-            raise error_for_response(response.status, "")
-        return await self.botocore_bucket.head(key)
+        with ExitStack() as owner:
+            response = await self._request(owner, "HEAD", key, {})
+        return response or await self.botocore_bucket.head(key)
 
-    async def _request(self, method: str, key: str, headers: Mapping[str, str]) -> RawResponse:
+    async def _request(
+        self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
+    ) -> RawResponse | None:
+        """Send a request; return None if the bucket is elsewhere. Raises DownloadError."""
         try:
-            target = self.endpoint.path + quote(key, safe="/~")
-            signed = sign_request(
-                method,
-                self.endpoint.host,
-                target,
-                {**headers, "x-amz-checksum-mode": "ENABLED"},
-                region=self.endpoint.region,
-                credentials=await self.get_credentials(),
-                now=datetime.now(UTC),
-            )
-            return await self.raw_client.request(method, target, {**signed, **_UNSIGNED_HEADERS})
-        except Exception as error:
-            raise self._translate(error) from error
-
-    async def _read_error_code(self, response: RawResponse) -> str:
-        try:
+            response = await self._send(method, key, headers)
+            owner.callback(response.close)
+            if response.status < HTTPStatus.MULTIPLE_CHOICES:
+                return response
+            if _is_redirect(response):
+                response.close()
+                return None
             code = _CODE.search(await read_error_body(response.read))
-        except BrokenTransfer as error:
-            raise self._translate(error) from error
-        return code[1].decode() if code else ""
+        except DownloadError:
+            raise
+        except Exception as error:
+            text = f"store: {type(error).__name__}: {error}"
+            raise translate_error(error, self.raw_client.session, text) from error
+        raise error_for_response(response.status, code[1].decode() if code else "")
 
-    def _translate(self, error: Exception) -> DownloadError:
-        """Return the DownloadError for an error before the body."""
-        silent = isinstance(error, BrokenTransfer) and error.outcome == "upstream_timeout"
-        if silent or isinstance(error, TimeoutError):
-            return UpstreamTimeout(f"store: {type(error).__name__}")
-        text = f"store: {type(error).__name__}: {error}"
-        if isinstance(error, aiohttp.ClientConnectionError | BrokenTransfer | OSError):
-            close_idle(self.raw_client.session)
-            return UpstreamFailed(text)
-        # botocore finds no credentials, or aiohttp can't parse a response.
-        return BadUpstream(text)
+    async def _send(self, method: str, key: str, headers: Mapping[str, str]) -> RawResponse:
+        target = self.endpoint.path + quote(key, safe="/~")
+        signed = sign_request(
+            method,
+            self.endpoint.host,
+            target,
+            {**headers, "x-amz-checksum-mode": "ENABLED"},
+            region=self.endpoint.region,
+            credentials=await self.get_credentials(),
+            now=datetime.now(UTC),
+        )
+        return await self.raw_client.request(method, target, {**signed, **_UNSIGNED_HEADERS})
 
 
 def _is_redirect(response: RawResponse) -> bool:

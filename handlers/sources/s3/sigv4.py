@@ -36,9 +36,7 @@ def sign_request(
 
     `path` is percent-encoded and has no query; `host` omits a default port; `now` is in UTC.
     """
-    timestamp = (
-        f"{now.year:04}{now.month:02}{now.day:02}T{now.hour:02}{now.minute:02}{now.second:02}Z"
-    )
+    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
     day = timestamp[:8]
     signed = {
         **headers,
