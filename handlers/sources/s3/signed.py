@@ -87,10 +87,12 @@ class SignedBucket:
             owner.callback(response.close)
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response
-            if _is_redirect(response):
-                response.close()
-                return None
-            code = _CODE.search(await read_error_body(response.read))
+            try:
+                if _is_redirect(response):
+                    return None
+                code = _CODE.search(await read_error_body(response.read))
+            finally:
+                response.close()  # The next request needs its connection.
         except DownloadError:
             raise
         except Exception as error:
