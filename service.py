@@ -10,9 +10,7 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # To be stopped before there is anything to finish is no error, and no traceback. Later they
-    # are what uvicorn leaves in place when, all being done, it raises the signal once more: a
-    # process that SIGTERM itself kills does not exit with 0.
+    # Exit with 0, and without a traceback, if a signal arrives before the server starts.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 
@@ -214,12 +212,13 @@ class DrainOnSignal:
             self._servers[number](number, frame)
             return
         if self._draining is None:
-            logging.getLogger("downspout").info("draining")
             self._draining = loop.create_task(self._drain(number))
         elif number == signal.SIGINT:
             self._servers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
+        # Not in the handler: it may interrupt the write of another line.
+        logging.getLogger("downspout").info("draining")
         try:
             await drain(self._app)
         finally:
@@ -435,8 +434,14 @@ def serve(settings: Settings) -> int:
     announce(settings, listener, descriptors=raise_descriptor_limit())
     if config.workers > 1:
         return supervise(config, listener, settings.metrics_directory)
+    server = uvicorn.Server(config)
+    # From here on no handler may raise: it could interrupt asyncio just as it creates the server's
+    # task, which then runs while its loop shuts down, and fails to start. uvicorn restores these
+    # handlers at its end and raises the signal again: by default, SIGTERM would kill the process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     except SystemExit as ended:
         return EXIT_SETTINGS if ended.code == EXIT_STARTUP else EXIT_OK
     return EXIT_OK

@@ -1,0 +1,90 @@
+"""A signal at a bad moment: whatever it interrupts, the process drains and exits with 0."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import ask, connect
+from tests.support.serving import ROOT, ServiceProcess
+
+ENVIRON = {
+    "S3_IMAGE_BUCKET": "photos",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}
+
+# Runs service.py, and raises a signal when asyncio registers the task of the server: the task is
+# scheduled by then, and nothing could cancel it.
+AS_THE_TASK_IS_CREATED = """
+import asyncio, runpy, signal, sys
+from _weakrefset import WeakSet
+
+add = WeakSet.add
+
+def add_interrupted(self, item):
+    if isinstance(item, asyncio.Task):
+        WeakSet.add = add
+        print("interrupted", flush=True)
+        signal.raise_signal({number})
+    add(self, item)
+
+WeakSet.add = add_interrupted
+sys.argv = ["service.py"]
+runpy.run_path("service.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_as_the_task_of_the_server_is_created_exits_with_0(number: signal.Signals) -> None:
+    """A signal between the announcement and the first step of the server is no failed start."""
+    script = AS_THE_TASK_IS_CREATED.format(number=int(number))
+    with ServiceProcess(ENVIRON, "-c", script) as process:
+        assert process.end() == 0
+        assert process.saw("interrupted")
+        assert not process.saw("Traceback")
+        assert not process.saw("ERROR")
+
+
+def test_signal_in_the_midst_of_a_log_line_drains(tmp_path: Path) -> None:
+    """A signal that interrupts the write of a log line has its own line, and no traceback."""
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    environ = {**ENVIRON, "PATH": os.environ["PATH"], "PORT": "0", "LOG_FORMAT": "text"}
+    with (
+        (tmp_path / "stderr").open("w") as stderr,
+        os.fdopen(read_end, "rb", buffering=0) as log,
+        subprocess.Popen(
+            [sys.executable, "service.py"], cwd=ROOT, env=environ, stdout=write_end, stderr=stderr
+        ) as process,
+        ExitStack() as clients,
+    ):
+        os.close(write_end)
+        told = b""
+        while b"Application startup complete" not in told:
+            told += log.read(4096)
+        port = int(told.partition(b"listening on ")[2].partition(b"/,")[0].rpartition(b":")[2])
+        while not is_writing(process.pid):
+            ask(clients.enter_context(connect(port)), "/tasks/none/image")
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        told = b"".join(iter(lambda: log.read(4096), b""))
+        assert process.wait(20) == 0
+    assert b"INFO downspout: draining\n" in told
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+def is_writing(pid: int) -> bool:
+    """Return whether the main thread of a process is held up in write(2) to standard output."""
+    call = Path(f"/proc/{pid}/syscall").read_text().split()
+    return call[0] in {"1", "64"} and call[1] == "0x1"  # its number on x86-64 and on ARM
