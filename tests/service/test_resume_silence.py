@@ -1,0 +1,90 @@
+"""The limit for silence while a body is resumed: it counts from the last byte."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import pytest
+
+from handlers.body import resume
+from handlers.body import upstream as upstream_module
+from tests.support.client import fetch
+from tests.support.components import settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import serving
+
+SIZE = 2_000_000
+BODY = hashlib.shake_256(b"silence").digest(SIZE)
+PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
+HEADERS = ('etag: "v1"', "accept-ranges: bytes")
+SOURCES = pytest.mark.parametrize("source", PATHS)
+
+
+def limit_silence(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set how long a body may be silent while it is resumed (45 seconds by default)."""
+    for module in (resume, upstream_module):
+        patch.setattr(module, "MAX_SILENCE", seconds)
+
+
+async def send_rest(exchange: Exchange) -> None:
+    """Answer a request for the rest of the body."""
+    first = int(exchange.headers["range"].removeprefix("bytes=").split("-")[0])
+    stated = f"content-range: bytes {first}-{SIZE - 1}/{SIZE}"
+    await exchange.answer(206, BODY[first:], stated, *HEADERS)
+
+
+@SOURCES
+def test_body_older_than_the_limit_that_breaks_is_resumed(
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Each chunk starts the clock anew: only the time since the last byte counts as silence."""
+    limit_silence(monkeypatch, 1.0)
+    pieces = 6
+
+    async def trickle_and_break(exchange: Exchange) -> None:
+        if "range" in exchange.headers:
+            await send_rest(exchange)
+            return
+        await exchange.head(200, f"content-length: {SIZE}", *HEADERS)
+        for number in range(pieces):
+            await exchange.body(BODY[number * 1000 : (number + 1) * 1000])
+            await exchange.pause(0.25)
+        exchange.reset()
+
+    upstream.behaviour = trickle_and_break
+    with serving(settings_for(upstream.url, s3_direct=source != "full")) as service:
+        begun = time.monotonic()
+        received = fetch(service.port, PATHS[source])
+        assert time.monotonic() - begun > 1.0, "the body broke before the limit had passed"
+    assert received.body == BODY
+    assert upstream.exchanges[1].headers["range"] == f"bytes={pieces * 1000}-{SIZE - 1}"
+
+
+@SOURCES
+def test_body_that_stays_silent_when_it_is_resumed_ends_at_the_limit(
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """An answer that is opened anew and gives no byte does not start the clock anew."""
+    limit_silence(monkeypatch, 1.0)
+
+    async def break_and_fall_silent(exchange: Exchange) -> None:
+        if "range" in exchange.headers:
+            first = int(exchange.headers["range"].removeprefix("bytes=").split("-")[0])
+            stated = f"content-range: bytes {first}-{SIZE - 1}/{SIZE}"
+            await exchange.head(206, f"content-length: {SIZE - first}", stated, *HEADERS)
+            await exchange.pause(0.4)
+        else:
+            await exchange.head(200, f"content-length: {SIZE}", *HEADERS)
+            await exchange.body(BODY[:1000])
+        exchange.reset()
+
+    upstream.behaviour = break_and_fall_silent
+    settings = settings_for(upstream.url, s3_direct=source != "full", max_resumes=100)
+    with serving(settings) as service:
+        begun = time.monotonic()
+        received = fetch(service.port, PATHS[source])
+        assert time.monotonic() - begun < 10
+    assert received.body == BODY[:1000]
+    assert not received.whole
+    assert 2 <= len(upstream.exchanges) <= 5
