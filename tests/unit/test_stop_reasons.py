@@ -1,0 +1,142 @@
+"""What stops a download, and what no longer does: around applications of a test's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
+
+from handlers import create_app, drain
+from handlers.download.scope import DownloadScope
+from tests.support.components import settings_for
+
+
+@pytest.fixture
+async def app(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Starlette]:
+    """An application within its lifespan."""
+    caplog.set_level(logging.INFO, "downspout")
+    app = create_app(settings_for("http://127.0.0.1:9"))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+def scope_within(app: Starlette) -> Scope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [],
+        "app": app,
+        "downspout.request_id": "x",
+    }
+
+
+class Client:
+    """One that leaves when it is told to."""
+
+    def __init__(self) -> None:
+        self.leaves = anyio.Event()
+        self.messages: list[Message] = []
+
+    async def receive(self) -> Message:
+        await self.leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+
+
+async def answer_all(send: Send) -> None:
+    headers = [(b"content-length", b"1")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"x", "more_body": False})
+
+
+async def test_client_that_leaves_after_the_last_byte_cancels_nothing(
+    app: Starlette, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an application does when all is sent, it does to its end; the download is complete."""
+    client = Client()
+    done: list[str] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer_all(send)
+        client.leaves.set()
+        await anyio.sleep(0.1)
+        done.append("closed")
+
+    download = DownloadScope(answering, source="s3")
+    await download(scope_within(app), client.receive, client.send)
+    assert done == ["closed"]
+    assert "GET / 200 complete 1/1 bytes" in caplog.text
+
+
+async def test_drain_after_the_last_byte_cancels_nothing(
+    app: Starlette, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of the process breaks no download off of which all was sent."""
+    client = Client()
+    done: list[str] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer_all(send)
+        draining.start_soon(drain, app, 0)
+        await anyio.sleep(0.1)
+        done.append("closed")
+
+    async with anyio.create_task_group() as draining:
+        download = DownloadScope(answering, source="s3")
+        await download(scope_within(app), client.receive, client.send)
+    assert done == ["closed"]
+    assert "GET / 200 complete 1/1 bytes" in caplog.text
+
+
+async def test_client_that_leaves_before_the_last_byte_cancels(
+    app: Starlette, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until the last message has been sent, a client that leaves ends the application."""
+    client = Client()
+    done: list[str] = []
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        client.leaves.set()
+        await anyio.sleep(30)
+        done.append("not cancelled")
+
+    with anyio.fail_after(10):
+        download = DownloadScope(answering, source="s3")
+        await download(scope_within(app), client.receive, client.send)
+    assert not done
+    assert "GET / 200 client_gone 1/? bytes" in caplog.text
+
+
+async def test_application_that_swallows_the_cancellation_is_cancelled_again(
+    app: Starlette, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it goes on, a download whose client has left is over in the end."""
+    client = Client()
+    cancelled: list[str] = []
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        client.leaves.set()
+        for _ in range(2):
+            try:
+                await anyio.sleep(30)
+            except anyio.get_cancelled_exc_class():
+                cancelled.append("swallowed")
+        await anyio.sleep(30)
+
+    with anyio.fail_after(20):
+        download = DownloadScope(stubborn, source="s3")
+        await download(scope_within(app), client.receive, client.send)
+    assert cancelled == ["swallowed"] * 2
+    assert "GET / - client_gone" in caplog.text
