@@ -1,0 +1,78 @@
+"""QUEUE_TIMEOUT counts from the arrival of a request, whatever it does before it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import closing
+
+from starlette.requests import Request
+
+from handlers import create_app
+from tests.support.client import ask, connect, fetch
+from tests.support.components import settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import serving_app, wait_until
+
+SECONDS = 2.0
+
+
+async def half(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 2000000", 'etag: "v"')
+    await exchange.body(bytes(1_000_000))
+    await exchange.hang()
+
+
+def test_request_behind_a_slow_authorize_gets_503_by_the_queue_timeout(
+    upstream: Misbehaving,
+) -> None:
+    """The time that `authorize` takes is not waited once more in front of a full house."""
+
+    async def authorize(request: Request) -> bool:
+        if "slow" in request.query_params:
+            await asyncio.sleep(SECONDS * 0.75)
+        return True
+
+    upstream.behaviour = half
+    settings = settings_for(upstream.url, max_downloads=1, queue_timeout=SECONDS)
+    app = create_app(settings, authorize=authorize)
+    with serving_app(app) as port, closing(connect(port)) as first:
+        ask(first, "/tasks/1/image")
+        wait_until(lambda: upstream.exchanges)
+        begun = time.monotonic()
+        received = fetch(port, "/tasks/2/image?slow")
+        waited = time.monotonic() - begun
+    assert received.status == 503
+    assert b"too-many-downloads" in received.body
+    assert SECONDS * 0.9 < waited < SECONDS * 1.5
+    assert len(upstream.exchanges) == 1
+
+
+def test_request_for_a_long_download_waits_no_longer_than_the_queue_timeout(
+    upstream: Misbehaving,
+) -> None:
+    """A request that waits for a slot, and then for one for long downloads, waits once."""
+
+    async def slowly(exchange: Exchange) -> None:
+        if exchange.path.endswith("/9/image.jpg"):
+            await exchange.pause(SECONDS * 0.75)
+        await half(exchange)
+
+    upstream.behaviour = slowly
+    # Eight slots, of which one is for small downloads: the eighth long one waits outside.
+    settings = settings_for(upstream.url, max_downloads=8, queue_timeout=SECONDS)
+    app = create_app(settings)
+    clients = []
+    with serving_app(app) as port:
+        for number in range(7):
+            clients.append(connect(port))
+            ask(clients[-1], f"/tasks/1{number}/image")
+        for client in clients:
+            assert client.recv(1)
+        begun = time.monotonic()
+        received = fetch(port, "/tasks/9/image")
+        waited = time.monotonic() - begun
+        for client in clients:
+            client.close()
+    assert received.status == 503
+    assert SECONDS * 0.9 < waited < SECONDS * 1.5

@@ -1,0 +1,94 @@
+"""UPSTREAM_READ_TIMEOUT: an upstream that falls silent is noticed in about that time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing, suppress
+
+import pytest
+
+from tests.support.client import ask, connect
+from tests.support.components import settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import serving, wait_until
+
+SECONDS = 1.0
+SIZE = 10_000
+PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
+
+
+async def plain(exchange: Exchange) -> None:
+    """Send a little, a moment later a little more, and then nothing."""
+    await exchange.head(200, f"content-length: {SIZE}")
+    await exchange.body(bytes(100))
+    await exchange.pause(SECONDS / 20)
+    await exchange.body(bytes(100))
+    await exchange.hang()
+
+
+async def chunked(exchange: Exchange) -> None:
+    await exchange.head(200, "transfer-encoding: chunked")
+    await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
+    await exchange.pause(SECONDS / 20)
+    await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
+    await exchange.hang()
+
+
+async def malformed(exchange: Exchange) -> None:
+    """Send chunks, and then what is none: aiohttp's parser waits for ever, whatever its timeout."""
+    await exchange.head(200, "transfer-encoding: chunked")
+    await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
+    await exchange.pause(SECONDS / 20)
+    await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
+    await exchange.pause(SECONDS / 20)
+    await exchange.raw(b"ZZ\r\nxx")
+    await exchange.hang()
+
+
+@pytest.mark.parametrize("behaviour", [plain, chunked, malformed])
+@pytest.mark.parametrize("source", PATHS)
+def test_silence_in_a_body_breaks_it_within_1_8_of_the_setting(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, behaviour: object
+) -> None:
+    """The time counts from the last byte, not from when a timer happened to be set."""
+    caplog.set_level(logging.INFO, "downspout")
+    upstream.behaviour = behaviour  # type: ignore[assignment]
+    settings = settings_for(
+        upstream.url, s3_direct=source != "full", upstream_read_timeout=SECONDS
+    )
+    with serving(settings) as service, closing(connect(service.port)) as client:
+        ask(client, PATHS[source])
+        received = b""
+        while received.count(bytes(100)) < 2:
+            received += client.recv(1000)
+        last_byte = time.monotonic()
+        with suppress(ConnectionResetError):
+            while client.recv(1000):
+                pass
+        noticed = time.monotonic() - last_byte
+        wait_until(lambda: f"GET {PATHS[source]} 200 upstream_timeout" in caplog.text)
+    assert SECONDS * 0.9 < noticed < SECONDS * 1.8
+
+
+@pytest.mark.parametrize("source", PATHS)
+def test_silence_before_an_answer_is_a_504_within_1_8_of_the_setting(
+    upstream: Misbehaving, source: str
+) -> None:
+    """The time counts from the request to the head of its answer, half of which is none."""
+
+    async def half_a_head(exchange: Exchange) -> None:
+        await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-le")
+        await exchange.hang()
+
+    upstream.behaviour = half_a_head
+    settings = settings_for(
+        upstream.url,
+        s3_direct=source != "full",
+        upstream_read_timeout=SECONDS,
+        first_byte_timeout=SECONDS,
+    )
+    with serving(settings) as service:
+        begun = time.monotonic()
+        assert service.get(PATHS[source]).status_code == 504
+        assert time.monotonic() - begun < SECONDS * 1.8
