@@ -1,0 +1,152 @@
+"""Store answers that are not used: each is closed before another one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from tests.support.client import ask, connect, fetch
+from tests.support.components import settings_for
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import RunningService, serving
+
+SIZE = 4_000_000
+PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
+STORES = pytest.mark.parametrize("source", ["s3", "full"])
+DATE = "last-modified: Mon, 23 Nov 2026 08:00:00 GMT"
+
+Behaviour = Callable[[Exchange], Awaitable[None]]
+
+
+async def begin(exchange: Exchange, status: int, *lines: str, length: int = SIZE) -> None:
+    """Begin an answer that is never whole: its connection is free again when it is closed."""
+    await exchange.head(status, f"content-length: {length}", *lines)
+    if exchange.method == "HEAD":
+        exchange.keep = True
+        return
+    await exchange.body(bytes(1000))
+    await exchange.hang()
+
+
+@contextmanager
+def downloading(
+    upstream: Misbehaving, source: str, behaviour: Behaviour, **headers: str
+) -> Generator[RunningService]:
+    """Download until some of the body has come, while the store goes on holding it."""
+    upstream.behaviour = behaviour
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    settings = settings_for(upstream.url, s3_direct=source != "full")
+    with serving(settings) as service, closing(connect(service.port)) as client:
+        ask(client, PATHS[source], headers=named)
+        received = b""
+        while b"\r\n\r\n" + bytes(100) not in received:
+            data = client.recv(1 << 16)
+            assert data, received
+            received += data
+        yield service
+
+
+@pytest.mark.parametrize("status", [301, 307, 400])
+def test_redirected_answer_is_closed(upstream: Misbehaving, status: int) -> None:
+    """What is asked for through botocore instead holds one connection, not two."""
+
+    async def elsewhere(exchange: Exchange) -> None:
+        is_ours = "downspout" in exchange.headers.get("user-agent", "")
+        region = "x-amz-bucket-region: eu-west-1"
+        await begin(exchange, status if is_ours else 200, region, 'etag: "v"')
+
+    with downloading(upstream, "s3", elsewhere) as service:
+        assert service.acquired_connections() == 1
+    assert len(upstream.exchanges) >= 2
+
+
+@STORES
+def test_answer_of_another_version_than_was_demanded_is_closed(
+    upstream: Misbehaving, source: str
+) -> None:
+    """A store that knows no If-Match gives a part of whatever there is: it is not used."""
+
+    async def of_another(exchange: Exchange) -> None:
+        status = 206 if "range" in exchange.headers else 200
+        lines = [f"content-range: bytes 0-{SIZE - 2}/{SIZE}"] if status == 206 else []
+        await begin(exchange, status, 'etag: "v2"', *lines, length=SIZE - (status == 206))
+
+    headers = {"range": f"bytes=0-{SIZE - 2}", "if_range": '"v1"'}
+    with downloading(upstream, source, of_another, **headers) as service:
+        assert [e.method for e in upstream.exchanges] == ["GET", "HEAD", "GET"]
+        assert service.acquired_connections() == 1
+
+
+@STORES
+def test_answer_of_another_version_than_its_metadata_is_closed(
+    upstream: Misbehaving, source: str
+) -> None:
+    """An object that is replaced between HEAD and GET is looked at anew."""
+
+    async def replaced(exchange: Exchange) -> None:
+        tag = 'etag: W/"v1"' if len(upstream.exchanges) == 1 else 'etag: W/"v2"'
+        await begin(exchange, 200, tag)
+
+    with downloading(upstream, source, replaced, if_none_match='"other"') as service:
+        assert [e.method for e in upstream.exchanges] == ["HEAD", "GET", "HEAD", "GET"]
+        assert service.acquired_connections() == 1
+
+
+def test_part_of_another_version_of_an_http_upstream_is_closed(upstream: Misbehaving) -> None:
+    """An upstream that knows no If-Range gives a part of what it has now: it is not used."""
+
+    async def ignores_if_range(exchange: Exchange) -> None:
+        if "range" in exchange.headers:
+            stated = f"content-range: bytes 0-{SIZE - 2}/{SIZE}"
+            await begin(exchange, 206, 'etag: "v2"', stated, length=SIZE - 1)
+        else:
+            await begin(exchange, 200, 'etag: "v2"')
+
+    headers = {"range": f"bytes=0-{SIZE - 2}", "if_range": '"v1"'}
+    with downloading(upstream, "http", ignores_if_range, **headers) as service:
+        assert len(upstream.exchanges) == 2
+        assert service.acquired_connections() == 1
+
+
+@pytest.mark.parametrize("source", PATHS)
+@pytest.mark.parametrize("length", [SIZE, 200], ids=["too long", "short"])
+def test_error_that_passes_is_closed(upstream: Misbehaving, source: str, length: int) -> None:
+    """The error of an attempt is closed before the next attempt, however much of it has come."""
+
+    async def stumble(exchange: Exchange) -> None:
+        if len(upstream.exchanges) > 3:
+            await begin(exchange, 200, 'etag: "v"')
+            return
+        if length < SIZE:
+            await exchange.answer(500, bytes(length))
+            return
+        # Of a store's error 64 KiB are read, to know its code.
+        await exchange.head(500, f"content-length: {length}")
+        await exchange.body(bytes(200_000))
+        await exchange.hang()
+
+    with downloading(upstream, source, stumble) as service:
+        assert len(upstream.exchanges) == 4
+        assert service.acquired_connections() == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId"])
+def test_403_that_names_a_region_is_one_request(
+    upstream: Misbehaving, method: str, code: str
+) -> None:
+    """S3 names the region of a bucket in a 403, too; that sends the request nowhere else."""
+
+    async def denied(exchange: Exchange) -> None:
+        xml = b"" if exchange.method == "HEAD" else f"<Error><Code>{code}</Code></Error>".encode()
+        await exchange.answer(403, xml, "x-amz-bucket-region: eu-west-1")
+
+    upstream.behaviour = denied
+    with serving(settings_for(upstream.url)) as service:
+        received = fetch(service.port, PATHS["s3"], method=method)
+    assert received.status in {403, 404, 502}
+    assert all("downspout" in e.headers["user-agent"] for e in upstream.exchanges)
+    if method == "GET":
+        assert len(upstream.exchanges) == 1
