@@ -70,6 +70,8 @@ class Breaking:
                 await exchange.body(data)
             exchange.keep = True
             return
+        if fault == "empty":
+            return
         if fault == "silent":
             await exchange.hang()
             return
@@ -170,10 +172,14 @@ def test_whole_instead_of_the_rest_is_never_spliced(upstream: Misbehaving, sourc
     assert BODY.startswith(received.body)
 
 
+@pytest.mark.parametrize("fault", ["500", "empty"])
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_budget_without_progress(upstream: Misbehaving, source: str) -> None:
-    """An upstream that never recovers is given up after MAX_RESUMES, visibly."""
-    received = download(upstream, Breaking("cut", *["500"] * 99), source, max_resumes=2)
+def test_budget_without_progress(upstream: Misbehaving, source: str, fault: str) -> None:
+    """An upstream that never gives a further byte is given up after MAX_RESUMES, visibly.
+
+    Also where it answers each attempt rightly, and breaks before a byte of the body.
+    """
+    received = download(upstream, Breaking("cut", *[fault] * 99), source, max_resumes=2)
     assert not received.whole
     assert BODY.startswith(received.body)
     assert len(upstream.exchanges) == 1 + 2
