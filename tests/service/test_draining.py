@@ -10,15 +10,15 @@ from collections.abc import Callable
 from contextlib import closing
 
 import anyio
+import anyio.to_thread
 import pytest
-from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
 from handlers import create_app, drain
 from tests.support.client import ask, connect, fetch, read_answer
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import RunningService, serving, wait_until
+from tests.support.serving import Loop, RunningService, serving, wait_until
 
 PATH = "/tasks/1/image"
 
@@ -41,11 +41,11 @@ def start_drain(service: RunningService, grace: float) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_drain_after_a_download_has_come_and_gone_waits_without_work(
-    upstream: Misbehaving, loop: str
+    upstream: Misbehaving, loop: Loop
 ) -> None:
     """While a drain waits for a download, the process sleeps."""
     upstream.behaviour = small
-    with serving(settings_for(upstream.url), loop=loop) as service:  # type: ignore[arg-type]
+    with serving(settings_for(upstream.url), loop=loop) as service:
         assert fetch(service.port, PATH).body == b"small"
         upstream.behaviour = half
         with closing(connect(service.port)) as client:
@@ -116,9 +116,13 @@ async def test_end_of_the_lifespan_breaks_off_what_runs(
         if message["type"] == "http.response.body":
             bodies.set()
 
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
     async def get() -> None:
         try:
-            await app(scope_of(app), anyio.sleep_forever, send)
+            await app(request_scope(), receive, send)
         except Exception:  # noqa: BLE001 - what breaks the connection is the server's to take
             messages.append({"type": "raised"})
 
@@ -126,8 +130,7 @@ async def test_end_of_the_lifespan_breaks_off_what_runs(
         async with anyio.create_task_group() as tasks:
             async with app.router.lifespan_context(app):
                 tasks.start_soon(get)
-                while not upstream.exchanges:
-                    await anyio.sleep(0.01)
+                await anyio.to_thread.run_sync(wait_until, lambda: upstream.exchanges)
                 if has_begun:
                     await bodies.wait()
             told = caplog.text
@@ -139,7 +142,7 @@ async def test_end_of_the_lifespan_breaks_off_what_runs(
         assert messages[0]["status"] == 503
 
 
-def scope_of(app: Starlette) -> Scope:
+def request_scope() -> Scope:
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

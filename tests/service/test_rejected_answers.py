@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 
 import pytest
 
 from tests.support.client import ask, connect, fetch
 from tests.support.components import settings_for
-from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
 from tests.support.serving import RunningService, serving
 
 SIZE = 4_000_000
 PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
 STORES = pytest.mark.parametrize("source", ["s3", "full"])
-DATE = "last-modified: Mon, 23 Nov 2026 08:00:00 GMT"
-
-Behaviour = Callable[[Exchange], Awaitable[None]]
 
 
 async def begin(exchange: Exchange, status: int, *lines: str, length: int = SIZE) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.client import ask, connect
 from tests.support.components import settings_for
-from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
 from tests.support.serving import serving, wait_until
 
 SECONDS = 1.0
@@ -36,7 +36,7 @@ async def chunked(exchange: Exchange) -> None:
 
 
 async def malformed(exchange: Exchange) -> None:
-    """Send chunks, and then what is none: aiohttp's parser waits for ever, whatever its timeout."""
+    """Send chunks, and then what is none: aiohttp's parser waits without end there."""
     await exchange.head(200, "transfer-encoding: chunked")
     await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
     await exchange.pause(SECONDS / 20)
@@ -49,11 +49,11 @@ async def malformed(exchange: Exchange) -> None:
 @pytest.mark.parametrize("behaviour", [plain, chunked, malformed])
 @pytest.mark.parametrize("source", PATHS)
 def test_silence_in_a_body_breaks_it_within_1_8_of_the_setting(
-    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, behaviour: object
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, behaviour: Behaviour
 ) -> None:
     """The time counts from the last byte, not from when a timer happened to be set."""
     caplog.set_level(logging.INFO, "downspout")
-    upstream.behaviour = behaviour  # type: ignore[assignment]
+    upstream.behaviour = behaviour
     settings = settings_for(
         upstream.url, s3_direct=source != "full", upstream_read_timeout=SECONDS
     )
