@@ -172,7 +172,8 @@ class DownloadScope:
         if reason == "client_stalled":
             failure = BrokenTransfer(reason, "the client took too little")
         elif reason == "drained" and not record.status:
-            # The monitor passes on no message of a stopped download.
+            # The monitor passes on no message of a stopped download, and so sees no status.
+            record.status = Draining.status
             await self._refuse(scope, download, Draining(), send)
             return None
         elif reason == "drained":
