@@ -27,7 +27,7 @@ def test_stalled_client_whose_count_wobbles_is_given_up_as_one_whose_count_stand
     stands = [64 * KIB] * 200
     wobbles = [64 * KIB - wobble * (second % 2) for second in range(200)]
     expected, found = (
-        given_up_after(ClientRateGuard(stall=30, min_rate=min_rate, sight=visibility), counts)
+        given_up_after(ClientRateGuard(stall=30, min_rate=min_rate, visibility=visibility), counts)
         for counts in (stands, wobbles)
     )
     assert found == expected is not None
@@ -36,4 +36,6 @@ def test_stalled_client_whose_count_wobbles_is_given_up_as_one_whose_count_stand
 def test_client_at_the_rate_whose_count_wobbles_is_served_to_the_end() -> None:
     """A count that goes back now and then makes no slow client of one that is fast enough."""
     counts = [second * 2048 - 1500 * (second % 2) for second in range(2000)]
-    assert given_up_after(ClientRateGuard(stall=30, min_rate=1024, sight=KERNEL), counts) is None
+    assert (
+        given_up_after(ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL), counts) is None
+    )

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 from starlette.applications import Starlette
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers import create_app, drain
 from handlers.download.scope import DownloadScope
@@ -24,20 +25,6 @@ async def app(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Starlette]:
         yield app
 
 
-def scope_within(app: Starlette) -> Scope:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "path": "/",
-        "query_string": b"",
-        "headers": [],
-        "app": app,
-        "downspout.request_id": "x",
-    }
-
-
 class Client:
     """One that leaves when it is told to."""
 
@@ -51,6 +38,27 @@ class Client:
 
     async def send(self, message: Message) -> None:
         self.messages.append(message)
+
+
+async def serve(app: Starlette, application: ASGIApp, client: Client) -> None:
+    """Serve one request to `application` as a download of `app`."""
+
+    def refuse(scope: Scope, error: Exception) -> Response:
+        raise AssertionError(error)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [],
+        "app": app,
+        "downspout.request_id": "x",
+    }
+    download = DownloadScope(application, source="s3", refuse=refuse)
+    await download(scope, client.receive, client.send)
 
 
 async def answer_all(send: Send) -> None:
@@ -72,8 +80,7 @@ async def test_client_that_leaves_after_the_last_byte_cancels_nothing(
         await anyio.sleep(0.1)
         done.append("closed")
 
-    download = DownloadScope(answering, source="s3")
-    await download(scope_within(app), client.receive, client.send)
+    await serve(app, answering, client)
     assert done == ["closed"]
     assert "GET / 200 complete 1/1 bytes" in caplog.text
 
@@ -92,8 +99,7 @@ async def test_drain_after_the_last_byte_cancels_nothing(
         done.append("closed")
 
     async with anyio.create_task_group() as draining:
-        download = DownloadScope(answering, source="s3")
-        await download(scope_within(app), client.receive, client.send)
+        await serve(app, answering, client)
     assert done == ["closed"]
     assert "GET / 200 complete 1/1 bytes" in caplog.text
 
@@ -113,8 +119,7 @@ async def test_client_that_leaves_before_the_last_byte_cancels(
         done.append("not cancelled")
 
     with anyio.fail_after(10):
-        download = DownloadScope(answering, source="s3")
-        await download(scope_within(app), client.receive, client.send)
+        await serve(app, answering, client)
     assert not done
     assert "GET / 200 client_gone 1/? bytes" in caplog.text
 
@@ -136,7 +141,6 @@ async def test_application_that_swallows_the_cancellation_is_cancelled_again(
         await anyio.sleep(30)
 
     with anyio.fail_after(20):
-        download = DownloadScope(stubborn, source="s3")
-        await download(scope_within(app), client.receive, client.send)
+        await serve(app, stubborn, client)
     assert cancelled == ["swallowed"] * 2
     assert "GET / - client_gone" in caplog.text
