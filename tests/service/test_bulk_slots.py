@@ -67,7 +67,7 @@ def test_head_of_a_large_object_needs_no_bulk_slot(upstream: Misbehaving) -> Non
 
 def test_small_part_of_a_large_object_needs_no_bulk_slot(upstream: Misbehaving) -> None:
     """The length of the answer counts, and not that of the object."""
-    with full_of_bulk(upstream) as (service, store):
+    with full_of_bulk(upstream) as (service, _):
         headers = {"range": f"bytes=0-{MIB - 1}"}
         received = fetch(service.port, PATH, headers=headers)
     assert (received.status, len(received.body)) == (206, MIB)

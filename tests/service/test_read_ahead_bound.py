@@ -1,4 +1,4 @@
-"""How much is read ahead: no more parts than one and a half times the connections."""
+"""How much is asked for ahead: of a store that is fast, and of one that refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import closing
 
-from tests.support.client import ask, connect
+from tests.support.client import ask, connect, fetch
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import serving
@@ -15,6 +15,7 @@ MIB = 1024 * 1024
 SIZE = 160 * MIB
 BLOCK = bytes(64 * 1024)
 RATE = 24 * MIB
+REFUSED_SIZE = 48 * MIB
 CONNECTIONS = 2
 MOST_PARTS = CONNECTIONS + CONNECTIONS // 2
 
@@ -96,3 +97,26 @@ def test_parts_ahead_of_one_that_is_held_up_are_bounded(upstream: Misbehaving) -
         if has_read_ahead(upstream):
             return
     raise AssertionError("nothing was read ahead of a part that was held up")
+
+
+async def refuse_parts(exchange: Exchange) -> None:
+    """Give the whole, slowly, and refuse each further connection."""
+    if "range" in exchange.headers:
+        await exchange.error(503, "SlowDown")
+    else:
+        await exchange.head(200, f"content-length: {REFUSED_SIZE}", 'etag: "v"')
+        await HeldUp().send(exchange, REFUSED_SIZE)
+
+
+def test_store_that_refuses_parts_is_asked_for_few(upstream: Misbehaving) -> None:
+    """After a failure nothing more is read ahead for a second, then two, then four."""
+    upstream.behaviour = refuse_parts
+    with serving(settings_for(upstream.url)) as service:
+        for _ in range(10):
+            asked, begun = len(upstream.exchanges), time.monotonic()
+            assert len(fetch(service.port, "/tasks/1/image").body) == REFUSED_SIZE
+            parts = len(upstream.exchanges) - asked - 1
+            assert parts <= 2 + time.monotonic() - begun
+            if parts:
+                return
+    raise AssertionError("nothing was read ahead")

@@ -1,4 +1,4 @@
-"""Objects without a strong entity tag: several parts could be of several versions."""
+"""Weak validators: what may be sent of an object that only they tell from its other versions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tests.support.serving import RunningService
 
 BODY = b"0123456789"
 PATH = "/tasks/1/image"
+MODIFIED = "Mon, 23 Nov 2026 08:00:00 GMT"
+LATER = "Mon, 23 Nov 2026 08:00:01 GMT"
 
 
 class Tagged:
@@ -64,3 +66,14 @@ def test_one_range_without_a_strong_tag_returns_the_part(
     headers = {"range": "bytes=2-4", **condition}
     received = fetch(troubled_store.port, PATH, headers=headers)
     assert (received.status, received.body) == (206, b"234")
+
+
+@pytest.mark.parametrize(("now", "status"), [(MODIFIED, 200), (LATER, 206)], ids=["now", "later"])
+def test_date_in_if_range_holds_only_where_it_is_older_than_its_answer(
+    upstream: Misbehaving, troubled_store: RunningService, now: str, status: int
+) -> None:
+    """Within one second an object may change twice: its date is no strong validator then."""
+    upstream.behaviour = Tagged('etag: "v"', f"last-modified: {MODIFIED}", f"date: {now}")
+    headers = {"range": "bytes=2-4", "if-range": MODIFIED}
+    received = fetch(troubled_store.port, PATH, headers=headers)
+    assert (received.status, received.body) == (status, BODY if status == 200 else b"234")

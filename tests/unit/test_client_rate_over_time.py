@@ -1,4 +1,4 @@
-"""A count of acknowledged bytes that wobbles is no progress of the client's."""
+"""What a client takes over time: a count that wobbles, and a client that slows down."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def test_client_at_the_rate_whose_count_wobbles_is_served_to_the_end() -> None:
     assert (
         given_up_after(ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL), counts) is None
     )
+
+
+def test_client_that_was_fast_and_drips_is_given_up_for_what_it_takes_now() -> None:
+    """What a client took long ago does not count: the rate is measured anew time and again."""
+    fast = [second * 2048 for second in range(600)]
+    drips = [fast[-1] + second * 10 for second in range(1, 600)]
+    guard = ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL)
+    given_up = given_up_after(guard, fast + drips)
+    assert given_up is not None
+    assert 600 < given_up < 600 + 2 * 2 * (30 + 1) + 10

@@ -1,4 +1,4 @@
-"""From when on a body counts as silent, as `exact_body` tells it to what resumes the body."""
+"""When `exact_body` has a body resumed, and since when it says that the body is silent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Breaking:
     def __init__(self, *, wait: float = 0) -> None:
         self.wait = wait
         self.chunks = [b"12345"]
-        self.silent_since = 0.0
+        self.silent_since: float | None = None
 
     async def read(self) -> bytes:
         if self.chunks:
@@ -45,6 +45,7 @@ async def test_silence_begins_when_the_client_has_taken_its_chunk() -> None:
     taken = time.monotonic()
     with pytest.raises(BrokenTransfer):
         await anext(body)
+    assert breaking.silent_since is not None
     assert breaking.silent_since >= taken
 
 
@@ -56,4 +57,15 @@ async def test_silence_goes_on_while_the_upstream_is_waited_for() -> None:
     asked = time.monotonic()
     with pytest.raises(BrokenTransfer):
         await anext(body)
+    assert breaking.silent_since is not None
     assert asked <= breaking.silent_since < asked + 0.05
+
+
+async def test_empty_body_that_breaks_is_not_resumed() -> None:
+    """No byte of it is missing, and so there is no rest to ask for: the break is told."""
+    breaking = Breaking()
+    breaking.chunks.clear()
+    upstream = Upstream(headers={}, length=0, read=breaking.read)
+    with pytest.raises(BrokenTransfer):
+        await anext(exact_body(upstream, breaking.resume))
+    assert breaking.silent_since is None
