@@ -47,7 +47,7 @@ def test_table_is_that_of_the_cases() -> None:
 
 def test_every_example_is_tried_and_told_of() -> None:
     """An example that is not tried would be one that nobody knows to work."""
-    assert sorted(EXAMPLES.glob("*.py")) == sorted(EXAMPLES / f"{host}_host.py" for host in HOSTS)
+    assert sorted(EXAMPLES.rglob("*.py")) == sorted(EXAMPLES / f"{host}_host.py" for host in HOSTS)
     text = README.read_text()
     for host in HOSTS:
         assert f"[`{host}_host.py`]({host}_host.py)" in text
@@ -55,5 +55,5 @@ def test_every_example_is_tried_and_told_of() -> None:
 
 def test_examples_are_short() -> None:
     """An example is a file that somebody reads and copies."""
-    for path in EXAMPLES.glob("*.py"):
+    for path in EXAMPLES.rglob("*.py"):
         assert len(path.read_text().splitlines()) < 90, path.name

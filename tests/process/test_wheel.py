@@ -48,7 +48,7 @@ app = Starlette(routes=[Mount("/media", downloads, name="media")], lifespan=life
 
 def files_below(folder: Path) -> set[str]:
     """Return the paths of all files in a package, without those that Python makes itself."""
-    paths = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()}
+    paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     return {path for path in paths if "__pycache__" not in path}
 
 
@@ -127,7 +127,7 @@ def test_types_of_the_installed_package(installed: Path, tmp_path: Path) -> None
     config = tmp_path / "mypy.ini"
     config.write_text("[mypy]\nstrict = true\nignore_missing_imports = true\n")
     options = ["--config-file", str(config), "--cache-dir", str(tmp_path / "cache")]
-    files = [host, *(ROOT / "examples").glob("*.py")]
+    files = [host, *(ROOT / "examples").rglob("*.py")]
     mypy = subprocess.run(
         [sys.executable, "-m", "mypy", *options, *map(str, files)],
         cwd=tmp_path,
