@@ -1,50 +1,41 @@
-"""The components that tests share, each started once."""
-
-from __future__ import annotations
+"""Fixtures that all tests share: the store, the upstreams, and the service in front of them."""
 
 import gc
 import socket
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from settings import Settings
-
 from .support.components import BUCKET, Store, component, settings_for
+from .support.metrics import metrics_after_trouble
 from .support.misbehaving import Misbehaving, misbehaving
-from .support.serving import RunningService, installed_into, serving
+from .support.serving import RunningService, ServicePool, ServiceWith, installed_into, wait_until
 
 hypothesis.settings.register_profile("thorough", max_examples=5000)
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Everything here runs on asyncio: uvicorn and both clients know nothing else."""
+    """Run async tests on asyncio: uvicorn, aiohttp and aiobotocore know no other backend."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def store() -> Generator[Store]:
-    """A real S3 server."""
+    """Run moto's S3 server."""
     with component("store.py", BUCKET) as port:
         yield Store(port)
 
 
 @pytest.fixture(scope="session")
 def httpbin_url() -> Generator[str]:
-    """A real httpbin."""
+    """Run httpbin."""
     with component("upstream.py") as port:
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="session")
-def service(store: Store, httpbin_url: str) -> Generator[RunningService]:
-    """The service before a real store and a real upstream."""
-    settings = Settings(**store.settings, bytes_url=httpbin_url + "/stream-bytes/{size}?seed=7")
-    with serving(settings) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")
@@ -53,42 +44,87 @@ def _misbehaving() -> Generator[Misbehaving]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def troubled(_misbehaving: Misbehaving) -> Generator[RunningService]:
-    """The service before a server that misbehaves as the test says (`upstream`)."""
-    with serving(settings_for(_misbehaving.url, max_resumes=2)) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["direct", "full"])
-def troubled_store(
-    _misbehaving: Misbehaving, request: pytest.FixtureRequest
-) -> Generator[RunningService]:
-    """The service before a store that misbehaves, asked by ourselves and through botocore."""
-    settings = settings_for(_misbehaving.url, max_resumes=2, s3_direct=request.param)
-    with serving(settings) as running:
-        yield running
-
-
 @pytest.fixture
 def upstream(_misbehaving: Misbehaving) -> Generator[Misbehaving]:
-    """A server that misbehaves as the test says, as the store and as the other service."""
+    """Return a server whose behaviour the test sets; the service has it as store and upstream."""
     _misbehaving.forget()
     yield _misbehaving
     _misbehaving.forget()
 
 
+@pytest.fixture(scope="session")
+def _services() -> Generator[ServicePool]:
+    with closing(ServicePool()) as pool:
+        yield pool
+
+
+@pytest.fixture
+def service_with(_services: ServicePool, _misbehaving: Misbehaving) -> Generator[ServiceWith]:
+    """Return a function that returns a running service: ``service_with(max_resumes=2)``.
+
+    It takes the changes to the default settings. Store and upstream are the server of the
+    fixture `upstream`; the argument `url` names another one, `http` uvicorn's other protocol.
+    Tests with equal settings share a service: a test that drains it, or that counts from zero,
+    starts its own with `serving`. At its end each test has given back all connections.
+    """
+    used: list[RunningService] = []
+
+    def get(url: str = "", *, http: str = "httptools", **changes: Any) -> RunningService:
+        settings = settings_for(url or _misbehaving.url, **changes)
+        used.append(_services.get(settings, http=http))
+        return used[-1]
+
+    yield get
+    wait_until(lambda: not any(service.acquired_connections() for service in used))
+
+
+@pytest.fixture(scope="session")
+def service(_services: ServicePool, store: Store, httpbin_url: str) -> RunningService:
+    """Run the service in front of a real store and a real upstream."""
+    bytes_url = httpbin_url + "/stream-bytes/{size}?seed=7"
+    return _services.get(settings_for(store.url, bytes_url=bytes_url))
+
+
+@pytest.fixture(scope="session")
+def troubled(_services: ServicePool, _misbehaving: Misbehaving) -> RunningService:
+    """Run the service in front of the server of the fixture `upstream`."""
+    return _services.get(settings_for(_misbehaving.url, max_resumes=2))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["direct", "full"])
+def troubled_store(
+    _services: ServicePool, _misbehaving: Misbehaving, request: pytest.FixtureRequest
+) -> RunningService:
+    """Run the service in front of `upstream`, with our own S3 requests and with botocore's."""
+    settings = settings_for(_misbehaving.url, max_resumes=2, s3_direct=request.param)
+    return _services.get(settings)
+
+
+@pytest.fixture(scope="session")
+def metrics_text(_misbehaving: Misbehaving) -> str:
+    """Return the text of /metrics after a download that was retried, broke and was resumed."""
+    return metrics_after_trouble(_misbehaving)
+
+
 @pytest.fixture
 def unused_port() -> int:
-    """A port of loopback that nothing listens on."""
+    """Return a port of loopback that no process listens on, for a server to be started."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
+@pytest.fixture(scope="session")
+def unreachable_url() -> Generator[str]:
+    """Return a URL whose port refuses every connection: it is bound, and never listens."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
+
+
 @pytest.fixture
 def no_garbage_collection() -> Generator[None]:
-    """Leave nothing to the collector: it would close later what nobody closed in time."""
+    """Switch the garbage collector off, so that it closes nothing that the code left open."""
     gc.collect()
     gc.disable()
     yield
@@ -97,7 +133,7 @@ def no_garbage_collection() -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed package, in a folder of its own."""
+    """Install the package into a folder."""
     target = tmp_path_factory.mktemp("installed")
     installed_into(target)
     return target

@@ -23,8 +23,6 @@ from handlers.telemetry.record import Outcome
 from service import FLUSH_SECONDS
 from settings import Settings, variable_of, variables
 from tests.support.components import Store
-from tests.support.figures import exposition
-from tests.support.misbehaving import Misbehaving
 from tests.support.serving import ROOT, RunningService, ServiceProcess
 
 HEROKU = json.loads((ROOT / "app.json").read_text())
@@ -221,10 +219,10 @@ def queries() -> list[str]:
     return [*found, *asked]
 
 
-def test_dashboard_asks_for_metrics_that_there_are(upstream: Misbehaving) -> None:
+def test_dashboard_asks_for_metrics_that_there_are(metrics_text: str) -> None:
     """Each metric and label in a query is one of /metrics, and each metric there is shown."""
     exposed: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(exposition(upstream)):
+    for family in text_string_to_metric_families(metrics_text):
         for sample in family.samples if not family.name.endswith("_created") else ():
             exposed.setdefault(sample.name, set()).update(sample.labels)
     asked = set()

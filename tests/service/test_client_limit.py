@@ -12,9 +12,9 @@ import pytest
 from handlers.download.client_limit import ClientLimit, client_network
 from handlers.errors import ClientLimitReached
 from tests.support.client import asked
-from tests.support.components import Store, settings_for
+from tests.support.components import Store
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import ServiceProcess, serving, wait_until
+from tests.support.serving import ServiceProcess, ServiceWith, wait_until
 
 
 def test_client_has_as_many_as_allowed() -> None:
@@ -88,24 +88,26 @@ def held(port: int, number: int) -> Generator[None]:
 FORWARDED = {"x-forwarded-for": "198.51.100.7"}
 
 
-def test_client_is_turned_away_and_another_is_not(upstream: Misbehaving) -> None:
+def test_client_is_turned_away_and_another_is_not(
+    upstream: Misbehaving, service_with: ServiceWith
+) -> None:
     """Over the bound it is 429 with Retry-After; who a trusted proxy names is the client."""
     upstream.behaviour = never_answers
-    with serving(settings_for(upstream.url, max_downloads_per_client=2)) as service:
-        with held(service.port, 2):
-            wait_until(lambda: len(upstream.requests) == 2)
-            refused = service.get("/tasks/1/bytes/5")
-            assert refused.status_code == 429
-            assert refused.headers["retry-after"] == "5"
-            assert refused.json()["type"] == "urn:downspout:problem:too-many-downloads-of-client"
-            assert refused.json()["retryable"] is True
-            assert "127.0.0.1" not in refused.text
-            assert service.get("/healthz").status_code == 200
-            upstream.behaviour = gives_five_bytes
-            assert service.get("/tasks/1/bytes/5", headers=FORWARDED).status_code == 200
-            assert len(upstream.requests) == 3
-        wait_until(service.app.state.runtime.client_limit.is_unused)
-        assert service.get("/tasks/1/bytes/5").status_code == 200
+    service = service_with(max_downloads_per_client=2)
+    with held(service.port, 2):
+        wait_until(lambda: len(upstream.requests) == 2)
+        refused = service.get("/tasks/1/bytes/5")
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "5"
+        assert refused.json()["type"] == "urn:downspout:problem:too-many-downloads-of-client"
+        assert refused.json()["retryable"] is True
+        assert "127.0.0.1" not in refused.text
+        assert service.get("/healthz").status_code == 200
+        upstream.behaviour = gives_five_bytes
+        assert service.get("/tasks/1/bytes/5", headers=FORWARDED).status_code == 200
+        assert len(upstream.requests) == 3
+    wait_until(service.app.state.runtime.client_limit.is_unused)
+    assert service.get("/tasks/1/bytes/5").status_code == 200
 
 
 def test_forwarded_address_of_a_stranger_is_not_believed(upstream: Misbehaving) -> None:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from typing import Any
 
 import pytest
 
-from handlers import image
-from settings import Settings
-from tests.support.components import Store
-from tests.support.serving import RunningService, serving
+from handlers import create_app
+from tests.support.client import fetch
+from tests.support.components import Store, settings_for
+from tests.support.serving import RunningService, ServiceWith, serving_app
 
 ORIGIN = {"origin": "https://app.example"}
 
 
-@pytest.fixture(scope="module")
-def shared(store: Store) -> Generator[RunningService]:
+CORS: dict[str, Any] = {
+    "cors_origins": ("https://app.example",),
+    "s3_metadata_headers": ("owner",),
+}
+
+
+@pytest.fixture
+def shared(store: Store, service_with: ServiceWith) -> RunningService:
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
-    settings = Settings(
-        **store.settings, cors_origins=("https://app.example",), s3_metadata_headers=("owner",)
-    )
-    with serving(settings) as running:
-        yield running
+    return service_with(store.url, **CORS)
 
 
 def test_page_may_send_a_token(shared: RunningService) -> None:
@@ -44,17 +46,16 @@ def test_page_of_an_allowed_origin_may_read(shared: RunningService, path: str) -
     assert "x-amz-meta-owner" in exposed
 
 
-def test_unforeseen_error_can_be_read_too(
-    shared: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unforeseen_error_can_be_read_too(store: Store) -> None:
     """A 500 has the same headers: else the page sees a network error instead."""
 
-    def mistake(*_: object) -> int:
-        raise ZeroDivisionError
+    def mistake(task_id: int) -> str:
+        raise ZeroDivisionError(task_id)
 
-    monkeypatch.setattr(image, "parse_task_id", mistake)
-    answer = shared.get("/tasks/1/image", headers=ORIGIN)
-    assert answer.status_code == 500
+    app = create_app(settings_for(store.url, **CORS), locate=mistake)
+    with serving_app(app) as port:
+        answer = fetch(port, "/tasks/1/image", headers=ORIGIN)
+    assert answer.status == 500
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.components import Store, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import RunningService, serving
+from tests.support.serving import RunningService, ServiceWith, serving
 
 
 def test_ready_before_a_real_store(service: RunningService) -> None:
@@ -16,14 +16,14 @@ def test_ready_before_a_real_store(service: RunningService) -> None:
     assert service.request("HEAD", "/readyz").status_code == 200
 
 
-def test_bucket_that_is_missing_is_not_ready(store: Store) -> None:
+def test_bucket_that_is_missing_is_not_ready(store: Store, service_with: ServiceWith) -> None:
     """A bucket that does not exist is found out by readiness, not by the first user."""
-    with serving(settings_for(store.url, s3_image_bucket="no-such-bucket")) as service:
-        answer = service.get("/readyz")
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"] == "2"
-        assert "no-such-bucket" not in answer.text
-        assert service.get("/healthz").text == "ok\n"
+    service = service_with(store.url, s3_image_bucket="no-such-bucket")
+    answer = service.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert "no-such-bucket" not in answer.text
+    assert service.get("/healthz").text == "ok\n"
 
 
 def test_health_never_asks_the_store(upstream: Misbehaving, troubled: RunningService) -> None:

@@ -19,7 +19,7 @@ from tests.support.behaviours import (
 from tests.support.client import fetch
 from tests.support.components import Store, settings_for
 from tests.support.misbehaving import SECRET, Behaviour, Exchange, Misbehaving
-from tests.support.serving import RunningService, serving, serving_app, wait_until
+from tests.support.serving import RunningService, ServiceWith, serving_app, wait_until
 
 PICTURE = hashlib.shake_256(b"picture").digest(300_000)
 
@@ -96,13 +96,12 @@ def test_empty_image_is_a_whole_one(store: Store, service: RunningService) -> No
     assert answer.headers["content-length"] == "0"
 
 
-def test_key_template_decides_where_an_image_lies(store: Store) -> None:
+def test_key_template_decides_where_an_image_lies(store: Store, service_with: ServiceWith) -> None:
     """The key is the template's, with the number as any reader of numbers writes it."""
     store.put("images/17.webp", PICTURE, ContentType="image/webp")
-    settings = settings_for(store.url, s3_image_key="images/{task_id}.webp")
-    with serving(settings) as service:
-        assert service.get("/tasks/17/image").content == PICTURE
-        assert service.get("/tasks/0017/image").content == PICTURE
+    service = service_with(store.url, s3_image_key="images/{task_id}.webp")
+    assert service.get("/tasks/17/image").content == PICTURE
+    assert service.get("/tasks/0017/image").content == PICTURE
 
 
 def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
@@ -136,15 +135,15 @@ def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
     [chunks_without_an_end, ends_short_of_its_length, resets, falls_silent, malformed_chunk],
 )
 def test_object_that_goes_wrong_breaks_visibly(
-    upstream: Misbehaving, behaviour: Behaviour, http: str
+    upstream: Misbehaving, service_with: ServiceWith, behaviour: Behaviour, http: str
 ) -> None:
     """Once the first byte is out, a broken object ends as a visibly broken transfer."""
     upstream.behaviour = behaviour
-    with serving(settings_for(upstream.url, upstream_read_timeout=0.3), http=http) as service:
-        received = fetch(service.port, "/tasks/1/image")
-        assert received.status == 200
-        assert not received.whole
-        wait_until(lambda: service.acquired_connections() == 0)
+    service = service_with(http=http, upstream_read_timeout=0.3)
+    received = fetch(service.port, "/tasks/1/image")
+    assert received.status == 200
+    assert not received.whole
+    wait_until(lambda: service.acquired_connections() == 0)
 
 
 STORE_ERRORS = [
@@ -253,29 +252,29 @@ def test_error_page_that_is_no_s3_error(
     assert troubled_store.get("/tasks/1/image").status_code == 502
 
 
-def test_store_that_can_not_be_reached(unused_port: int) -> None:
+def test_store_that_can_not_be_reached(unreachable_url: str, service_with: ServiceWith) -> None:
     """A refused connection is a 502."""
-    with serving(settings_for(f"http://127.0.0.1:{unused_port}")) as service:
-        assert service.get("/tasks/1/image").status_code == 502
+    service = service_with(unreachable_url)
+    assert service.get("/tasks/1/image").status_code == 502
 
 
-def test_store_that_never_answers(upstream: Misbehaving) -> None:
+def test_store_that_never_answers(upstream: Misbehaving, service_with: ServiceWith) -> None:
     """A store that takes the request and is silent is a 504, within the first byte's budget."""
     upstream.behaviour = Exchange.hang
-    settings = settings_for(upstream.url, first_byte_timeout=0.5)
-    with serving(settings) as service:
-        answer = service.get("/tasks/1/image")
-        assert answer.status_code == 504
-        assert answer.json()["retryable"] is True
-        wait_until(lambda: service.acquired_connections() == 0)
+    service = service_with(first_byte_timeout=0.5)
+    answer = service.get("/tasks/1/image")
+    assert answer.status_code == 504
+    assert answer.json()["retryable"] is True
+    wait_until(lambda: service.acquired_connections() == 0)
 
 
-def test_store_whose_read_timeout_ends_before_the_budget(upstream: Misbehaving) -> None:
+def test_store_whose_read_timeout_ends_before_the_budget(
+    upstream: Misbehaving, service_with: ServiceWith
+) -> None:
     """Silence past the read timeout is a 504 too, when the attempts are used up."""
     upstream.behaviour = Exchange.hang
-    settings = settings_for(upstream.url, upstream_read_timeout=0.1)
-    with serving(settings) as service:
-        assert service.get("/tasks/1/image").status_code == 504
+    service = service_with(upstream_read_timeout=0.1)
+    assert service.get("/tasks/1/image").status_code == 504
 
 
 def test_answer_whose_end_can_not_be_told(

@@ -16,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from handlers.telemetry.metrics import Metrics
 from tests.support.client import fetch
 from tests.support.components import Store, settings_for
-from tests.support.figures import exposition
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, ServiceProcess, serving, wait_until
 
@@ -58,9 +57,9 @@ def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> No
     assert found["downspout_downloads_running"] == 0
 
 
-def test_what_the_upstream_did_is_counted_by_kind(upstream: Misbehaving) -> None:
+def test_what_the_upstream_did_is_counted_by_kind(metrics_text: str) -> None:
     """Failures are told whether or not they were mended, and so are the mendings."""
-    found = figures(exposition(upstream))
+    found = figures(metrics_text)
     assert found["downspout_upstream_errors_total upstream_busy s3"] == 1
     assert found["downspout_upstream_errors_total truncated s3"] == 1
     assert found[f"downspout_resumes_total {IMAGE}"] == 1
@@ -165,28 +164,26 @@ def families_of(text: str) -> list[Metric]:
     return list(text_string_to_metric_families(text))
 
 
-def test_text_is_in_the_style_of_prometheus(upstream: Misbehaving) -> None:
+def test_text_is_in_the_style_of_prometheus(metrics_text: str) -> None:
     """Names, help, types and units are as `promtool check metrics` wants them."""
-    text = exposition(upstream)
-    families = families_of(text)
+    families = families_of(metrics_text)
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        assert text.count(f"# HELP {name} ") == text.count(f"# TYPE {name} ") == 1
+        assert metrics_text.count(f"# HELP {name} ") == 1
+        assert metrics_text.count(f"# TYPE {name} ") == 1
         assert family.documentation
         assert family.type in ("counter", "gauge", "histogram")
         assert not re.search(r"_(total|count|sum|bucket|info)$", family.name)
         assert not re.search(r"(milli|micro|kilo|mega|minute|hour|percent)", family.name)
         assert not set(family.name.split("_")) & {"counter", "gauge", "histogram", "metric"}
-    assert text.endswith("\n")
+    assert metrics_text.endswith("\n")
 
 
-def test_samples_are_what_their_family_may_have(upstream: Misbehaving) -> None:
+def test_samples_are_what_their_family_may_have(metrics_text: str) -> None:
     """A sample comes once, under a name of its type, with labels of its own and a right value."""
     suffixes = {"counter": {"_total"}, "gauge": {""}, "histogram": {"_bucket", "_count", "_sum"}}
     samples = [
-        (family, sample)
-        for family in families_of(exposition(upstream))
-        for sample in family.samples
+        (family, sample) for family in families_of(metrics_text) for sample in family.samples
     ]
     assert len({(sample.name, *sorted(sample.labels.items())) for _, sample in samples}) == len(
         samples
@@ -199,9 +196,9 @@ def test_samples_are_what_their_family_may_have(upstream: Misbehaving) -> None:
         assert not own & {"le", "quantile", "job", "instance"}
 
 
-def test_buckets_add_up(upstream: Misbehaving) -> None:
+def test_buckets_add_up(metrics_text: str) -> None:
     """Each bucket holds those before it, and the last one, +Inf, holds all."""
-    [family] = [one for one in families_of(exposition(upstream)) if one.type == "histogram"]
+    [family] = [one for one in families_of(metrics_text) if one.type == "histogram"]
     bounds = [float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket")]
     counts = [s.value for s in family.samples if s.name.endswith("_bucket")]
     [all_of_them] = [s.value for s in family.samples if s.name.endswith("_count")]

@@ -16,9 +16,8 @@ import pytest
 
 from tests.support.client import ask as send
 from tests.support.client import connect, fetch, read_answer
-from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import RunningService, serving, wait_until
+from tests.support.serving import RunningService, ServiceWith, wait_until
 
 BODY = hashlib.shake_256(b"ceph").digest(1000)
 ETAG = '"5d41402abc4b2a76b9719d911017c592-2"'
@@ -408,7 +407,9 @@ def test_header_of_megabytes_is_refused(
 
 
 @pytest.mark.parametrize("path", ["/tasks/1/image", "/tasks/1/bytes/1000"])
-def test_rejected_answer_is_closed_before_the_next(upstream: Misbehaving, path: str) -> None:
+def test_rejected_answer_is_closed_before_the_next(
+    upstream: Misbehaving, service_with: ServiceWith, path: str
+) -> None:
     """A download holds one connection, also where a first answer could not be used."""
 
     async def ignores_conditions(exchange: Exchange) -> None:
@@ -422,7 +423,8 @@ def test_rejected_answer_is_closed_before_the_next(upstream: Misbehaving, path: 
             await exchange.hang()
 
     upstream.behaviour = ignores_conditions
-    with serving(settings_for(upstream.url)) as service, closing(connect(service.port)) as client:
+    service = service_with()
+    with closing(connect(service.port)) as client:
         send(client, path, headers={"range": "bytes=0-8", "if-range": '"old"'})
         assert client.recv(12) == b"HTTP/1.1 200"
         assert service.acquired_connections() == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import pytest
@@ -45,9 +45,23 @@ class Spans:
         return span
 
 
-@pytest.fixture
-def spans() -> Spans:
+@pytest.fixture(scope="module")
+def _spans() -> Spans:
     return Spans()
+
+
+@pytest.fixture
+def spans(_spans: Spans) -> Spans:
+    _spans.exporter.clear()
+    return _spans
+
+
+@pytest.fixture(scope="module")
+def traced_port(_spans: Spans, _misbehaving: Misbehaving) -> Generator[int]:
+    """Run the service with tracing; returns its port."""
+    app = create_app(settings_for(_misbehaving.url))
+    with serving_app(traced(app, tracer_provider=_spans.provider)) as port:
+        yield port
 
 
 async def five_bytes(exchange: Exchange) -> None:
@@ -74,24 +88,22 @@ def test_span_has_the_route_and_no_signature(upstream: Misbehaving, spans: Spans
     assert "signature" not in str(attributes_of(span))
 
 
-def test_broken_transfer_is_an_error_of_its_span(upstream: Misbehaving, spans: Spans) -> None:
+def test_broken_transfer_is_an_error_of_its_span(
+    upstream: Misbehaving, traced_port: int, spans: Spans
+) -> None:
     """Who looks for failures finds those that no status tells."""
     upstream.behaviour = ends_short_of_its_length
-    app = create_app(settings_for(upstream.url))
-    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
-        assert not fetch(port, "/tasks/1/bytes/1024").whole
+    assert not fetch(traced_port, "/tasks/1/bytes/1024").whole
     span = spans.only()
     assert attributes_of(span)["error.type"].endswith("BrokenTransfer")
     assert span.status.status_code is StatusCode.ERROR
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/metrics?x=1"])
-def test_probes_have_no_spans(upstream: Misbehaving, spans: Spans, path: str) -> None:
+def test_probes_have_no_spans(traced_port: int, spans: Spans, path: str) -> None:
     """They come every few seconds, and would be most of what there is."""
-    app = create_app(settings_for(upstream.url))
-    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
-        fetch(port, path)
-        fetch(port, "/metrics-of-another-kind")
+    fetch(traced_port, path)
+    fetch(traced_port, "/metrics-of-another-kind")
     assert spans.only().name == "GET"
 
 

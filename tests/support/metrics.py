@@ -1,6 +1,4 @@
-"""Figures of a service that has seen something of everything that is counted."""
-
-from __future__ import annotations
+"""The metrics of a service in which everything that is counted has happened."""
 
 from .client import fetch
 from .components import settings_for
@@ -8,8 +6,8 @@ from .misbehaving import Exchange, Misbehaving
 from .serving import serving
 
 
-def exposition(upstream: Misbehaving) -> str:
-    """Return what /metrics answers after a download that was refused, broke and was resumed."""
+def metrics_after_trouble(upstream: Misbehaving) -> str:
+    """Return the text of /metrics after one download, which was retried, broke and was resumed."""
 
     async def stumbling(exchange: Exchange) -> None:
         lines = ['etag: "v"', "accept-ranges: bytes"]
@@ -22,6 +20,7 @@ def exposition(upstream: Misbehaving) -> str:
             await exchange.head(200, "content-length: 5", *lines)
             await exchange.body(b"123")
 
+    upstream.forget()
     upstream.behaviour = stumbling
     with serving(settings_for(upstream.url)) as service:
         assert fetch(service.port, "/tasks/1/image").body == b"12345"
