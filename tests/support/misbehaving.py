@@ -1,16 +1,18 @@
-"""A server that does to a client whatever a test says, byte for byte."""
-
-from __future__ import annotations
+"""The fake store and upstream: a server that answers as a test says, byte for byte."""
 
 import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 CHUNK = bytes(range(256)) * 256
+
+# Is part of the message of each S3 error; no client may ever see it.
+SECRET = "SECRET-OF-THE-STORE"
 
 
 @dataclass
@@ -23,7 +25,10 @@ class Exchange:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     sent: int = 0
+    """Bytes of the body that the kernel or this process's buffer has taken."""
+
     keep: bool = False
+    """Whether the connection serves another request after this one."""
 
     async def head(self, status: int = 200, *lines: str) -> None:
         """Send a status line and header lines."""
@@ -31,72 +36,83 @@ class Exchange:
         await self.raw(text.encode("latin-1"))
 
     async def raw(self, data: bytes) -> None:
+        """Send bytes that do not count as body."""
         self.writer.write(data)
         await self.writer.drain()
 
     async def body(self, data: bytes) -> None:
+        """Send bytes of the body."""
         await self.raw(data)
         self.sent += len(data)
 
     async def answer(self, status: int, data: bytes = b"", *lines: str) -> None:
-        """Answer as a good server does, and keep the connection."""
+        """Send a whole answer, and keep the connection unless `lines` say `connection: close`."""
         await self.head(status, f"content-length: {len(data)}", *lines)
         if self.method != "HEAD":
             await self.body(data)
-        self.keep = True
+        self.keep = "connection: close" not in lines
 
-    async def error(self, status: int, code: str) -> None:
-        """Answer with an S3 error."""
+    async def error(self, status: int, code: str, *lines: str) -> None:
+        """Send an S3 error."""
         xml = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>"
-        await self.answer(status, xml.encode(), "content-type: application/xml")
+        await self.answer(status, xml.encode(), "content-type: application/xml", *lines)
 
     async def flood(self) -> None:
-        """Send body without end, as fast as it is taken."""
+        """Send body without end, as fast as the client reads."""
         while True:
             await self.body(CHUNK)
 
     async def pause(self, seconds: float) -> None:
-        """Be silent for a while."""
+        """Send nothing for some seconds."""
         await asyncio.sleep(seconds)
 
     async def hang(self) -> None:
-        """Send nothing more; returns when the client has gone."""
+        """Send nothing more; return when the client has closed the connection."""
         with suppress(ConnectionError):
             await self.reader.read()
 
     def reset(self) -> None:
         """Close the connection with RST."""
-        linger = struct.pack("ii", 1, 0)
-        raw: socket.socket = self.writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.writer.transport.abort()
+        reset(self.writer)
 
 
-# Stands in every S3 error's message; must never be seen by a client.
-SECRET = "SECRET-OF-THE-STORE"
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection with RST."""
+    raw: socket.socket = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
 
 Behaviour = Callable[[Exchange], Awaitable[None]]
+"""Answers one request."""
+
+Door = Callable[[asyncio.StreamWriter], None]
+"""Handles a connection before any request arrives on it."""
+
+T = TypeVar("T")
 
 
 async def not_there(exchange: Exchange) -> None:
+    """Answer as a store that has no object."""
     await exchange.error(404, "NoSuchKey")
 
 
 @dataclass
 class Misbehaving:
-    """The server: `behaviour` is what it does to each request."""
+    """The server: `behaviour` answers each request; tests change it at any time."""
 
     behaviour: Behaviour = not_there
+    door: Door | None = None
     port: int = 0
     open_connections: int = 0
     exchanges: list[Exchange] = field(default_factory=list)
-    stop_listening: Callable[[], None] = lambda: None
-    """Take no more connections; to be called by a behaviour, in its thread."""
-
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _listener: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
+        """The URL of the server, without a path."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -105,11 +121,37 @@ class Misbehaving:
         return [f"{exchange.method} {exchange.path}" for exchange in self.exchanges]
 
     def forget(self) -> None:
-        """Behave as at first, and forget what was asked."""
+        """Behave as at first, and forget all requests."""
         self.behaviour = not_there
         self.exchanges.clear()
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the server's own thread; called from any other thread."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def listen(self) -> None:
+        """Accept connections, unless the server does already."""
+        if self._listener is None:
+            self._listener = await asyncio.start_server(
+                self.serve, "127.0.0.1", self.port, backlog=1024
+            )
+
+    async def refuse(self) -> None:
+        """Refuse new connections; open ones stay."""
+        self.stop_listening()
+
+    def stop_listening(self) -> None:
+        """Do as `refuse`, for a behaviour that is no coroutine; called in the server's thread."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection, one after the other."""
+        if self.door is not None:
+            self.door(writer)
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -136,36 +178,44 @@ class Misbehaving:
         await self.behaviour(exchange)
         return exchange.keep
 
-    async def cancel_all(self) -> None:
+    async def live(self, begun: threading.Event, end: asyncio.Event) -> None:
+        """Listen until the end, then break off all connections."""
+        await self.listen()
+        begun.set()
+        await end.wait()
+        await self.refuse()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+S = TypeVar("S", bound=Misbehaving)
+
+
+@contextmanager
+def running(server: S) -> Generator[S]:
+    """Run a server in a thread with an event loop of its own."""
+    begun, end = threading.Event(), asyncio.Event()
+    server._loop = loop = asyncio.new_event_loop()
+    # Bound and never listening, so that no other process gets the port while the server refuses.
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        server.port = reserved.getsockname()[1]
+        thread = threading.Thread(target=lambda: loop.run_until_complete(server.live(begun, end)))
+        thread.start()
+        try:
+            assert begun.wait(10)
+            yield server
+        finally:
+            loop.call_soon_threadsafe(end.set)
+            thread.join(10)
+            loop.close()
+
+
 @contextmanager
 def misbehaving(behaviour: Behaviour = not_there) -> Generator[Misbehaving]:
-    """Run the server in a thread with an event loop of its own."""
-    server = Misbehaving(behaviour)
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-    stop = asyncio.Event()
-
-    async def main() -> None:
-        listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=1024)
-        server.port = listener.sockets[0].getsockname()[1]
-        server.stop_listening = listener.close
-        ready.set()
-        await stop.wait()
-        listener.close()
-        await server.cancel_all()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    try:
-        assert ready.wait(10)
+    """Run a server with a behaviour."""
+    with running(Misbehaving(behaviour)) as server:
         yield server
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()

@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tests.support.misbehaving import SECRET, Exchange
+from tests.support.stored import DATE, Selection, select
 
 from .upstream import Act, Upstream
 
 SIZE = 1_234_567
 PIECE = 64 * 1024
-DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Reply:
     async def __call__(self, upstream: Upstream, exchange: Exchange) -> None:
         """Answer."""
         asked = {k: v for k, v in exchange.headers.items() if k not in self.ignores}
-        if asked.get("if-match", self.version.etag) != self.version.etag:
+        found = select(asked, len(self.version.body), self.version.etag)
+        if found.status == 412:
             await error(412, "PreconditionFailed")(upstream, exchange)
             return
-        part = self._part(asked)
-        body = self.version.body[part[0] : part[1] + 1] if part else self.version.body
-        await exchange.head(206 if part else 200, *self.head(len(body), part))
+        body = self.version.body[found.first : found.end]
+        await exchange.head(found.status, *self.head(found))
         await self._send(exchange, body[: self.upto])
         if self.end == "whole" and self.framing == "chunked":
             await exchange.raw(b"0\r\n\r\n")
@@ -94,26 +94,18 @@ class Reply:
         elif self.end == "RST":
             exchange.reset()
 
-    def _part(self, asked: dict[str, str]) -> tuple[int, int] | None:
-        """Return the first and the last byte asked for, where it is not the whole."""
-        if "range" not in asked or asked.get("if-range", DATE) not in (self.version.etag, DATE):
-            return None
-        first, last = asked["range"].removeprefix("bytes=").split("-")
-        end = len(self.version.body) - 1
-        return int(first), min(int(last or end), end)
-
-    def head(self, length: int, part: tuple[int, int] | None = None) -> list[str]:
-        """Return the header lines of an answer with so many bytes."""
+    def head(self, found: Selection) -> list[str]:
+        """Return the header lines of an answer with the bytes that were found."""
         good = {
-            "content-length": str(length + self.misstated),
+            "content-length": str(found.end - found.first + self.misstated),
             "content-type": "image/jpeg",
             "etag": self.version.etag,
             "last-modified": DATE,
             "accept-ranges": "bytes",
         }
-        if part:
-            shifted, last = part[0] + self.mislabelled, part[1]
-            good["content-range"] = f"bytes {shifted}-{last}/{len(self.version.body)}"
+        if found.status == 206:
+            shifted = found.first + self.mislabelled
+            good["content-range"] = f"bytes {shifted}-{found.end - 1}/{found.size}"
         if self.framing != "length":
             del good["content-length"]
         lines = [f"{name}: {value}" for name, value in good.items() if name not in self.without]
@@ -139,10 +131,7 @@ def error(status: int, code: str, *lines: str) -> Act:
     """Answer with an S3 error."""
 
     async def act(_: Upstream, exchange: Exchange) -> None:
-        xml = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
-        stated = ("connection: close", "content-type: application/xml")
-        await exchange.head(status, f"content-length: {len(xml)}", *stated, *lines)
-        await exchange.body(xml)
+        await exchange.error(status, code, "connection: close", *lines)
 
     return act
 
@@ -150,9 +139,7 @@ def error(status: int, code: str, *lines: str) -> Act:
 async def html_error(_: Upstream, exchange: Exchange) -> None:
     """Answer as a proxy in front of the store does that can't reach it."""
     html = f"<html><body><h1>502</h1>{SECRET}</body></html>".encode()
-    stated = ("connection: close", "content-type: text/html")
-    await exchange.head(502, f"content-length: {len(html)}", *stated)
-    await exchange.body(html)
+    await exchange.answer(502, html, "connection: close", "content-type: text/html")
 
 
 async def endless_error(_: Upstream, exchange: Exchange) -> None:
@@ -167,7 +154,7 @@ async def endless_error(_: Upstream, exchange: Exchange) -> None:
 async def redirect(upstream: Upstream, exchange: Exchange) -> None:
     """Send the client to another port."""
     location = f"location: http://127.0.0.1:{upstream.elsewhere}{exchange.path}"
-    await exchange.head(307, location, "content-length: 0", "connection: close")
+    await exchange.answer(307, b"", location, "connection: close")
 
 
 async def nothing(_: Upstream, exchange: Exchange) -> None:
@@ -199,7 +186,7 @@ async def reset_where_used_before(upstream: Upstream, exchange: Exchange) -> Non
 
 async def malformed_chunk(_: Upstream, exchange: Exchange) -> None:
     """Break off the chunked framing, and stay."""
-    await exchange.head(200, *Reply(framing="chunked").head(SIZE))
+    await exchange.head(200, *Reply(framing="chunked").head(select({}, SIZE, FIRST.etag)))
     await exchange.raw(b"%x\r\n%b\r\n" % (PIECE, FIRST.body[:PIECE]))
     # In a write of its own, so that what was right until here can be told from what is wrong.
     await exchange.pause(0.05)

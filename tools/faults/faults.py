@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.support.misbehaving import Door, reset
+
 from . import acts
 from .acts import CUT, FIRST, FLIPPED, GOOD, GZIPPED, LARGE, SECOND, SIZE, Reply, error, raw
-from .upstream import Act, Door
+from .upstream import Act
 
 SOURCES = ("s3", "http")
 
@@ -59,13 +59,6 @@ def closes(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-def resets(writer: asyncio.StreamWriter) -> None:
-    linger = struct.pack("ii", 1, 0)
-    connection: socket.socket = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()
-
-
 BUSY = error(503, "SlowDown")
 FAILED = error(500, "InternalError")
 PART = {"range": "bytes=1000-1200000"}
@@ -73,7 +66,7 @@ PART = {"range": "bytes=1000-1200000"}
 BEFORE_HEADERS = [
     Fault(name="connection refused", refused=True, expected="502"),
     Fault(name="connection accepted and closed", door=closes, expected="502"),
-    Fault(name="connection accepted and reset", door=resets, expected="502"),
+    Fault(name="connection accepted and reset", door=reset, expected="502"),
     Fault(name="never answers", acts=(acts.nothing,), expected="504"),
     Fault(name="503 SlowDown once", acts=(BUSY, GOOD), expected=WHOLE),
     Fault(name="503 SlowDown twice", acts=(BUSY, BUSY, GOOD), expected=WHOLE),

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 import uvloop
 
 from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.stored import Selection, select
 
 from .objects import Version
 
 _PATH = re.compile(r"/(?:photos/test/([0-9]+)/image\.jpg|bytes/([0-9]+)/[0-9]+)")
-_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
 
 # libuv takes one connection from a listening socket in a turn of its loop, and a turn that pushes
@@ -71,21 +71,15 @@ class Store:
 
     async def _answer(self, exchange: Exchange, task_id: int) -> None:
         version = Version(task_id, self._numbers[task_id])
-        asked = exchange.headers
-        if asked.get("if-match", version.etag) != version.etag:
+        found = select(exchange.headers, version.size, version.etag, version.last_modified)
+        if found.status == 412:
             await exchange.error(412, "PreconditionFailed")
             return
-        known = (version.etag, version.last_modified)
-        wanted = asked.get("range") if asked.get("if-range", version.etag) in known else None
-        first, end = _bounds(wanted, version.size)
-        if first >= end:
-            await exchange.answer(416, b"", f"content-range: bytes */{version.size}")
-            return
-        await exchange.head(206 if wanted else 200, *_lines(version, wanted, first, end))
+        await exchange.head(found.status, *_lines(version, found))
         if exchange.method == "HEAD":
             exchange.keep = True
-            return
-        await self._push(exchange, version, first, end)
+        else:
+            await self._push(exchange, version, found.first, found.end)
 
     async def _push(self, exchange: Exchange, version: Version, first: int, end: int) -> None:
         cut_at = self._moment(self.cut, end - first)
@@ -111,24 +105,15 @@ class Store:
         return self._rng.randrange(length)
 
 
-def _bounds(wanted: str | None, size: int) -> tuple[int, int]:
-    """Return the first byte and the end of a range, of the kinds that the service asks for."""
-    found = _RANGE.fullmatch(wanted or "bytes=0-")
-    assert found, wanted
-    return int(found[1]), min(int(found[2] or size) + 1, size)
-
-
-def _lines(version: Version, wanted: str | None, first: int, end: int) -> list[str]:
-    lines = [
-        f"content-length: {end - first}",
+def _lines(version: Version, found: Selection) -> list[str]:
+    return [
+        *found.content_range,
+        f"content-length: {found.end - found.first}",
         f"etag: {version.etag}",
         f"last-modified: {version.last_modified}",
         "accept-ranges: bytes",
         "content-type: image/jpeg",
     ]
-    if wanted:
-        lines.append(f"content-range: bytes {first}-{end - 1}/{version.size}")
-    return lines
 
 
 async def serve(options: argparse.Namespace) -> None:
