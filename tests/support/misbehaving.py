@@ -176,7 +176,7 @@ class Misbehaving:
         exchange = Exchange(method, path, headers, reader, writer)
         self.exchanges.append(exchange)
         await self.behaviour(exchange)
-        return exchange.keep
+        return exchange.keep and headers.get("connection") != "close"
 
     async def live(self, begun: threading.Event, end: asyncio.Event) -> None:
         """Listen until the end, then break off all connections."""

@@ -12,7 +12,6 @@ from .cases import CASES
 from .lab import Lab
 from .machine import machine
 from .peer import OTHER, PEERS, other_checkout
-from .plot import plot
 from .report import report
 from .rounds import measure
 from .scale import FULL, QUICK
@@ -43,6 +42,8 @@ def main() -> None:
     sys.stdout.write(text)
     if asked.write:
         (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
+        from .plot import plot  # noqa: PLC0415 - only this needs matplotlib
+
         plot(results, scale.words(), HERE / "results.svg")
 
 

@@ -49,7 +49,6 @@ class Store:
     async def __call__(self, exchange: Exchange) -> None:
         if exchange.path == "/control/stats":
             await exchange.answer(200, self._stats())
-            exchange.keep = False  # whoever asks reads until the connection ends
             return
         found = _PATH.fullmatch(exchange.path.partition("?")[0])
         if found is None:
