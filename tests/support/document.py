@@ -1,19 +1,24 @@
-"""Tables that a script makes, in documents that people read."""
-
-from __future__ import annotations
+"""Generated tables inside Markdown documents, between `begin` and `end` marks with a name."""
 
 import sys
 from pathlib import Path
 
 
 def with_table(document: Path, name: str, table: str) -> str:
-    """Return a document with the table between its marks of that name replaced."""
+    """Return the text of a document with another table between the marks of that name."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, _, rest = document.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}{table}\n{end}{after}"
 
 
+def table_rows(document: Path, name: str) -> list[list[str]]:
+    """Return the cells of the table between the marks of that name, without its heading."""
+    text = document.read_text(encoding="utf-8").partition(f"<!-- {name}: begin -->\n")[2]
+    rows = text.partition(f"<!-- {name}: end -->")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
 def say(text: str) -> None:
-    """Say what is no part of the table."""
+    """Print to standard error, so that standard output has the table alone."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201

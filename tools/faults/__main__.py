@@ -34,8 +34,11 @@ def outcomes_of(subject: Subject, faults: Iterable[Fault]) -> Outcomes:
     return outcomes
 
 
-def table(faults: Iterable[Fault], columns: dict[str, tuple[Outcomes, str]]) -> str:
+def table(faults: Iterable[Fault], ours: Outcomes, naive: Outcomes | None = None) -> str:
     """Return the Markdown of a table of faults and outcomes."""
+    columns = {"image (S3)": (ours, "s3"), "bytes (HTTP)": (ours, "http")}
+    if naive is not None:
+        columns |= {"naive S3": (naive, "s3"), "naive HTTP": (naive, "http")}
     lines = ["| " + " | ".join(["fault", *columns]) + " |", "|---" * (1 + len(columns)) + "|"]
     for fault in faults:
         cells = [outcomes.get((fault, source), "") for outcomes, source in columns.values()]
@@ -52,11 +55,8 @@ def main() -> int:
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if options.only in fault.name]
     ours = outcomes_of(DOWNSPOUT, faults)
-    columns = {"image (S3)": (ours, "s3"), "bytes (HTTP)": (ours, "http")}
-    if not options.no_naive:
-        naive = outcomes_of(NAIVE, faults)
-        columns |= {"naive S3": (naive, "s3"), "naive HTTP": (naive, "http")}
-    printed = table(faults, columns)
+    naive = None if options.no_naive else outcomes_of(NAIVE, faults)
+    printed = table(faults, ours, naive)
     print(printed)  # noqa: T201
     if options.write:
         README.write_text(with_table(README, "faults", printed), encoding="utf-8")
