@@ -1,4 +1,4 @@
-"""Faults on purpose: no client is ever left with less than it was told, nor anything held."""
+"""Faults: each has its expected outcome, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CASES = cases(FAULTS)
 
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest) -> Generator[dict[Case, Future[str]]]:
-    """The outcomes of the faults that this run is about, judged some at a time."""
+    """Run the faults that are selected in this session, eight at a time."""
     items = [getattr(item, "callspec", None) for item in request.session.items]
     chosen = [item.params["case"] for item in items if item and "case" in item.params]
     with judging(DOWNSPOUT, [case for case in CASES if case in chosen]) as futures:
@@ -24,9 +24,9 @@ def outcomes(request: pytest.FixtureRequest) -> Generator[dict[Case, Future[str]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].name}, {case[1]}")
-def test_fault_has_the_outcome_that_it_should(
+def test_fault_of_source_has_expected_outcome(
     outcomes: dict[Case, Future[str]], case: Case
 ) -> None:
-    """What a client gets in a fault is what the service owes it, and nothing stays behind."""
+    """The client gets what the service owes it, and no connection or slot stays in use."""
     fault, source = case
     assert outcomes[case].result() == fault.outcome_of(source)

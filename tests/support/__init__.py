@@ -1,1 +1,1 @@
-"""What the tests are made of: a real server, real components, and one that misbehaves."""
+"""What tests share: clients, the service, real stores and a fake one."""

@@ -1,4 +1,4 @@
-"""Bodies that go wrong once they have begun."""
+"""Behaviours of an upstream whose body goes wrong after the header."""
 
 from __future__ import annotations
 

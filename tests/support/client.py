@@ -1,4 +1,4 @@
-"""A client that does what browsers and phones do: leave, stall, and take what was cut."""
+"""A client on a plain socket, which can leave, stall, and accept a cut answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Received:
-    """An answer as it came over the wire, and whether it had an honest end."""
+    """An answer as it came over the wire, and whether its body has the stated end."""
 
     status: int
     headers: dict[str, str]
@@ -21,6 +21,7 @@ class Received:
 
 
 def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
+    """Connect to a port of loopback."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -40,20 +41,21 @@ def ask(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
 ) -> None:
+    """Send a request that closes the connection after its answer."""
     lines = [f"{method} {path} HTTP/1.1", "host: downspout.test", "connection: close"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
 
 
 def abort(connection: socket.socket) -> None:
-    """Leave with RST, as a closed tab does with data on the way."""
+    """Close with RST, as a browser does whose tab is closed during a download."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 @contextlib.contextmanager
 def asked(port: int, path: str) -> Generator[socket.socket]:
-    """Yield a connection over which `path` has been asked for."""
+    """Connect and send a request for `path`; yield the connection."""
     connection = connect(port)
     try:
         ask(connection, path)
@@ -65,13 +67,14 @@ def asked(port: int, path: str) -> Generator[socket.socket]:
 def fetch(
     port: int, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> Received:
-    """Read one answer to the end of the connection, without raising for a cut one."""
+    """Request `path` and return the answer, whole or cut."""
     with contextlib.closing(connect(port)) as connection:
         ask(connection, path, method=method, headers=headers)
         return read_answer(connection, method=method)
 
 
 def read_answer(connection: socket.socket, *, method: str = "GET") -> Received:
+    """Read until the connection ends; a reset is an end as well."""
     received = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(1 << 20):
@@ -90,7 +93,7 @@ def read_answer(connection: socket.socket, *, method: str = "GET") -> Received:
 
 
 def read_slowly(connection: socket.socket, size: int, *, rate: float) -> int:
-    """Take `size` bytes at a time, `rate` a second; returns how many there were in all."""
+    """Read `size` bytes at a time at `rate` bytes per second; return the total."""
     received = 0
     while data := connection.recv(size):
         received += len(data)

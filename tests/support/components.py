@@ -21,7 +21,7 @@ BUCKET = "photos"
 
 @contextmanager
 def component(script: str, *arguments: str) -> Generator[int]:
-    """Run one of the demo's helpers; yields its port."""
+    """Run a program of scripts/demo, which prints its port; yield the port."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "demo" / script), *arguments],
         stdin=subprocess.PIPE,
@@ -33,12 +33,12 @@ def component(script: str, *arguments: str) -> Generator[int]:
         yield int(process.stdout.readline())
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0, "it does not end with its standard input"
+        assert process.wait(20) == 0, f"{script} does not end when its standard input is closed"
 
 
 @dataclass
 class Store:
-    """A real S3 server with a bucket, and the environment that points the service at it."""
+    """moto's S3 server with a bucket, and the settings that make the service use it."""
 
     port: int
     environ: dict[str, str] = field(init=False)
@@ -64,6 +64,7 @@ class Store:
         )
 
     def put(self, key: str, body: bytes, **how: Any) -> None:
+        """Store an object."""
         self.client.put_object(Bucket=BUCKET, Key=key, Body=body, **how)
 
 
@@ -79,7 +80,7 @@ def store_settings(url: str) -> dict[str, Any]:
 
 
 def settings_for(url: str, **changes: Any) -> Settings:
-    """Return settings for a store at `url` that also serves the bytes route's upstream."""
+    """Return settings whose store and upstream are both the server at `url`."""
     return Settings(
         **{**store_settings(url), "bytes_url": url + "/bytes/{task_id}/{size}", **changes}
     )

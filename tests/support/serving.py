@@ -1,4 +1,4 @@
-"""The real service: in a thread, where a test can look into it, or in a process of its own."""
+"""Run the service: in a thread of the tests, or in a process of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Loop = Literal["asyncio", "uvloop"]
 
 @dataclass(frozen=True)
 class RunningService:
-    """The service on a port of its own, with the application that it runs."""
+    """A running service: its application and its port."""
 
     app: Starlette
     port: int
@@ -59,7 +59,7 @@ class RunningService:
         return counts
 
     def acquired_connections(self) -> int:
-        """Return how many connections the two pools think are in use."""
+        """Return how many connections of the two pools are in use."""
         return sum(len(connector._acquired) for connector in self._connectors())
 
     def _connectors(self) -> Generator[Any]:
@@ -107,7 +107,7 @@ class ServicePool:
 def serving_app(
     app: ASGIApp, *, loop: Loop = "asyncio", http: str = "httptools"
 ) -> Generator[int]:
-    """Run any ASGI application under uvicorn in a thread; yields its port."""
+    """Run any ASGI application under uvicorn in a thread; yield its port."""
     config = uvicorn.Config(
         app,
         port=0,
@@ -117,7 +117,7 @@ def serving_app(
         lifespan="on",
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=10,  # for when a test fails and leaves its clients behind
+        timeout_graceful_shutdown=10,  # a failed test may leave clients behind
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -133,7 +133,7 @@ def serving_app(
 
 
 def entering(*apps: Starlette) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """Return the lifespan of a host that enters those of the applications that it mounts."""
+    """Return a lifespan for a host, which enters the lifespans of mounted applications."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -146,7 +146,7 @@ def entering(*apps: Starlette) -> Callable[[Starlette], AbstractAsyncContextMana
 
 
 class ServiceProcess:
-    """``python service.py`` as a user starts it, with an environment of its own."""
+    """``python service.py``, or another command, in a process with its own environment."""
 
     def __init__(self, environ: dict[str, str], *command: str, cwd: Path = ROOT) -> None:
         inherited = ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
@@ -170,7 +170,7 @@ class ServiceProcess:
             self.lines.append(line.rstrip("\n"))
 
     def url(self) -> str:
-        """Wait until the process serves; returns where."""
+        """Wait until the process answers /healthz; return its URL."""
 
         def where() -> str | None:
             if self.process.poll() is not None:
@@ -185,10 +185,11 @@ class ServiceProcess:
         return url
 
     def saw(self, text: str) -> bool:
+        """Return whether a line of output contains `text`."""
         return any(text in line for line in self.lines)
 
     def end(self) -> int:
-        """Wait for the process to end by itself; returns its exit code."""
+        """Wait until the process ends; return its exit code."""
         code = self.process.wait(60)
         self._reader.join(10)
         return code
@@ -197,7 +198,7 @@ class ServiceProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # With its workers, which outlive a supervisor that is killed.
+        # Kill the whole process group: workers outlive a supervisor that is killed.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
@@ -214,14 +215,14 @@ def _answers(url: str) -> bool:
 
 
 def installed_into(target: Path) -> None:
-    """``pip install .`` into a folder."""
+    """Install the package into a folder with ``pip install --target``."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     options = ["--no-deps", "--no-build-isolation", "--no-compile", "--target", str(target)]
     subprocess.run([*pip, *options, str(ROOT)], check=True)
 
 
 def wait_until(condition: Any, *, seconds: float = 20) -> Any:
-    """Poll until `condition` returns something true; returns that, fails after `seconds`."""
+    """Poll until `condition` returns a true value, and return it; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {seconds} s"

@@ -1,4 +1,4 @@
-"""The judge of answers: what would harm a client is seen as that."""
+"""The function that names what a client got: an answer that harms it is in bold."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def answer(status: int, body: bytes, end: str, **lines: str) -> Answer:
         (answer(500, b"", "proper"), "**500**"),
     ],
 )
-def test_answer_is_taken_for_what_it_is(given: Answer, outcome: str) -> None:
-    """The word for an answer says what a client would take it for."""
+def test_answer_has_its_outcome(given: Answer, outcome: str) -> None:
+    """The outcome tells a whole answer from a broken, mixed or wrong one."""
     assert outcome_of(given, {}, asked_range=PART) == outcome
 
 
-def test_header_that_is_missing_is_told() -> None:
-    """An answer that is whole and not labelled as it has to be is not fine."""
+def test_answer_without_expected_header_is_marked() -> None:
+    """A whole answer that lacks an expected header is in bold."""
     whole = answer(200, FIRST.body, "proper")
     assert outcome_of(whole, {"x": "y"}, asked_range=None) == "whole, **without x**"
 
 
-def test_gzip_has_the_length_that_is_asked_for() -> None:
-    """What is refused of it is the coding, not the length."""
+def test_gzipped_object_has_the_length_of_the_plain_one() -> None:
+    """So a client refuses its coding and not its length."""
     assert len(GZIPPED.body) == SIZE

@@ -1,4 +1,7 @@
-"""Measure the service beside its peers; results go to standard output, progress to the other."""
+"""Measure the service and its peers in turns, and print a report in Markdown.
+
+Progress goes to standard error.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Run what the command line asks for."""
     asked = _arguments()
-    # Of what was started nothing is left behind, however this ends.
+    # Exit through the context managers, so that SIGTERM ends all processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     scale = QUICK if asked.quick else FULL
     rounds = asked.rounds or scale.rounds
@@ -50,14 +53,24 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     cases = ", ".join(case.name for case in CASES)
-    parser.add_argument("--cases", type=_parts, help=f"parts of names, with commas, of: {cases}")
-    parser.add_argument("--peers", type=_parts, help=f"the same, of: {'; '.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, help=f"{FULL.rounds} where nothing is said")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument(
+        "--cases",
+        type=_parts,
+        help=f"cases to run: parts of names, separated by commas, of: {cases}",
+    )
+    parser.add_argument(
+        "--peers", type=_parts, help=f"peers to measure: parts of names, of: {'; '.join(PEERS)}"
+    )
+    parser.add_argument("--rounds", type=int, help=f"number of rounds (default: {FULL.rounds})")
+    parser.add_argument(
+        "--quick", action="store_true", help="use small sizes and one round, to see that it runs"
+    )
     parser.add_argument(
         "--beside", type=Path, metavar="DIR", help="measure the service of this checkout, too"
     )
-    parser.add_argument("--write", action="store_true", help="write RESULTS.md and results.svg")
+    parser.add_argument(
+        "--write", action="store_true", help="write tools/benchmarks/RESULTS.md and its plot"
+    )
     return parser.parse_args()
 
 

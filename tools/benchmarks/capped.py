@@ -1,8 +1,8 @@
-"""An origin that gives each connection so much and no more, as S3 does.
+"""An origin that limits the rate of each connection, as S3 does.
 
     python -m tools.benchmarks.capped PORT DIRECTORY BYTES_A_SECOND SECONDS_TO_THE_FIRST_BYTE
 
-The kernel does the pacing and the copying, so that Python is not what limits.
+The kernel limits the rate and copies the bytes, so that Python is not the bottleneck.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-SO_MAX_PACING_RATE = 47  # Python's socket module has no name for it.
+SO_MAX_PACING_RATE = 47  # Python's socket module does not define it.
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
 
 class Origin(ThreadingHTTPServer):
-    """The server, with what it is told on the command line."""
+    """The server, with the arguments of the command line."""
 
     daemon_threads = True
     request_queue_size = 1024
@@ -43,17 +43,17 @@ class Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
-        """Cap the connection."""
+        """Limit the rate of the connection."""
         self.request.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, self.server.rate)
         super().setup()
 
     def handle(self) -> None:
-        """Answer until the client leaves, in the middle of a body or not."""
+        """Answer until the client closes the connection, also in the middle of a body."""
         with suppress(ConnectionError):
             super().handle()
 
     def do_GET(self) -> None:
-        """Answer with the file or a range of it, where it is the version that is asked for."""
+        """Answer with the file or a range of it, if If-Match names its version."""
         time.sleep(self.server.latency)
         try:
             file = (self.server.objects / self.path.partition("?")[0].lstrip("/")).open("rb")
@@ -65,10 +65,10 @@ class Exchange(BaseHTTPRequestHandler):
             while self.command == "GET" and first < end:
                 first += os.sendfile(self.connection.fileno(), file.fileno(), first, end - first)
 
-    do_HEAD = do_GET  # noqa: N815 - their names there
+    do_HEAD = do_GET  # noqa: N815 - named by http.server
 
     def _begin(self, file: os.stat_result) -> tuple[int, int]:
-        """Answer but for the body; returns where that begins and ends in the file."""
+        """Send the header; return where the body begins and ends in the file."""
         size, etag = file.st_size, f'"{file.st_mtime_ns:x}-{file.st_size:x}"'
         headers = {"etag": etag, "last-modified": self.date_time_string(file.st_mtime)}
         if self.headers.get("if-match", etag) != etag:
@@ -98,8 +98,8 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_header("content-length", str(length))
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
+        """Write no log."""
 
 
 if __name__ == "__main__":

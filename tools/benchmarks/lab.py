@@ -1,4 +1,4 @@
-"""The origins and the peers as they run, each started when it is first needed."""
+"""Run origins and peers; each starts when a measurement first needs it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _START = 20.0  # seconds
 
 @dataclass(frozen=True)
 class Running:
-    """A peer that runs."""
+    """A running peer."""
 
     peer: Peer
     port: int
@@ -38,11 +38,11 @@ class Running:
     """Seconds from its command to its first image."""
 
     def path(self, task: int) -> str:
-        """Return where it has the image of a task."""
+        """Return the path of the image of a task."""
         return self.peer.path(task)
 
     def answers(self) -> bool:
-        """Return whether it gives a small image."""
+        """Return whether it answers with a small image."""
         try:
             with Connection(self.port) as connection:
                 connection.get(self.path(SMALL))
@@ -52,7 +52,7 @@ class Running:
 
 
 class Lab:
-    """All that runs; ends with it."""
+    """All running origins and peers; leaving the context ends them."""
 
     def __init__(self, directory: Path, scale: Scale) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""The clients, which have to be faster than anything that they measure."""
+"""Clients that are faster than all services that they measure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ERROR = 16 * 1024
 
 
 class BadAnswerError(Exception):
-    """An answer that is not a whole 200."""
+    """The answer is not a whole 200."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a download took, and how large its body was."""
+    """The times of a download in seconds, and the size of its body."""
 
     first_byte: float
     seconds: float
@@ -36,11 +36,11 @@ class Timing:
 
 
 class Connection:
-    """One connection, on which a thread takes one body after another and forgets them."""
+    """One connection: a thread downloads one body after the other and discards it."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_SILENCE)
-        # A timeout of Python's would cost a poll() for each recv(), one of the kernel's does not.
+        # A timeout of Python costs a poll() for each recv(); a timeout of the kernel does not.
         self._socket.settimeout(None)
         self._socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _SILENCE, 0)
@@ -49,7 +49,7 @@ class Connection:
         self._buffer = bytearray(_BUFFER)
 
     def get(self, path: str) -> Timing:
-        """Take all of a body; raises BadAnswerError, and OSError where none comes."""
+        """Download a body; raise BadAnswerError if it is not whole, OSError without an answer."""
         begun = time.perf_counter()
         self._socket.sendall(_request(path))
         received = self._receive()
@@ -66,7 +66,7 @@ class Connection:
         return Timing(first_byte, time.perf_counter() - begun, size)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._socket.close()
 
     def _rest(self, data: bytes, length: int) -> int:
@@ -76,7 +76,7 @@ class Connection:
         return length
 
     def _chunks(self, data: bytes) -> int:
-        """Read to the last chunk; the chunks' own sizes are counted, at most one in a hundred."""
+        """Read to the last chunk; the size includes the chunks' framing, at most 1 %."""
         size, tail = len(data), data[-len(_LAST_CHUNK) :]
         while tail != _LAST_CHUNK:
             received = self._receive()
@@ -99,14 +99,14 @@ class Connection:
 
 
 class Crowd:
-    """Connections that are used at once, each by a thread of its own."""
+    """Connections that download at once, each in its own thread."""
 
     def __init__(self, port: int, count: int) -> None:
         self._connections = [Connection(port) for _ in range(count)]
         self._threads = ThreadPoolExecutor(count)
 
     def get(self, path: str) -> list[Timing]:
-        """Take a body on each of them."""
+        """Download a body on each connection."""
         return list(self._threads.map(lambda one: one.get(path), self._connections))
 
     def __enter__(self) -> Self:
@@ -119,14 +119,14 @@ class Crowd:
 
 
 class SlowReaders:
-    """Clients of a small receive buffer, who read a little at a time."""
+    """Clients with a small receive buffer that read a little at a time."""
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self._received = dict.fromkeys(sockets, 0)
         self._buffer = bytearray(int(SLOW_PACE * _TICK))
 
     def read(self, seconds: float) -> None:
-        """Let all of them read at their pace."""
+        """Read from all clients at their pace for some seconds."""
         begun = time.monotonic()
         for tick in range(1, int(seconds / _TICK) + 1):
             for one in self._received:
@@ -135,13 +135,13 @@ class SlowReaders:
             time.sleep(max(0.0, begun + tick * _TICK - time.monotonic()))
 
     def served(self) -> int:
-        """Return how many have got more than an error's page would be."""
+        """Return how many clients got more bytes than an error document has."""
         return sum(received > _ERROR for received in self._received.values())
 
 
 @contextmanager
 def slow_readers(port: int, path: str, count: int) -> Iterator[SlowReaders]:
-    """Yield so many that have asked; they leave at the end."""
+    """Yield `count` clients that have sent their request; close them at the end."""
     with ExitStack() as stack:
         yield SlowReaders([stack.enter_context(_slow_reader(port, path)) for _ in range(count)])
 

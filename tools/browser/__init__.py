@@ -1,1 +1,1 @@
-"""The landing page in a real browser: ``python -m tools.browser``."""
+"""Check the landing page in a real browser: ``scripts/look``."""

@@ -1,7 +1,7 @@
-"""Looks at the landing page in headless Chromium, in each of its states.
+"""Check the landing page in headless Chromium, in each of its states.
 
-In light and dark and at several widths: whether it says what is true, fits, and has the console
-complain of nothing. Exits with 1 at the first thing that is wrong.
+In light and dark and at several widths, the page has to show the true state, fit the window, and
+leave the console without errors. The program stops at the first failed check with exit code 1.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .states import STATES, TOKEN, State, whole
 WIDTHS = (320, 768, 1600)
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
-# The page has loaded its picture, and its metrics.
+# True when the page has loaded its picture and its metrics.
 LOADED = "document.querySelector('#sample.whole') && !document.querySelector('#metrics').hidden"
 VISIBLE = "!!document.querySelector('{}')?.checkVisibility()"
 
 
 async def look_at(page: Page, url: str, state: State, keep: Path | None) -> None:
-    """Bring the page into a state and look at it at each width, light and dark."""
+    """Bring the page into a state and check it at each width, light and dark."""
     await page.open(url)
     await page.wait_for(f"document.querySelector('#title')?.textContent === '{state.title}'")
     detail = await page.evaluate("document.querySelector('#detail').textContent")
@@ -51,7 +51,7 @@ async def look_at(page: Page, url: str, state: State, keep: Path | None) -> None
 
 
 async def enter_token(page: Page) -> None:
-    """A wrong token is refused and asked for again, the right one kept nowhere but in the page."""
+    """Enter a wrong and the right token; the page keeps the token in memory only."""
     for token, expected in (
         ("wrong", "#sample.wrong #access:not([hidden])"),
         (TOKEN, "#sample.whole"),
@@ -66,7 +66,7 @@ async def enter_token(page: Page) -> None:
 
 
 async def copy_by_keyboard(page: Page) -> None:
-    """Each command can be reached and copied without a mouse, which the button tells of."""
+    """Copy each command by keyboard; the button confirms it."""
     await page.evaluate("document.querySelector('#go').focus()")
     for _ in range(3):
         await page.press("Tab", 9)
@@ -77,7 +77,7 @@ async def copy_by_keyboard(page: Page) -> None:
 
 
 async def stop_and_load_again(page: Page) -> None:
-    """What is stopped says so, and can be loaded again."""
+    """Stop the download and start it again; the page shows both."""
     await page.evaluate("document.querySelector('#go').click()")
     await page.wait_for("document.querySelector('#title').textContent === 'Stopped'")
     assert not await page.evaluate(VISIBLE.format("#picture"))
@@ -86,7 +86,7 @@ async def stop_and_load_again(page: Page) -> None:
 
 
 async def without_scripts(page: Page, url: str) -> None:
-    """Where no scripts run, there are the picture and the commands, and no dead buttons."""
+    """Check that without scripts the page has picture and commands, and no dead buttons."""
     await page.show(768, 900, "light")
     await page.open(url, scripts=False)
     await page.wait_for("document.querySelector('noscript img')?.naturalWidth > 0")
@@ -96,7 +96,7 @@ async def without_scripts(page: Page, url: str) -> None:
 
 
 async def look(browser: int, keep: Path | None) -> None:
-    """Look at all states."""
+    """Check all states."""
     with misbehaving() as store:
         settings = settings_for(store.url, max_resumes=2, first_byte_timeout=2.0)
         app = create_app(settings)
@@ -124,7 +124,7 @@ async def look(browser: int, keep: Path | None) -> None:
 
 
 async def write(browser: int, folder: Path) -> None:
-    """Make the README's pictures, of the demo as it is started by ./scripts/run."""
+    """Make the README's pictures of the demo, started as by scripts/run."""
     with ServiceProcess({}, "scripts/demo") as process:
         url = process.url()
         for _ in range(20):
@@ -144,10 +144,14 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Look, and do what the command line asks for beside it."""
+    """Check all states, and write the pictures that the command line asks for."""
     parser = argparse.ArgumentParser(prog="scripts/look", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="make the README's pictures anew")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep pictures of all states")
+    parser.add_argument(
+        "--write", action="store_true", help="write the README's pictures to docs/"
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="write a picture of each state to DIR"
+    )
     options = parser.parse_args()
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Chromium without a window, told what to do over its DevTools protocol."""
+"""Control headless Chromium by its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = (
     "--no-first-run",
     "--hide-scrollbars",
     "--disable-dev-shm-usage",  # which is small in containers
-    # Nobody is asked but the service.
+    # No request goes anywhere but to the service.
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -37,11 +37,11 @@ OPTIONS = (
 
 @contextmanager
 def chromium() -> Generator[int]:
-    """Run the browser; yields the port of loopback at which it is told what to do."""
+    """Run the browser; yield the port of its DevTools protocol."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "there is no chromium"
     with TemporaryDirectory(prefix="downspout-", ignore_cleanup_errors=True) as profile:
-        # Its sandbox refuses to be started by root, who alone is there in a container.
+        # Chromium's sandbox does not run as root, the usual user of a container.
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
         command = [program, *OPTIONS, *sandbox, f"--user-data-dir={profile}", "about:blank"]
         null = subprocess.DEVNULL
@@ -55,7 +55,7 @@ def chromium() -> Generator[int]:
 
 
 class Page:
-    """One page, and what its console has complained about."""
+    """One page, and the errors of its console."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.complaints: list[str] = []
@@ -63,7 +63,7 @@ class Page:
         self._calls = 0
 
     async def call(self, method: str, **parameters: Any) -> Json:
-        """Call a method of the protocol; returns what it answers."""
+        """Call a method of the protocol; return its result."""
         self._calls += 1
         await self._socket.send_json({"id": self._calls, "method": method, "params": parameters})
         while True:
@@ -79,17 +79,17 @@ class Page:
             self.complaints.append(str(event["params"]["exceptionDetails"]))
         if event["method"] == "Log.entryAdded":
             entry = event["params"]["entry"]
-            # The browser itself notes each answer that is an error; some are to be.
+            # The browser logs each error status; some states expect one.
             if entry["source"] != "network":
                 self.complaints.append(entry["text"])
 
     async def open(self, url: str, *, scripts: bool = True) -> None:
-        """Go to an address."""
+        """Open a URL."""
         await self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         await self.call("Page.navigate", url=url)
 
     async def show(self, width: int, height: int, scheme: Scheme, *, scale: float = 1) -> None:
-        """Have the window be of that size, and the user like light or dark."""
+        """Set the size of the window and the colour scheme."""
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         await self.call("Emulation.setDeviceMetricsOverride", **size)
         features = [
@@ -119,13 +119,13 @@ class Page:
             await anyio.sleep(0.02)
 
     async def press(self, key: str, code: int, text: str = "") -> None:
-        """Press a key and let it go."""
+        """Press and release a key."""
         named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
     async def picture(self, *, whole: bool = False, **how: Any) -> bytes:
-        """Return a picture of what is seen, or of the whole page."""
+        """Return a picture of the window, or of the whole page."""
         answer = await self.call("Page.captureScreenshot", captureBeyondViewport=whole, **how)
         return base64.b64decode(answer["data"])
 

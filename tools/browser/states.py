@@ -1,4 +1,4 @@
-"""The states of the page, and the stores and services that bring it into them."""
+"""The states of the page, and the upstream behaviour that leads to each."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ async def half(exchange: Exchange) -> None:
 
 
 async def cut(exchange: Exchange) -> None:
-    """Half of it, and nothing to know its version by: it can't be continued."""
+    """Cut the picture in the middle, without a validator, so that it cannot be resumed."""
     await exchange.head(200, LENGTH, "content-type: image/jpeg")
     await exchange.body(PICTURE[:HALF])
-    await exchange.pause(0.3)  # or what has come may be lost with the connection
+    await exchange.pause(0.3)  # or the client may lose the bytes that have arrived
 
 
 async def no_picture(exchange: Exchange) -> None:
@@ -41,7 +41,7 @@ async def busy(exchange: Exchange) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """A state of the page: what the store does, and what the page then says of it."""
+    """A state: the behaviour of the store, and the texts that the page then shows."""
 
     name: str
     store: Behaviour

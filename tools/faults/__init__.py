@@ -1,1 +1,1 @@
-"""Faults on purpose, and what the service and a naive one make of each."""
+"""Faults of stores, clients and processes, and what the service makes of each."""

@@ -1,9 +1,9 @@
-"""Prints, fault by fault, what the service makes of it, and beside it what a naive one does.
+"""Print a table of faults: what the service does in each, and what a naive service does.
 
-In bold is what does harm, to the client or to the service. `whole` is all bytes of one version;
-`broken visibly` some of its first, in a transfer that every client sees to be cut; a number is a
-problem document; `dropped` are clients of whom nothing is left. Exits with 1 when there is any
-harm in what the service makes of a fault.
+An outcome in bold harms the client or the service. `whole`: the client got all bytes of one
+version. `broken visibly`: it got the first bytes of one version, and sees that the transfer was
+cut. A number: it got a problem document with this status. `dropped`: the client has gone or was
+given up, and all its resources are free. The exit code is 1 if the service has an outcome in bold.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ README = ROOT / "README.md"
 
 
 def outcomes_of(subject: Subject, faults: Iterable[Fault]) -> Outcomes:
-    """Return the outcome of each case, and say how long it took."""
+    """Return the outcome of each case; print how long they took."""
     begun = time.monotonic()
     with judging(subject, cases(faults)) as futures:
         outcomes = {case: future.result() for case, future in futures.items()}
@@ -47,11 +47,13 @@ def table(faults: Iterable[Fault], ours: Outcomes, naive: Outcomes | None = None
 
 
 def main() -> int:
-    """Run what the command line names; returns the exit code."""
+    """Run the faults that the command line names; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="faults with TEXT in the name")
-    parser.add_argument("--no-naive", action="store_true", help="leave the comparison out")
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="run only faults with TEXT in their name"
+    )
+    parser.add_argument("--no-naive", action="store_true", help="do not run the naive service")
+    parser.add_argument("--write", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if options.only in fault.name]
     ours = outcomes_of(DOWNSPOUT, faults)

@@ -1,4 +1,4 @@
-"""What an upstream does to one request."""
+"""Acts: each is a way for the upstream to answer one request."""
 
 from __future__ import annotations
 
@@ -19,65 +19,65 @@ PIECE = 64 * 1024
 
 @dataclass(frozen=True)
 class Version:
-    """One version of the object."""
+    """One version of the object: its entity tag and its bytes."""
 
     etag: str
     body: bytes
 
     @property
     def checksum(self) -> str:
-        """SHA-256, as S3 writes it."""
+        """The SHA-256 of the body in base64, as S3 sends it."""
         return b64encode(hashlib.sha256(self.body).digest()).decode()
 
 
 def _gzipped(plain: bytes) -> bytes:
-    """Return the gzip of as much of `plain` as makes a file of its length."""
+    """Return a gzip file as long as `plain`, made of its first bytes."""
     added = len(gzip.compress(plain, 0, mtime=0)) - len(plain)
     return gzip.compress(plain[:-added], 0, mtime=0)
 
 
 FIRST = Version('"v1"', hashlib.shake_256(b"the first version").digest(SIZE))
 SECOND = Version('"v2"', hashlib.shake_256(b"the second version").digest(SIZE))
-# More than kernels hold in their buffers on the way.
+# Larger than the kernels' socket buffers.
 LARGE = Version('"large"', hashlib.shake_256(b"the large one").digest(8_000_000))
 GZIPPED = Version('"v3"', _gzipped(FIRST.body))
-# What a broken disk or memory makes of the first.
+# The first version with some bytes flipped, as by a broken disk.
 FLIPPED = Version('"v1"', FIRST.body[:300_000] + b"flipped" + FIRST.body[300_007:])
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Answers as a good store does, but for what is said here."""
+    """Answer as a good store does, with the differences that the fields name."""
 
     version: Version = FIRST
     lines: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    """Headers of a good answer that this one lacks."""
+    """Response headers to leave out."""
 
     ignores: tuple[str, ...] = ()
-    """Headers of the request that are not looked at."""
+    """Request headers to ignore."""
 
     framing: str = "length"
-    """`length`, `chunked`, or `none`: then only the end of the connection tells the body's."""
+    """`length`, `chunked`, or `none`: the body ends when the connection does."""
 
     misstated: int = 0
-    """So many bytes more than there are in the content-length."""
+    """Bytes to add to the true Content-Length."""
 
     mislabelled: int = 0
-    """So many bytes later than it is in the content-range."""
+    """Bytes to add to the true first position in Content-Range."""
 
     upto: int | None = None
-    """Bytes of the body that are sent; of a negative number, all but so many."""
+    """How many bytes of the body to send; a negative number leaves out the last ones."""
 
     end: str = "whole"
-    """`whole`, `silent`, `FIN` or `RST`."""
+    """How the body ends: `whole`, `silent`, `FIN` or `RST`."""
 
     piece: int = PIECE
     pause: float = 0.0
     """Seconds between two pieces."""
 
     async def __call__(self, upstream: Upstream, exchange: Exchange) -> None:
-        """Answer."""
+        """Answer one request."""
         asked = {k: v for k, v in exchange.headers.items() if k not in self.ignores}
         found = select(asked, len(self.version.body), self.version.etag)
         if found.status == 412:
@@ -128,7 +128,7 @@ CUT = Reply(upto=500_000, end="FIN")
 
 
 def error(status: int, code: str, *lines: str) -> Act:
-    """Answer with an S3 error."""
+    """Return an act that answers with an S3 error."""
 
     async def act(_: Upstream, exchange: Exchange) -> None:
         await exchange.error(status, code, "connection: close", *lines)
@@ -137,7 +137,7 @@ def error(status: int, code: str, *lines: str) -> Act:
 
 
 async def html_error(_: Upstream, exchange: Exchange) -> None:
-    """Answer as a proxy in front of the store does that can't reach it."""
+    """Answer with the HTML page of a proxy that cannot reach the store."""
     html = f"<html><body><h1>502</h1>{SECRET}</body></html>".encode()
     await exchange.answer(502, html, "connection: close", "content-type: text/html")
 
@@ -146,13 +146,13 @@ async def endless_error(_: Upstream, exchange: Exchange) -> None:
     """Answer with an error whose body does not end."""
     await exchange.head(500, "content-length: 1000000000000", "content-type: application/xml")
     while True:
-        # Slow enough that who reads all of it is not yet out of memory when the suite is over.
+        # Slow: a service that reads all of it does not run out of memory during the suite.
         await exchange.body(bytes(PIECE))
         await exchange.pause(0.01)
 
 
 async def redirect(upstream: Upstream, exchange: Exchange) -> None:
-    """Send the client to another port."""
+    """Redirect the client to another port."""
     location = f"location: http://127.0.0.1:{upstream.elsewhere}{exchange.path}"
     await exchange.answer(307, b"", location, "connection: close")
 
@@ -167,7 +167,7 @@ async def close(_: Upstream, exchange: Exchange) -> None:
 
 
 def raw(data: bytes) -> Act:
-    """Send just this, and close."""
+    """Return an act that sends these bytes and closes the connection."""
 
     async def act(_: Upstream, exchange: Exchange) -> None:
         await exchange.raw(data)
@@ -177,7 +177,7 @@ def raw(data: bytes) -> Act:
 
 
 async def reset_where_used_before(upstream: Upstream, exchange: Exchange) -> None:
-    """Reset a connection that was idle, as a firewall does that has forgotten it."""
+    """Reset a connection that was idle, as a firewall does after its timeout."""
     if exchange.writer in upstream.idle:
         exchange.reset()
     else:
@@ -185,10 +185,10 @@ async def reset_where_used_before(upstream: Upstream, exchange: Exchange) -> Non
 
 
 async def malformed_chunk(_: Upstream, exchange: Exchange) -> None:
-    """Break off the chunked framing, and stay."""
+    """Send a malformed chunk size, and keep the connection open."""
     await exchange.head(200, *Reply(framing="chunked").head(select({}, SIZE, FIRST.etag)))
     await exchange.raw(b"%x\r\n%b\r\n" % (PIECE, FIRST.body[:PIECE]))
-    # In a write of its own, so that what was right until here can be told from what is wrong.
+    # In a write of its own, so that the good chunk before it arrives by itself.
     await exchange.pause(0.05)
     await exchange.raw(b"ZZ\r\nxx")
 
@@ -206,7 +206,7 @@ async def longer_in_chunks(upstream: Upstream, exchange: Exchange) -> None:
 
 
 async def endless(_: Upstream, exchange: Exchange) -> None:
-    """Send a body that is longer than any client here waits for."""
+    """Send a body that no client here reads to its end."""
     await exchange.head(200, f"content-length: {ENDLESS}", 'etag: "v1"', "connection: close")
     await exchange.flood()
 
@@ -215,7 +215,7 @@ ENDLESS = 1_000_000_000
 
 
 def cut_and_refuse(seconds: float | None) -> Act:
-    """Cut a body, and accept no connection for so long, or until the fault is over."""
+    """Return an act that cuts a body and refuses connections, for `seconds` or for good."""
 
     async def act(upstream: Upstream, exchange: Exchange) -> None:
         await upstream.refuse()
@@ -228,7 +228,7 @@ def cut_and_refuse(seconds: float | None) -> Act:
 
 
 def housing(*, keep: bool = False) -> Act:
-    """Answer slowly, so that there are many at once, until the house opens."""
+    """Return an act that answers slowly until the house opens, so that many run at once."""
     size = 10_000
     lines = (f"content-length: {size}", 'etag: "house"', *([] if keep else ["connection: close"]))
 

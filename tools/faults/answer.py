@@ -1,4 +1,4 @@
-"""What a client gets, and what it may take it for."""
+"""Read an answer as a client does, and name what the client got."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from tests.support.misbehaving import SECRET
 from .acts import FIRST, FLIPPED, GZIPPED, LARGE, SECOND, SIZE, Version
 from .faults import BROKEN, WHOLE
 
-# Longer than all that is waited for here on purpose; whoever has got nothing by then waits on.
+# Longer than any delay here is on purpose: a client that has got nothing by then waits for ever.
 HANG_SECONDS = 15
 
 OBJECTS = (FIRST, SECOND, GZIPPED, LARGE)
 
-# No answer of these faults is longer; one without an end is not read to that.
+# Longer than any whole answer here; an endless one is not read further.
 MAX_READ = 10_000_000
 
-# As much as is taken at a time.
+# Bytes of one read.
 PIECE = 4096
 
-# So many bytes are not alike by chance.
+# Two versions do not have this many equal bytes by chance.
 SEAM = 100
 
 
 @dataclass
 class Answer:
-    """An answer, as far as it came."""
+    """An answer, as far as it was received."""
 
     status: int = 0
     headers: Message = field(default_factory=Message)
     body: bytearray = field(default_factory=bytearray)
     end: str = "broken"
-    """`proper`, `broken` or `none`."""
+    """How it ended: `proper`, `broken`, or `none` while the client still waited."""
 
 
 def fetch(
@@ -53,7 +53,7 @@ def fetch(
     receive_buffer: int | None = None,
     **how: Any,
 ) -> Answer:
-    """Ask for a path, and `take` the answer."""
+    """Request a path and `take` the answer."""
     with closing(connect(port, receive_buffer=receive_buffer)) as connection:
         ask(connection, path, headers=headers)
         return take(connection, **how)
@@ -65,7 +65,7 @@ def take(
     on_piece: Callable[[socket.socket], None] = lambda _: None,
     seconds: float = HANG_SECONDS,
 ) -> Answer:
-    """Read as much as there is in time; `on_piece` is called after every piece."""
+    """Read until the answer ends or time is up; call `on_piece` after each piece."""
     answer = Answer()
     until = time.monotonic() + seconds
     connection.settimeout(HANG_SECONDS)
@@ -85,7 +85,7 @@ def take(
 
 
 def _pieces(connection: socket.socket, answer: Answer) -> Iterator[None]:
-    """Yield after each piece that is added to the answer; raises where it breaks off."""
+    """Add pieces to the answer and yield after each; raise if it breaks off."""
     response = HTTPResponse(connection)
     response.begin()
     answer.status, answer.headers = response.status, response.headers
@@ -97,7 +97,7 @@ def _pieces(connection: socket.socket, answer: Answer) -> Iterator[None]:
 
 
 def outcome_of(answer: Answer, told: Mapping[str, str], *, asked_range: str | None) -> str:
-    """Return the word for what a client makes of an answer."""
+    """Return the outcome of an answer in words; harm is in bold."""
     if answer.end == "none" and answer.status < 400:
         return "**hangs**"
     if not answer.status:
@@ -135,7 +135,7 @@ def _body(answer: Answer, told: Mapping[str, str], asked_range: str | None) -> s
 
 
 def _selected(version: Version, answer: Answer, asked_range: str | None) -> bytes:
-    """Return the bytes that an answer ought to have, if it is of this version."""
+    """Return the bytes that the answer should have, if it is of this version."""
     if answer.headers.get("etag", version.etag) != version.etag:
         return b""
     if answer.status == 206 and asked_range is not None:
@@ -147,7 +147,7 @@ def _selected(version: Version, answer: Answer, asked_range: str | None) -> byte
 
 
 def _is_mixed(body: bytes) -> bool:
-    """Return whether a body goes over from one version to another."""
+    """Return whether a body starts with one version and goes on with another."""
     bodies = [version.body for version in OBJECTS]
     for version in bodies:
         pairs = enumerate(zip(body, version, strict=False))

@@ -1,4 +1,4 @@
-"""A service under test, in a process of its own before an upstream of its own."""
+"""A bench: one process of the service under test, and its own upstream."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.serving import ServiceProcess, wait_until
 from .acts import SIZE
 from .upstream import Upstream, upstream
 
-# Of these one is kept for small downloads, so that there are ten large ones at once, as many as
-# botocore's own pool has connections for.
+# One slot is kept for small downloads, so ten large ones run at once: botocore's pool has ten
+# connections by default.
 PLACES = 11
 
 ENVIRON = {
@@ -36,22 +36,22 @@ ENVIRON = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A service that can be put before the faults."""
+    """A service that the faults are tried on."""
 
     name: str
     command: tuple[str, ...]
     says_where: str
-    """What stands before its address in its output."""
+    """The text that stands before the URL in its output."""
 
     places: int
-    """Downloads at once of one source."""
+    """How many downloads of one source run at once."""
 
     logs_outcomes: bool
     is_reused: bool
     """Whether one process serves several faults, one after the other."""
 
     at_once: int
-    """Benches at once; most of them wait most of the time."""
+    """How many benches run at once; most of them wait most of the time."""
 
 
 DOWNSPOUT = Subject(
@@ -63,14 +63,14 @@ NAIVE = Subject(
     "Uvicorn running on ",
     10,
     logs_outcomes=False,
-    is_reused=False,  # what one fault has left behind is not the next one's
+    is_reused=False,  # it leaks: each fault gets a process of its own
     at_once=16,  # it waits longer
 )
 
 
 @dataclass(eq=False)
 class Bench:
-    """One subject's process, and what is behind it."""
+    """One process of a subject, and its upstream."""
 
     subject: Subject
     environ: Mapping[str, str]
@@ -78,13 +78,13 @@ class Bench:
     service: ServiceProcess = field(init=False)
     port: int = 0
     is_spoilt: bool = False
-    """Whether the next fault would meet what this one has left behind."""
+    """Whether a fault left something behind that would change the next outcome."""
 
     _opened: ExitStack = field(default_factory=ExitStack)
     _tasks: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def open(self) -> None:
-        """Start both, where they have not been started."""
+        """Start the process and its upstream, unless they run already."""
         if self.port:
             return
         self.upstream = self._opened.enter_context(upstream())
@@ -96,7 +96,7 @@ class Bench:
         self.port = wait_until(self._port, seconds=60)
 
     def close(self) -> None:
-        """Stop both, however they are."""
+        """Stop the process and its upstream."""
         self._opened.close()
 
     @property
@@ -109,7 +109,7 @@ class Bench:
         return comes_true(lambda: self.upstream.busy == 0, seconds)
 
     def path(self, source: str, size: int = SIZE) -> str:
-        """Return a path that nothing was asked for before."""
+        """Return a path that no request has named before."""
         task = next(self._tasks)
         return f"/tasks/{task}/image" if source == "s3" else f"/tasks/{task}/bytes/{size}"
 
@@ -123,7 +123,7 @@ class Bench:
 
 
 class Benches:
-    """Lends benches; one that is given back unspoilt is lent again."""
+    """A pool of benches; a bench that is not spoilt is used again."""
 
     def __init__(self) -> None:
         self._idle: list[Bench] = []
@@ -131,7 +131,7 @@ class Benches:
 
     @contextmanager
     def lend(self, subject: Subject, environ: Mapping[str, str]) -> Generator[Bench]:
-        """Yield a bench that nobody else has."""
+        """Yield a bench, for the caller alone."""
         bench = self._taken(subject, environ) or Bench(subject, environ)
         with ExitStack() as unless_kept:
             unless_kept.callback(bench.close)
@@ -150,14 +150,14 @@ class Benches:
         return None
 
     def close(self) -> None:
-        """Stop all that are idle."""
+        """Stop all idle benches."""
         for bench in self._idle:
             bench.close()
         self._idle.clear()
 
 
 def comes_true(condition: Callable[[], bool], seconds: float) -> bool:
-    """Poll until `condition` is true; returns whether it was in time."""
+    """Poll until `condition` is true; return whether it was in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Clients that do what browsers and phones do, ten at a time."""
+"""Ten clients at a time that leave, stall or read slowly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CROWD = 10
 
 @contextlib.contextmanager
 def crowd(bench: Bench, source: str) -> Generator[list[socket.socket]]:
-    """Yield clients whose requests have all arrived at the upstream."""
+    """Connect clients, and yield them when the upstream has all their requests."""
     clients: list[socket.socket] = []
     try:
         for _ in range(CROWD):
@@ -34,14 +34,14 @@ def crowd(bench: Bench, source: str) -> Generator[list[socket.socket]]:
 
 
 def leave_at_once(bench: Bench, source: str) -> str:
-    """Leave before there is an answer."""
+    """Leave before the answer begins."""
     with crowd(bench, source) as clients:
         leave(clients)
         return DROPPED
 
 
 def leave_in_the_middle(bench: Bench, source: str) -> str:
-    """Leave while the body is coming."""
+    """Leave in the middle of the body."""
     with crowd(bench, source) as clients:
         for client in clients:
             received = 0
@@ -53,7 +53,7 @@ def leave_in_the_middle(bench: Bench, source: str) -> str:
 
 
 def stall(bench: Bench, source: str) -> str:
-    """Take nothing, and stay."""
+    """Read nothing, and stay connected."""
     with crowd(bench, source) as clients:
         dropped = bench.is_released(HANG_SECONDS)
         leave(clients)
@@ -61,7 +61,7 @@ def stall(bench: Bench, source: str) -> str:
 
 
 def drip(bench: Bench, source: str) -> str:
-    """Take 10 KB a second, for as long as there are any."""
+    """Read 10 KB per second from each connection."""
     with crowd(bench, source) as clients:
 
         def taken() -> bool:

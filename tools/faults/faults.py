@@ -1,4 +1,4 @@
-"""The faults, and what the service owes its clients in each of them."""
+"""The list of faults, each with the outcome that the service owes its clients."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ WHOLE, HEALED, BROKEN, DROPPED = "whole", "whole, resumed", "broken visibly", "d
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fault:
-    """Something that goes wrong on purpose."""
+    """One fault, and its expected outcome for each source."""
 
     name: str
     acts: tuple[Act, ...] = (GOOD,)
-    """What the upstream does to one request after the other; the last for good."""
+    """One act for each request; the last one answers all further requests."""
 
     expected: str | None = None
-    """The outcome of both sources, or else of each."""
+    """The outcome of both sources; `s3` and `http` name different ones."""
 
     s3: str | None = None
     http: str | None = None
     client: str = "fetches"
-    """What the client does (`judge.CLIENTS`)."""
+    """What the client does: a key of `judge.CLIENTS`."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What the client asks with."""
+    """Headers of the request."""
 
     size: int = SIZE
-    """How many bytes it asks for."""
+    """The size in the path of the bytes route."""
 
     told: Mapping[str, str] = field(default_factory=dict)
-    """What headers of the answer have to contain."""
+    """Texts that headers of the answer must contain."""
 
     environ: Mapping[str, str] = field(default_factory=dict)
     idle: int = 0
-    """Connections that are idle in the pool when the client asks."""
+    """How many idle connections the pool has when the client asks."""
 
     door: Door | None = None
     refused: bool = False
-    """Whether nothing listens where the upstream should be."""
+    """Whether the upstream refuses connections."""
 
     def outcome_of(self, source: str) -> str | None:
-        """Return what is expected of a source; None where the fault is none of its own."""
+        """Return the expected outcome of a source, or None if the fault does not apply to it."""
         return {"s3": self.s3, "http": self.http}[source] or self.expected
 
 

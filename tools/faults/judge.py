@@ -1,4 +1,4 @@
-"""Puts a service before a fault, and says in a word what its clients got of it."""
+"""Run one fault against a service and return its outcome in words."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .bench import Bench, Benches, Subject, comes_true
 from .crowd import drip, leave_at_once, leave_in_the_middle, stall
 from .faults import DROPPED, WHOLE, Fault
 
-# Some seconds after the client has ended, that is; naive services hold many for ever.
+# The service still holds a connection to the upstream seconds after the client has gone.
 LOST = "**connection not given back**"
-# It is closed, and the pool counts it as one that is in use.
+# The connection is closed, but the pool still counts it as in use.
 LOST_PLACE = "**place in the pool not given back**"
 RELEASE_SECONDS = 5
 HOUSE_SECONDS = 5
@@ -30,7 +30,7 @@ SLOW_SECONDS = 5.0
 
 
 def judge(benches: Benches, subject: Subject, fault: Fault, source: str) -> str:
-    """Return the outcome of one fault for one source of a subject."""
+    """Run a fault for one source of a subject; return the outcome."""
     with benches.lend(subject, fault.environ) as bench:
         if fault.idle:
             house_is_full(bench, source, fault.idle, keep=True)
@@ -47,7 +47,7 @@ def judge(benches: Benches, subject: Subject, fault: Fault, source: str) -> str:
 
 
 def after(bench: Bench, source: str, outcome: str) -> str:
-    """Return the outcome, and what the fault has left behind."""
+    """Return the outcome with a note about what the fault has left behind."""
     if bench.has_ended:
         return outcome if bench.is_spoilt else f"{outcome}, **process ended**"
     lost = ""
@@ -61,7 +61,7 @@ def after(bench: Bench, source: str, outcome: str) -> str:
 
 
 def house_is_full(bench: Bench, source: str, places: int, *, keep: bool = False) -> bool:
-    """Return whether so many good downloads can run at once, and end well."""
+    """Return whether as many good downloads as `places` can run at once and end well."""
     upstream = bench.upstream
     upstream.play(housing(keep=keep))
     upstream.house_opens = False

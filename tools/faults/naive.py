@@ -1,4 +1,4 @@
-"""The service as everybody writes it: what it makes of the same faults is the comparison."""
+"""A naive service, as tutorials show it: the comparison in the table of faults."""
 
 from __future__ import annotations
 

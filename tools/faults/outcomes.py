@@ -1,4 +1,4 @@
-"""The outcomes of many faults, judged some at a time."""
+"""Run many faults, some at a time, and collect their outcomes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .faults import SOURCES, Fault
 from .judge import judge
 
 Case = tuple[Fault, str]
-"""A fault of one of the sources."""
+"""A fault, and the source that it is tried with."""
 
 
 def cases(faults: Iterable[Fault]) -> list[Case]:
-    """Return the faults of each source."""
+    """Return each fault with each source that it applies to."""
     return [(fault, source) for fault in faults for source in SOURCES if fault.outcome_of(source)]
 
 
 @contextmanager
 def judging(subject: Subject, chosen: list[Case]) -> Generator[dict[Case, Future[str]]]:
-    """Yield the outcomes to come; those that nobody waited for are not judged any more."""
+    """Yield the futures of the outcomes; at the end, cases that have not begun are cancelled."""
     with closing(Benches()) as benches, ThreadPoolExecutor(subject.at_once) as pool:
-        # The last ones are those that take longest.
+        # Start the last ones first: they take longest.
         futures = {case: pool.submit(judge, benches, subject, *case) for case in chosen[::-1]}
         try:
             yield futures
@@ -32,5 +32,5 @@ def judging(subject: Subject, chosen: list[Case]) -> Generator[dict[Case, Future
 
 
 def is_honest(outcome: str) -> bool:
-    """Return whether an outcome is none that a client could be harmed by."""
+    """Return whether an outcome does no harm."""
     return "**" not in outcome

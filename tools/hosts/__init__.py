@@ -1,1 +1,1 @@
-"""The examples, each in a process of its own: hosts, servers, and what has to hold there."""
+"""Run each example under each server, and check what downspout promises."""

@@ -1,6 +1,6 @@
-"""Tries the examples under every server, and prints what holds where: a Markdown table.
+"""Run the examples under every server and print a Markdown table of what holds.
 
-In bold is what does not hold; exits with 1 when there is any.
+A case in bold fails on the server that it names; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Outcomes = dict[Combination, bool]
 
 @contextmanager
 def surroundings() -> Generator[tuple[Path, Store, Misbehaving]]:
-    """Yield the installed package, a store that is filled, and what stands before it."""
+    """Yield the folder of the installed package, a filled store, and the server before it."""
     with (
         TemporaryDirectory() as target,
         component("store.py", BUCKET) as port,
@@ -42,7 +42,7 @@ def surroundings() -> Generator[tuple[Path, Store, Misbehaving]]:
 
 
 def tried(chosen: list[Combination]) -> Outcomes:
-    """Return whether each of them holds, and say what does not."""
+    """Run all cases; return which hold, and print the error of each that fails."""
     outcomes: Outcomes = {}
     with surroundings() as (installed, store, between):
         for process, group in groupby(chosen, key=lambda one: one.process):
@@ -51,7 +51,7 @@ def tried(chosen: list[Combination]) -> Outcomes:
                     host.forget()
                     try:
                         one.case(host)
-                    except Exception:  # noqa: BLE001 - whatever it is, it does not hold
+                    except Exception:  # noqa: BLE001 - any error is a failed case
                         say(f"{', '.join(one)}:\n{traceback.format_exc()}")
                         outcomes[one] = False
                     else:
@@ -75,9 +75,11 @@ def _cell(outcomes: Outcomes, host: str, name: str) -> str:
 
 
 def main() -> int:
-    """Try all; returns the exit code."""
+    """Run all cases; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/hosts", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument(
+        "--write", action="store_true", help="write the table into examples/README.md"
+    )
     options = parser.parse_args()
     outcomes = tried(combinations())
     printed = table(outcomes)

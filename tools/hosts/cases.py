@@ -1,4 +1,4 @@
-"""What has to hold in every host, on every server."""
+"""The cases that each host has to pass on each server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIENTS = 50
 
 
 def fill(store: Store) -> None:
-    """Store what the cases ask for."""
+    """Store the objects that the cases request."""
     store.client.create_bucket(Bucket="archive")
     store.client.put_object(Bucket="archive", Key="archive/1", Body=b"archived")
     store.put("test/1/image.jpg", PICTURE, ContentType="image/jpeg")
@@ -32,7 +32,7 @@ def fill(store: Store) -> None:
 
 
 def whole(running: Running) -> None:
-    """All bytes come, with the length and the ETag of those that were stored."""
+    """A GET returns all bytes, with the length and the ETag of the stored object."""
     answer = running.fetch(IMAGE)
     assert (answer.status, answer.body, answer.whole) == (200, PICTURE, True)
     assert answer.headers["content-length"] == str(len(PICTURE))
@@ -41,7 +41,7 @@ def whole(running: Running) -> None:
 
 
 def part(running: Running) -> None:
-    """A range is a 206 with those bytes."""
+    """A range is answered with 206 and its bytes."""
     answer = running.fetch(IMAGE, range="bytes=1000-1999")
     assert (answer.status, answer.body) == (206, PICTURE[1000:2000])
     assert answer.headers["content-range"] == f"bytes 1000-1999/{len(PICTURE)}"
@@ -56,7 +56,7 @@ def head(running: Running) -> None:
 
 
 def problem(running: Running) -> None:
-    """What is not there is our own 404, not the host's."""
+    """A missing object or route below the mount is a 404 problem of downspout's."""
     for path in ("/media/tasks/404/image", "/media/nothing", "/media/tasks/x/image"):
         answer = running.fetch(path)
         assert answer.status == 404, path
@@ -65,14 +65,14 @@ def problem(running: Running) -> None:
 
 
 def openapi(running: Running) -> None:
-    """The document's server is where the downloads are mounted."""
+    """The OpenAPI document names the mount path as its server."""
     answer = running.fetch("/media/openapi.json")
     assert answer.status == 200
     assert json.loads(answer.body)["servers"] == [{"url": "/media"}]
 
 
 def own_route(running: Running) -> None:
-    """What is the host's own stays so, beside a prefix that begins alike, too."""
+    """The host's own routes still answer, also where the path starts like the mount path."""
     answer = running.fetch("/hello")
     assert answer.status == 200
     assert b"hello" in answer.body
@@ -81,21 +81,21 @@ def own_route(running: Running) -> None:
 
 
 def access(running: Running) -> None:
-    """The host's own users download, others get its words as a problem."""
+    """The host's users can download; others get the host's text as a 401 problem."""
     answer = running.fetch(IMAGE, cookie="session=of-nobody")
     assert (answer.status, json.loads(answer.body)["detail"]) == (401, "Log in first.")
     assert running.fetch("/reports/1", cookie="session=of-nobody").status == 401
 
 
 def side_by_side(running: Running) -> None:
-    """Two instances have each its own bucket."""
+    """Two instances in one host serve two buckets."""
     assert running.fetch("/archive/tasks/1/image").body == b"archived"
     assert running.fetch(IMAGE).body == PICTURE
     assert running.fetch("/archive/tasks/2/image").status == 404
 
 
 def in_handler(running: Running) -> None:
-    """A handler of the host's gives an object, with ranges."""
+    """A handler of the host returns an object with `stream_object`, with ranges."""
     answer = running.fetch("/reports/1")
     assert (answer.status, answer.body, answer.whole) == (200, BODY, True)
     some = running.fetch("/reports/1", range="bytes=-24")
@@ -108,7 +108,7 @@ async def _known(exchange: Exchange) -> None:
 
 
 def url_in_handler(running: Running) -> None:
-    """A handler of the host's gives what another service has."""
+    """A handler of the host returns the body of another service with `stream_url`."""
     running.between.behaviour = _known
     answer = running.fetch("/logo")
     assert (answer.status, answer.body, answer.whole) == (200, BODY, True)
@@ -126,7 +126,7 @@ async def _breaks_chunked(exchange: Exchange) -> None:
 
 
 def broken_visibly(running: Running) -> None:
-    """What can't be continued is no whole answer, from the store and from a service."""
+    """A body that breaks and cannot be resumed ends visibly short, on both routes."""
     running.between.behaviour = _breaks
     for path in (IMAGE, "/media/tasks/1/bytes/10240"):
         answer = running.fetch(path)
@@ -145,7 +145,7 @@ async def _floods(exchange: Exchange) -> None:
 
 
 def aborts(running: Running) -> None:
-    """Of clients that leave midway nothing stays open, neither in the host nor in the store."""
+    """After clients leave in the middle, no connection stays open on either side."""
     wait_until(running.is_idle)
     before = running.sockets()
     running.between.behaviour = _floods
@@ -160,7 +160,7 @@ def aborts(running: Running) -> None:
 
 
 def below_root_path(running: Running) -> None:
-    """Under a root_path all is where it says it is."""
+    """Under a `root_path` downloads work, and the document names the full path."""
     path = "" if running.process.server.startswith("uvicorn") else ROOT_PATH
     answer = running.fetch(path + IMAGE)
     assert (answer.status, answer.body, answer.whole) == (200, PICTURE, True)
@@ -173,7 +173,7 @@ SILENT = ("Unclosed", "Traceback", "never retrieved", "was destroyed", "never aw
 
 
 def sigterm(running: Running) -> None:
-    """SIGTERM ends it in order: all is closed, and nobody complains."""
+    """SIGTERM ends the process without a warning about anything left open."""
     assert running.fetch(IMAGE).whole
     told = len(running.started.lines)
     running.started.process.terminate()
@@ -229,7 +229,7 @@ class Combination(NamedTuple):
 
 
 def combinations() -> list[Combination]:
-    """Return all that is tried, those of one process together."""
+    """Return all combinations, sorted so that those of one process are adjacent."""
     found = [Combination(*one) for one in product(HOSTS, SERVERS, CASES) if _is_tried(*one)]
     return sorted(found, key=lambda one: one.process.below_root_path)
 

@@ -1,4 +1,4 @@
-"""A host of the examples in a process of its own, before a store that is real until it is not."""
+"""Run an example in a process, before a server that relays to a real store or misbehaves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEADERS = {"cookie": "session=session-of-ada"}
 
 
 async def relay(port: int, exchange: Exchange) -> None:
-    """Answer as the server at that port does."""
+    """Relay a request to the server at `port`, and its answer back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         lines = [f"{exchange.method} {exchange.path} HTTP/1.1"]
@@ -48,7 +48,7 @@ async def relay(port: int, exchange: Exchange) -> None:
 
 
 class Process(NamedTuple):
-    """What is to be run."""
+    """An example and a server to run it under."""
 
     host: str
     server: str
@@ -57,7 +57,7 @@ class Process(NamedTuple):
 
 @dataclass
 class Running:
-    """A host that runs, and the store behind it."""
+    """A running example, and the store behind it."""
 
     process: Process
     started: ServiceProcess
@@ -69,22 +69,22 @@ class Running:
         return fetch(self.port, path, method=method, headers={**HEADERS, **headers})
 
     def forget(self) -> None:
-        """Have the store be a real one."""
+        """Relay all requests to the real store again."""
         self.between.forget()
         self.between.behaviour = partial(relay, self.store.port)
 
     def figure(self, name: str) -> float:
-        """Return one of the figures that the mounted application tells."""
+        """Return the value of a metric of the mounted application."""
         lines = self.fetch("/media/metrics").body.decode().splitlines()
         [value] = [line.split()[1] for line in lines if line.startswith(f"{name} ")]
         return float(value)
 
     def sockets(self) -> int:
-        """Return how many sockets the process and those that it has started have open."""
+        """Return how many sockets the process and its children have open."""
         return sum(map(_sockets, _family(self.started.process.pid)))
 
     def is_idle(self) -> bool:
-        """Return whether no download runs, and nothing is open to the store."""
+        """Return whether no download runs and no connection to the store is open."""
         return not self.between.open_connections and not self.figure("downspout_downloads_running")
 
 

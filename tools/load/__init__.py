@@ -1,1 +1,1 @@
-"""How the real service behaves under load, in figures: ``scripts/load``, no part of the gate."""
+"""Measure the service under load: ``scripts/load``. The gate does not run it."""

@@ -1,4 +1,7 @@
-"""Run the cases named on the command line, or all of them; exits with 1 for a broken promise."""
+"""Measure the service under load and print a Markdown table.
+
+Runs the named cases, or all. The exit code is 1 if a promise of the service is broken.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def main() -> int:
     names = parser.parse_args().cases or list(CASES)
     if unknown := set(names) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    # A slow reader is two connections of the service, which has what we have.
+    # The service inherits this limit, and needs two descriptors for each slow reader.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     figures = Figures()

@@ -1,4 +1,4 @@
-"""Clients that leave all at once, midway, from a store that pushes as fast as it can."""
+"""200 clients that leave at once in the middle of a download at full speed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _measure(
 
 
 def _read_until_midway(clients: list[socket.socket]) -> int:
-    """Read from all at full speed until each has got its part; returns how much that is."""
+    """Read from all clients until each has its part; return the total in bytes."""
     received = dict.fromkeys(clients, 0)
     with selectors.DefaultSelector() as selector:
         for client in clients:

@@ -1,4 +1,4 @@
-"""Downloads through a store that cuts one connection in three, and that replaces its objects."""
+"""Downloads from a store that cuts one body in three, or replaces its objects."""
 
 from __future__ import annotations
 

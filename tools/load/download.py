@@ -1,4 +1,4 @@
-"""One download as a client sees it, at full speed or paced, and what is to be thought of it."""
+"""One download as a client sees it, at full speed or paced, and its verdict."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def bytes_of(task_id: int) -> str:
 
 @dataclass
 class Download:
-    """What has come of a download so far; `status` is 0 until the answer has begun."""
+    """A download and its state; `status` is 0 until the answer begins."""
 
     port: int
     path: str
     pace: int = 0
-    """Bytes a second; 0 as fast as they come."""
+    """Bytes per second; 0 reads at full speed."""
 
     receive_buffer: int | None = None
     status: int = 0
@@ -50,7 +50,7 @@ class Download:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, headers: Mapping[str, str] | None = None) -> None:
-        """Take all that comes, to the end of the connection."""
+        """Send the request and read until the connection ends."""
         begun = time.monotonic()
         connection = connect(self.port, receive_buffer=self.receive_buffer)
         with contextlib.closing(connection), contextlib.suppress(ConnectionResetError):
@@ -89,7 +89,7 @@ class Download:
         self.answered.set()
 
     def verdict(self) -> Verdict:
-        """Return what a 200 is: all of one version, a visibly short part of one, or neither."""
+        """Return `whole`, `broken` (a visibly short part of one version) or `wrong`."""
         version = Version.of_etag(self.headers.get("etag", ""))
         if self.status != 200 or version is None or str(version.task_id) not in self.path:
             return "wrong"
@@ -101,7 +101,7 @@ class Download:
 
 
 async def run_all(downloads: Iterable[Download], *, at_once: int) -> None:
-    """Run downloads, so many at a time."""
+    """Run downloads, `at_once` at a time."""
     waiting = iter(downloads)
 
     async def worker() -> None:

@@ -1,4 +1,4 @@
-"""What was measured: a row of a Markdown table for each figure."""
+"""Print measurements as rows of a Markdown table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass
 class Figures:
-    """Rows as they become known, and whether a promise among them was broken."""
+    """Prints each row at once, and remembers whether a promise was broken."""
 
     broken: bool = False
 
@@ -21,7 +21,7 @@ class Figures:
         self._write("---", "---", "---", "---")
 
     def add(self, case: str, figure: str, value: object, *, kept: bool | None = None) -> None:
-        """Write one row; `kept` tells of a promise, None of a figure that promises nothing."""
+        """Write one row; `kept` says whether a promise was kept, None that there is none."""
         self.broken |= kept is False
         self._write(case, figure, str(value), {None: "", True: "kept", False: "BROKEN"}[kept])
 
@@ -31,7 +31,7 @@ class Figures:
 
 
 def milliseconds(seconds: Sequence[float]) -> str:
-    """Return p50, p99 (nearest rank) and the longest."""
+    """Return p50, p99 (nearest rank) and the maximum in milliseconds."""
     if not seconds:
         return "none"
     ranked = sorted(seconds)

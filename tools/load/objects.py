@@ -1,4 +1,4 @@
-"""Objects that the store makes and a client can check: bytes by task, version and position."""
+"""Objects whose bytes store and client compute from task, version and position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = 64 * 1024
 _STAMP = 64
 _NOISE = hashlib.shake_256(b"downspout").digest(2 << 20)
 
-# The last digits of a task's id are the size of its object: both sides know it without a word.
+# The last ten digits of a task's id are the size of its object, so both sides know it.
 _SIZES = 10**10
 
 _EPOCH = 1_767_225_600  # 2026-01-01: long enough ago for a date to be a strong validator

@@ -1,4 +1,4 @@
-"""The processes beside the measuring one: the store, and the service as the kernel sees it."""
+"""The processes of the store and the service, and what the kernel counts of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunningStore:
     port: int
 
     def environ(self) -> dict[str, str]:
-        """Return what points both routes of the service at this store."""
+        """Return the variables that make this store the source of both routes."""
         url = f"http://127.0.0.1:{self.port}"
         return {
             "S3_IMAGE_BUCKET": "photos",
@@ -65,7 +65,7 @@ class RunningService:
         return self._number("status", "VmRSS")
 
     def bytes_read(self) -> int:
-        """Return what the process has read so far.
+        """Return how many bytes the process has read so far.
 
         Linux counts read(), which uvloop uses for sockets, and not recv(), which asyncio does.
         """
@@ -75,7 +75,7 @@ class RunningService:
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
     def outcomes(self, *, downloads: int = 0) -> Counter[str]:
-        """Return how downloads ended by the log, and their resumes, once there are so many."""
+        """Wait for `downloads` lines in the log; count their outcomes and their resumes."""
         wait_until(lambda: len(self.logged()) >= downloads)
         counted = Counter(line[1] for line in self.logged())
         counted["resumes"] = sum(int(line[2]) for line in self.logged())
@@ -93,7 +93,7 @@ class RunningService:
 
 
 def tcp_memory_kib() -> int:
-    """Return what all sockets of this machine hold, at both of their ends."""
+    """Return the memory of all TCP sockets of this machine, both ends of each connection."""
     found = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) * resource.getpagesize() // 1024

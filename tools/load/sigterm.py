@@ -1,4 +1,4 @@
-"""SIGTERM while downloads run: those that the grace is enough for, and those it is not."""
+"""SIGTERM during downloads, with a grace that is long enough and one that is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quick downloads beside hundreds of slow readers, and what a slow reader costs."""
+"""Quick downloads beside 500 slow readers, and the memory of a slow reader."""
 
 from __future__ import annotations
 

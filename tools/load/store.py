@@ -1,10 +1,10 @@
-"""A fast store in a process of its own: S3's GetObject and an HTTP upstream, pushing full speed.
+"""A fast store in a process of its own: S3's GetObject and an HTTP upstream at full speed.
 
     python -m tools.load.store [--cut N] [--replace N] [--send-buffer BYTES]
 
-Cuts one body in N at a random byte; replaces an object in the midst of one body in N. Prints the
-port it listens on as one line, and ends when its standard input does. `GET /control/stats` tells
-the bytes written to each exchange, in the order of their beginnings, and which are still open.
+Cuts one body in N at a random byte, and replaces an object during one body in N. Prints its port
+as one line, and ends when its standard input ends. `GET /control/stats` returns the bytes written
+for each request, in the order in which they began, and the numbers of the open requests.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from .objects import Version
 _PATH = re.compile(r"/(?:photos/test/([0-9]+)/image\.jpg|bytes/([0-9]+)/[0-9]+)")
 
 
-# libuv takes one connection from a listening socket in a turn of its loop, and a turn that pushes
-# for hundreds is long: the store would be what those that come last wait for.
+# libuv accepts one connection per listening socket and turn of its loop, and with hundreds of
+# bodies a turn is long. With more listening sockets clients do not wait for the store.
 ACCEPTORS = 16
 
 
 @dataclass
 class Store:
-    """What it serves, does to its clients, and counts."""
+    """The behaviour of the store: it answers, cuts, replaces and counts."""
 
     cut: int
     replace: int
@@ -54,7 +54,7 @@ class Store:
         if found is None:
             await exchange.error(404, "NoSuchKey")
             return
-        # What has been written is what the kernel has taken, not what waits in this process.
+        # Without a buffer in this process, `sent` is what the kernel has taken.
         exchange.writer.transport.set_write_buffer_limits(0)
         index = len(self._exchanges)
         self._exchanges.append(exchange)
@@ -93,12 +93,12 @@ class Store:
                     exchange.reset()
                 return
             await exchange.body(page)
-            # A write that is taken at once does not wait, and would keep all others waiting.
+            # A write that the kernel takes at once does not give way to other requests.
             await asyncio.sleep(0)
         exchange.keep = True
 
     def _moment(self, one_in: int, length: int) -> int | None:
-        """Return at which byte of a body something happens to it, None where nothing does."""
+        """Return the byte of a body at which it is cut or replaced, or None."""
         if not one_in or self._rng.randrange(one_in):
             return None
         return self._rng.randrange(length)
@@ -126,7 +126,7 @@ async def serve(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
-    os._exit(0)  # what still runs here has nobody left to run for
+    os._exit(0)  # do not wait for the requests that still run
 
 
 def main() -> None:
