@@ -12,7 +12,7 @@ import aiohttp
 from starlette.applications import Starlette
 
 from .body.checksums import verifies_all
-from .body.read_ahead import Budget
+from .body.read_ahead_policy import Budget
 from .download.admission import Admission
 from .download.watch import Watch
 from .runtime import Runtime, Serving

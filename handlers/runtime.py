@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from .access.authorization import Access
 from .access.hooks import Locate
 from .access.tokens import Tokens
-from .body.read_ahead import Budget
+from .body.read_ahead_policy import Budget
 from .download.admission import Admission
 from .download.client_limit import ClientLimit
 from .download.watch import Watch

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from urllib.parse import quote
 
-from ..body.checksums import repr_digest
 from ..rfc9110.conditions import Validators
+from ..rfc9110.digests import repr_digest
 
 # These stored headers are sent as they are. Headers of the store itself (x-amz-*, server), of its
 # connection and cookies are never sent.

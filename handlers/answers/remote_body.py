@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from starlette.responses import StreamingResponse
 
+from ..body.exact import exact_body
+from ..body.resume import BodyResumer
 from ..body.retry import NO_RETRY
-from ..body.upstream import Resume, Upstream, exact_body
+from ..body.upstream import Upstream
 from ..download.handle import Download
 from ..errors import PreconditionFailed
 from ..rfc9110.conditions import (
@@ -89,7 +91,7 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
     return if_range_holds(if_range, stated, now=None)
 
 
-def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> Resume | None:
+def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> BodyResumer | None:
     """Return how to resume this body, where the upstream supports versions and ranges."""
     stated = Validators.from_headers(upstream.headers)
     version = stated.strong_etag or stated.last_modified
@@ -115,7 +117,7 @@ def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> Resum
             raise PreconditionFailed("the upstream no longer has this version")
         return rest
 
-    return download.resume_policy().resume(open_at)
+    return BodyResumer(download.resume_policy(), open_at)
 
 
 def _supports_ranges(upstream: Upstream) -> bool:

@@ -1,11 +1,9 @@
-"""From what a request asks to the bytes of an S3 object that answer it (RFC 9110, 13 and 14).
+"""Which bytes of an S3 object answer a request, and with which status (RFC 9110, 13 and 14).
 
-A store is asked in the one way that all stores understand alike: for the whole or for one plain
-range, with at most If-Match of one strong entity tag. Lists, weak tags, dates, several ranges and
-odd ones are decided here, after a HEAD; only they cost a second request.
+The store is only asked for the whole or for one plain range, with at most If-Match of one strong
+entity tag, because all stores agree on these. Lists, weak tags, dates and all other ranges are
+decided here after a HEAD, which costs a second request.
 """
-
-from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
@@ -14,10 +12,12 @@ from functools import partial
 from http import HTTPStatus
 
 from ..body.checksums import start_verifier
-from ..body.read_ahead import Ahead, read_ahead
-from ..body.resume import ResumePolicy
-from ..body.retry import NO_RETRY
-from ..body.upstream import Chunk, Upstream, exact_body
+from ..body.exact import exact_body
+from ..body.read_ahead import read_ahead
+from ..body.read_ahead_policy import ReadAheadPolicy
+from ..body.resume import BodyResumer, ResumePolicy
+from ..body.retry import NO_RETRY, RetryPolicy
+from ..body.upstream import Chunk, Owner, Upstream
 from ..errors import BadUpstream, PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
 from ..rfc9110.conditions import (
     Validators,
@@ -33,16 +33,16 @@ from .headers import type_headers
 from .multipart import Multipart
 from .selectors import RequestSelectors
 
-# What an object is that was stored without a type.
+# The content type of an object that was stored without one.
 IMAGE_TYPE = "image/jpeg"
 
-# How often an object may be replaced between two requests of ours before we give up.
+# How often an object may be replaced between its HEAD and its GET before the answer is a 503.
 ATTEMPTS = 3
 
 
 @dataclass(kw_only=True, slots=True)
 class Selection:
-    """An answer chosen and opened: what is left is to write its headers."""
+    """A chosen and opened answer; only its headers are missing."""
 
     status: int
     stored: Mapping[str, str]
@@ -52,146 +52,140 @@ class Selection:
     length: int | None = None
     content_range: str | None = None
     content_type: str | None = None
-    """Where it is not the object's own: that of several parts."""
+    """The content type of a multipart answer; None for the object's own."""
 
 
-async def select_head(stored: StoredObject, asked: RequestSelectors) -> Selection:
-    """Return the answer to HEAD. Raises DownloadError."""
+async def select_head(stored: StoredObject, selectors: RequestSelectors) -> Selection:
+    """Return the answer to HEAD; raise DownloadError."""
     metadata = await stored.head()
-    if _is_known(asked, metadata):
+    if _is_not_modified(selectors, metadata):
         return _not_modified(metadata)
-    return _whole_or_part(metadata, None)
+    return _whole_or_part(metadata, exact_body(metadata))
 
 
 async def select_get(
     stored: StoredObject,
-    asked: RequestSelectors,
+    selectors: RequestSelectors,
     owner: AsyncExitStack,
-    healing: ResumePolicy,
+    resume_policy: ResumePolicy,
     *,
-    ahead: Ahead,
+    ahead: ReadAheadPolicy,
     verified: bool = False,
 ) -> Selection:
-    """Return the answer to GET, opened; `owner` closes it. Raises DownloadError."""
-    a_version = partial(_Version, stored, owner, healing=healing, ahead=ahead, verified=verified)
-    if _is_plain(asked):
-        spec = asked.specs[0] if asked.specs else None
-        tag = asked.lone_if_match or single_strong_tag(asked.if_range)
+    """Return the answer to GET, opened; `owner` closes it. Raise DownloadError."""
+    version_with = partial(_Version, stored, resume_policy, ahead, is_verified=verified)
+    if _is_plain(selectors):
+        spec = selectors.specs[0] if selectors.specs else None
+        tag = selectors.lone_if_match or single_strong_tag(selectors.if_range)
         try:
             upstream = await stored.open(owner, spec=spec, if_match=tag)
-            metadata = Upstream(headers=upstream.headers, length=upstream.total or upstream.length)
-            version = a_version(metadata=metadata, demanded=True)
-            return _whole_or_part(upstream, version)
+            length = upstream.total or upstream.length
+            version = version_with(Upstream(headers=upstream.headers, length=length))
+            return _whole_or_part(upstream, version.body(upstream))
         except (PreconditionFailed, RangeNotSatisfiable):
-            pass  # What that means for the request, only the metadata says alike.
+            pass  # Stores mean different things by these: the metadata decides.
     refused: Validators | None = None
     for _ in range(ATTEMPTS):
         metadata = await stored.head()
-        if _is_known(asked, metadata):
+        if _is_not_modified(selectors, metadata):
             return _not_modified(metadata)
-        parts = _parts(asked, metadata)
+        parts = _parts(selectors, metadata)
         if parts == []:
             raise RangeNotSatisfiable("", length=metadata.length)
         current = Validators.from_headers(metadata.headers)
-        # A store that refuses the tag that it states itself compares tags in a way of its own.
-        version = a_version(metadata=metadata, demanded=current != refused)
+        # A store that refuses its own entity tag compares tags in a way of its own.
+        version = version_with(metadata, uses_if_match=current != refused)
         try:
-            return await _open_parts(version, parts) if parts else await _open_whole(version)
+            return await _open_parts(version, owner, parts)
         except (PreconditionFailed, RangeNotSatisfiable):
             refused = current
     raise UpstreamBusy("the object is replaced faster than it can be read", retry_after=1)
 
 
-def _is_plain(asked: RequestSelectors) -> bool:
-    """Return whether one request that all stores understand alike can answer."""
-    if asked.conditions and not asked.lone_if_match:
+def _is_plain(selectors: RequestSelectors) -> bool:
+    """Return whether one store request answers it, in a way that all stores agree on."""
+    if selectors.conditions and not selectors.lone_if_match:
         return False
-    if asked.specs is None:
+    if selectors.specs is None:
         return True
-    if len(asked.specs) > 1 or asked.specs[0].suffix == 0:
+    if len(selectors.specs) > 1 or selectors.specs[0].suffix == 0:
         return False
-    return asked.if_range is None or bool(
-        single_strong_tag(asked.if_range) and not asked.conditions
+    return selectors.if_range is None or bool(
+        single_strong_tag(selectors.if_range) and not selectors.conditions
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Version:
-    """The version of an object that `metadata` is of, to be read and no other."""
+    """One version of an object, from which all bytes of an answer come."""
 
     stored: StoredObject
-    owner: AsyncExitStack | ExitStack
+    resume_policy: ResumePolicy
+    ahead: ReadAheadPolicy
     metadata: Upstream
-    healing: ResumePolicy
-    ahead: Ahead
-    demanded: bool
-    """Whether the store is asked by If-Match to give no other version, too."""
+    """An answer with the headers and the length of this version."""
 
-    verified: bool
-    """Whether whole bodies are compared with the checksum that the store has of them."""
+    is_verified: bool
+    """Whether whole bodies are compared with the stored checksum."""
 
-    async def open(self, part: Part | None = None) -> Upstream:
-        """Open the whole or a part; raises PreconditionFailed where it is another version now."""
-        tag = Validators.from_headers(self.metadata.headers).strong_etag if self.demanded else None
+    uses_if_match: bool = True
+
+    async def open(
+        self, owner: Owner, part: Part | None = None, retry: RetryPolicy | None = None
+    ) -> Upstream:
+        """Open the whole or a part; raise PreconditionFailed if the object has been replaced."""
+        stored = replace(self.stored, retry_policy=retry) if retry else self.stored
+        tag = (
+            Validators.from_headers(self.metadata.headers).strong_etag
+            if self.uses_if_match
+            else None
+        )
         spec = Spec(part.first, part.last) if part else None
-        upstream = await self.stored.open(self.owner, spec=spec, if_match=tag)
+        upstream = await stored.open(owner, spec=spec, if_match=tag)
         if self._is_of_another(upstream):
             upstream.close()
             raise PreconditionFailed("replaced since its metadata was read")
         return upstream
 
-    async def open_part(self, part: Part) -> Upstream:
-        """Open just this part: where others went out before it, the whole is of no use."""
-        upstream = await self.open(part)
+    async def open_part(self, part: Part, owner: Owner) -> Upstream:
+        """Open exactly a part of a body that has begun, without retries: the body has its own."""
+        upstream = await self.open(owner, part, NO_RETRY)
         if upstream.part != part:
             upstream.close()
             raise BadUpstream("the store gave the whole instead of a part")
         return upstream
 
+    async def open_later_part(self, part: Part) -> Upstream:
+        """Open a part of a multipart body when the parts before it have been sent."""
+        resumer = BodyResumer(self.resume_policy, lambda _, owner: self.open_part(part, owner))
+        return await resumer.open()
+
     def body(self, upstream: Upstream) -> AsyncIterator[Chunk]:
-        """Yield the body of an opened upstream, resumed as long as this version is to be had."""
-        is_verified = self.verified and upstream.part is None
+        """Yield the body of an opened upstream, resumed while the store has this version."""
+        is_verified = self.is_verified and upstream.part is None
         verifier = start_verifier(upstream.headers) if is_verified else None
-        ours = Validators.from_headers(self.metadata.headers)
-        if ours.strong_etag is None or upstream.length is None:
+        if (
+            Validators.from_headers(self.metadata.headers).strong_etag is None
+            or upstream.length is None
+        ):
             return exact_body(upstream, verifier=verifier)
-        first = upstream.part.first if upstream.part else 0
-        last = first + upstream.length - 1
+        part = upstream.part or Part(0, upstream.length - 1)
 
         async def open_at(position: int, owner: ExitStack) -> Upstream:
-            rest = Part(first + position, last)
-            return self._ahead_of(await self._once(owner).open_part(rest), rest, owner)
+            rest = Part(part.first + position, part.last)
+            return self._read_ahead(await self.open_part(rest, owner), rest, owner)
 
-        upstream = self._ahead_of(upstream, Part(first, last), self.owner)
-        return exact_body(upstream, self.healing.resume(open_at), verifier)
+        body = self._read_ahead(upstream, part, self.resume_policy.owner)
+        return exact_body(body, BodyResumer(self.resume_policy, open_at), verifier)
 
-    def _ahead_of(
-        self, opened: Upstream, part: Part, owner: AsyncExitStack | ExitStack
-    ) -> Upstream:
-        """Return an opened part, read ahead where that pays; `owner` closes that."""
-        body = read_ahead(
-            opened,
-            last=part.last,
-            position=part.first,
-            open_part=lambda part, owner: self._once(owner).open_part(part),
-            ahead=self.ahead,
-            on_failure=self.healing.on_failure,
-        )
-        if body is not opened:
-            owner.callback(body.close)
-        return body
-
-    async def open_later_part(self, part: Part) -> Upstream:
-        """Open a part when those before it have been sent: it is waited for like a broken one."""
-        return await self.healing.open(lambda _, owner: self._once(owner).open_part(part))
-
-    def _once(self, owner: ExitStack) -> _Version:
-        """Return this, owned anew, and tried once at a time: healing has a patience of its own."""
-        return replace(self, owner=owner, stored=replace(self.stored, retry_policy=NO_RETRY))
+    def _read_ahead(self, opened: Upstream, part: Part, owner: Owner) -> Upstream:
+        return read_ahead(opened, part, owner, self.open_part, self.ahead)
 
     def _is_of_another(self, upstream: Upstream) -> bool:
-        ours = Validators.from_headers(self.metadata.headers)
-        theirs = Validators.from_headers(upstream.headers)
+        ours, theirs = (
+            Validators.from_headers(self.metadata.headers),
+            Validators.from_headers(upstream.headers),
+        )
         total = upstream.total if upstream.part else upstream.length
         return (
             ours.etag != theirs.etag
@@ -200,15 +194,14 @@ class _Version:
         )
 
 
-async def _open_whole(version: _Version) -> Selection:
-    return _whole_or_part(await version.open(), version)
-
-
-async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
-    first = await version.open(parts[0])
+async def _open_parts(
+    version: _Version, owner: AsyncExitStack, parts: list[Part] | None
+) -> Selection:
+    """Open the first of the parts, or the whole if there are none."""
+    first = await version.open(owner, parts[0] if parts else None)
     total = version.metadata.length
-    if len(parts) == 1 or first.part is None or total is None:
-        return _whole_or_part(first, version)
+    if parts is None or len(parts) == 1 or first.part is None or total is None:
+        return _whole_or_part(first, version.body(first))
     multipart = Multipart(
         parts=parts,
         total=total,
@@ -223,25 +216,25 @@ async def _open_parts(version: _Version, parts: list[Part]) -> Selection:
     )
 
 
-def _parts(asked: RequestSelectors, metadata: Upstream) -> list[Part] | None:
+def _parts(selectors: RequestSelectors, metadata: Upstream) -> list[Part] | None:
     """Return the parts to send, none for 416, or None for the whole."""
     current = Validators.from_headers(metadata.headers)
-    if asked.specs is None or metadata.length is None:
+    if selectors.specs is None or metadata.length is None:
         return None
-    if asked.if_range is not None:
+    if selectors.if_range is not None:
         now = http_date(metadata.headers.get("date", ""))
-        if not if_range_holds(asked.if_range, current, now=now):
+        if not if_range_holds(selectors.if_range, current, now=now):
             return None
-    parts = resolve_ranges(asked.specs, metadata.length)
-    # Several are of one version only where the store can be held to that.
+    parts = resolve_ranges(selectors.specs, metadata.length)
+    # Without a strong tag, the store can't be held to one version for several requests.
     if parts and len(parts) > 1 and current.strong_etag is None:
         return None
     return parts
 
 
-def _is_known(asked: RequestSelectors, metadata: Upstream) -> bool:
-    """Return whether the client has this version; raises PreconditionFailed."""
-    verdict = evaluate_conditions(asked.conditions, Validators.from_headers(metadata.headers))
+def _is_not_modified(selectors: RequestSelectors, metadata: Upstream) -> bool:
+    """Return whether the client has this version; raise PreconditionFailed."""
+    verdict = evaluate_conditions(selectors.conditions, Validators.from_headers(metadata.headers))
     if verdict is Verdict.FAILED:
         raise PreconditionFailed("")
     return verdict is Verdict.NOT_MODIFIED
@@ -252,11 +245,11 @@ def _not_modified(metadata: Upstream) -> Selection:
     return Selection(status=known, stored=metadata.headers, body=exact_body(metadata))
 
 
-def _whole_or_part(upstream: Upstream, version: _Version | None) -> Selection:
+def _whole_or_part(upstream: Upstream, body: AsyncIterator[Chunk]) -> Selection:
     return Selection(
         status=upstream.status,
         stored=upstream.headers,
         length=upstream.length,
         content_range=upstream.headers["content-range"] if upstream.part else None,
-        body=version.body(upstream) if version else exact_body(upstream),
+        body=body,
     )

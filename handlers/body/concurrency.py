@@ -1,34 +1,18 @@
-"""How many connections to the store a body is worth, by what is seen of it."""
-
-from __future__ import annotations
+"""How many store connections a body is read with, decided by measurement."""
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-MIB = 1024 * 1024
-
-# In so many windows may a new connection show that it adds this part of a connection's share.
-TRIES, GAIN = 3, 0.5
-
-# Part of the time above which the event loop's thread is what limits, however long each of many
-# bodies waits for its bytes.
-BUSY = 2 / 3
-
-# A connection that gives so much a second is none that a store limits: S3 gives 50 to 100 MiB.
-ENOUGH = 200 * MIB
-
-# A client that limits for most of this time is read ahead for less.
-CLIENT_SECONDS = 0.2
-
-FIRST_HOLD, LONGEST_HOLD = 1.0, 60.0
+from .read_ahead_limits import ReadAheadLimits
 
 
 def _busy_seconds() -> float:
-    """Return for how long this thread has run, or could have where others had the CPU."""
+    """Return for how long this thread has run, or has waited for a CPU that others had."""
     delay = 0
-    with suppress(OSError):  # Linux alone tells it.
+    with suppress(OSError):  # Only Linux tells it.
         file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
         try:
             delay = int(os.read(file, 100).split()[1])
@@ -37,76 +21,112 @@ def _busy_seconds() -> float:
     return time.thread_time() + delay / 1e9
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class Window:
-    """What is seen of a body for a moment."""
+    """What is measured of a body for some milliseconds."""
 
     began: float
-    busy: float = field(default_factory=_busy_seconds)
-    """Seconds that the event loop's thread was busy: before it, and at its end in it."""
+    """By time.monotonic()."""
+
+    flowing: int = 0
+    """Connections that gave bytes when it began."""
+
     seconds: float = 0.0
     received: int = 0
-    connected: float = 0.0
-    """Seconds of all its connections, each counted from its first byte on."""
+    """Bytes from the store."""
+
     waited: float = 0.0
-    """Seconds that the client waited for us; the rest we waited for the client."""
-    is_opening: bool = False
-    """Whether the newest connection has given no byte yet."""
+    """Seconds that the client waited for the store."""
+
+    busy: float = field(default_factory=_busy_seconds)
+    """Seconds that the event loop's thread was busy: before the window, and at its end in it."""
 
 
 class ConcurrencyController:
-    """Decides how many connections a body is worth: numbers in, `width` out."""
+    """Decides how many connections a body is read with: `width`.
 
-    def __init__(self, most: int) -> None:
+    It doubles them while the store is the limit, and takes back those that add too little.
+    """
+
+    def __init__(self, most: int, limits: ReadAheadLimits) -> None:
         self.width = 1
         self._most = most
+        self._limits = limits
         self._share = 0.0
-        self._tries = 0
-        self._of_client = 0.0
-        self._hold = FIRST_HOLD
+        """Bytes per second of each connection before the newest; 0 if none is on trial."""
+        self._client_share = 0.0
+        """Average part of the time in which the client is the limit."""
+        self._hold = limits.hold
         self._held_until = 0.0
 
-    def update(self, seen: Window) -> None:
-        """Grow or shrink by one, or do neither."""
-        now = seen.began + seen.seconds
-        of_client = 1 - seen.waited / seen.seconds
-        weight = min(seen.seconds / CLIENT_SECONDS, 1)
-        self._of_client += (of_client - self._of_client) * weight
-        share = seen.received / max(seen.connected, 1e-6)
-        if self._tries and not seen.is_opening and not self._has_shown(share, now):
-            return
-        # Connections begin with a burst: what is taken for a share had better be too small.
-        self._share = min((self._share + share) / 2, share) if self._share else share
-        if self.width > 1 and self._of_client > 1 / 2:
-            self.back_off(now, self.width - 1)
-        elif (
-            not self._tries
-            and self.width < self._most
-            and now >= self._held_until
-            and max(of_client, self._of_client) < 1 / 2
-            and seen.busy < seen.seconds * BUSY
-            and share < ENOUGH
-        ):
-            self.width += 1
-            self._tries = TRIES
+    def update(self, window: Window) -> None:
+        """Grow, shrink or keep the width."""
+        now, client_share = window.began + window.seconds, 1 - window.waited / window.seconds
+        weight = min(window.seconds / self._limits.client, 1)
+        self._client_share += (client_share - self._client_share) * weight
+        if self.width > 1 and self._client_share > 1 / 2:
+            self.back_off(now, self.width // 2)
+        elif window.flowing >= self.width:
+            rate = window.received / window.seconds
+            if rate < self._share * self.width * self._limits.min_worth:
+                self.back_off(now, round(rate / self._share))
+                return
+            self._share = 0.0
+            is_client_slow = max(client_share, self._client_share) > 1 / 2
+            if now >= self._held_until and not is_client_slow and self._can_grow(window, rate):
+                self._share = rate / self.width
+                self.width = min(2 * self.width, self._most)
 
-    def _has_shown(self, share: float, now: float) -> bool:
-        """Return whether the newest connection adds speed; takes it back where it does not."""
-        if share >= self._share * (self.width - 1 + GAIN) / self.width:
-            self._tries = 0
-            return True
-        self._share += (share - self._share) * 0.3
-        self._tries -= 1
-        if not self._tries:
-            self.back_off(now, self.width - 1)
-        return False
-
-    def undo(self) -> None:
-        """Take back a growth that was not possible."""
-        self.width, self._tries = max(self.width - 1, 1), 0
+    def _can_grow(self, window: Window, rate: float) -> bool:
+        return (
+            self.width < self._most
+            and window.busy < window.seconds * self._limits.max_busy
+            and rate < self.width * self._limits.max_rate
+        )
 
     def back_off(self, now: float, width: int) -> None:
-        """Shrink, and grow no more for a time that doubles: what it wastes is bounded."""
-        self.width, self._tries, self._of_client = max(width, 1), 0, 0.0
+        """Shrink, and do not grow for a time that doubles with each call."""
+        self.width = max(width, 1)
+        self._share = self._client_share = 0.0
         self._held_until = now + self._hold
-        self._hold = min(self._hold * 2, LONGEST_HOLD)
+        self._hold = min(self._hold * 2, self._limits.max_hold)
+
+
+class Meter:
+    """Measures how a body is read, and updates its controller after each window."""
+
+    def __init__(
+        self, controller: ConcurrencyController, limits: ReadAheadLimits, lag: Callable[[], int]
+    ) -> None:
+        self.controller = controller
+        self.limits = limits
+        self._lag = lag
+        self._delivered = 0
+        self._asked = self._handed_out = time.monotonic()
+        self._window = Window(began=self._asked)
+
+    def receive(self, size: int) -> None:
+        """Count bytes from the store."""
+        self._window.received += size
+
+    def start_read(self) -> None:
+        """Note that the client has taken everything."""
+        self._asked = time.monotonic()
+        if self._asked - self._handed_out >= self.limits.stall:
+            self.controller.back_off(self._asked, 1)
+
+    def finish_read(self, size: int, flowing: Callable[[], int]) -> None:
+        """Count bytes for the client; `flowing` counts the connections that give bytes."""
+        now = self._handed_out = time.monotonic()
+        window = self._window
+        window.waited += now - self._asked
+        self._delivered += size
+        window.seconds = now - window.began
+        if window.seconds < self.limits.window:
+            return
+        self._window = Window(began=now, flowing=flowing())
+        window.busy = self._window.busy - window.busy
+        # Send buffers take the first bytes for a slow client as fast as for a fast one.
+        if self._lag() > self._delivered / 2:
+            window.waited = 0
+        self.controller.update(window)

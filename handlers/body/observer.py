@@ -1,21 +1,24 @@
-"""What is told about an upstream while a body is fetched."""
+"""The observer that counts failures of an upstream and resumed bodies."""
 
 from typing import Protocol
 
 
 class Observer(Protocol):
-    """Is told of failures and repairs of one download's upstream."""
+    """Counts what goes wrong with the upstream of one download."""
 
     def upstream_failed(self, error: BaseException) -> None:
-        """Note a failed request or a broken body."""
+        """Count a failed request or a broken body, whether or not it is retried."""
 
     def body_resumed(self) -> None:
-        """Note a body that was re-opened."""
+        """Count a broken body that goes on at its next byte."""
 
 
 class _NoObserver:
-    def upstream_failed(self, error: BaseException) -> None: ...
-    def body_resumed(self) -> None: ...
+    def upstream_failed(self, error: BaseException) -> None:
+        pass
+
+    def body_resumed(self) -> None:
+        pass
 
 
 NO_OBSERVER = _NoObserver()

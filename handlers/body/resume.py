@@ -1,13 +1,10 @@
-"""Continuing a body whose upstream broke: at its next byte, of the same version, in a budget."""
+"""Resuming a broken body: at its next byte, of the same version, within limits."""
 
-from __future__ import annotations
-
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
-
-import anyio
+from dataclasses import dataclass, field
 
 from ..errors import (
     BrokenTransfer,
@@ -16,105 +13,94 @@ from ..errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
 )
+from .observer import NO_OBSERVER, Observer
 from .retry import retry_delay
-from .upstream import MAX_SILENCE, Resume, Upstream
+from .upstream import Chunk, Upstream
 
 OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
-"""Opens the rest of a body from a position on, owned by the stack given.
+"""Opens the rest of a body from a position on; the stack closes it.
 
-Raises DownloadError; PreconditionFailed, NotFound or RangeNotSatisfiable where the rest of this
-version is not to be had.
+Raises DownloadError: PreconditionFailed, NotFound or RangeNotSatisfiable if the upstream no
+longer has this version.
 """
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ResumePolicy:
-    """What a request gives to the healing of its bodies."""
+    """How the bodies of one request are resumed."""
 
     owner: AsyncExitStack
-    most: int
+    """Closes what is opened."""
+
+    max_resumes: int
     """Attempts in a row without a byte in between."""
 
-    on_resume: Callable[[], None]
-    on_failure: Callable[[Exception], None]
-    """Called with whatever breaks a body or an attempt to continue it."""
+    observer: Observer = NO_OBSERVER
 
-    def healer(self, open_at: OpenAt) -> BodyResumer:
-        """Return what continues one body; the request's owner closes what it opens."""
-        healer = BodyResumer(open_at, self.most, self.on_resume, self.on_failure)
-        self.owner.callback(healer.close)
-        return healer
-
-    def resume(self, open_at: OpenAt) -> Resume:
-        """Return what continues one body, as `exact_body` takes it; no healer is made before."""
-        healer: BodyResumer | None = None
-
-        async def resume(
-            position: int, broken: BrokenTransfer, *, silent_since: float
-        ) -> Upstream:
-            nonlocal healer
-            if healer is None:
-                healer = self.healer(open_at)
-            return await healer.resume(position, broken, silent_since=silent_since)
-
-        return resume
-
-    async def open(self, open_at: OpenAt) -> Upstream:
-        """Open a body with the patience of a healing, where an answer has begun without it."""
-        healer = replace(self, on_resume=lambda: None).healer(open_at)
-        unopened = BrokenTransfer("truncated", "a part could not be opened")
-        return await healer.open(0, unopened, silent_since=time.monotonic())
+    max_silence: float = 45.0
+    """Seconds without a byte while resuming. Heroku's router cuts a silent answer after 55 s."""
 
 
 @dataclass(slots=True)
 class BodyResumer:
-    """Re-opens one body, as often as `most` times in a row without a byte in between."""
+    """Opens the rest of one body, each time that it breaks."""
 
-    open_at: OpenAt
-    most: int
-    on_resume: Callable[[], None]
-    on_failure: Callable[[Exception], None]
-    _opened: ExitStack = field(default_factory=ExitStack, init=False)
-    _position: int = field(default=-1, init=False)
-    _tries: int = field(default=0, init=False)
+    _policy: ResumePolicy
+    _open_at: OpenAt
+    _opened: ExitStack | None = field(default=None, init=False)
 
     async def resume(
         self, position: int, broken: BrokenTransfer, *, silent_since: float
     ) -> Upstream:
-        """Return the rest of the body from `position` on, opened; what was open before is closed.
+        """Return the rest of the body from `position` on, of which some bytes have arrived.
 
-        Raises `broken` when the budget is spent, BrokenTransfer when the version is gone.
+        Raises `broken` when the policy's limits are reached, and BrokenTransfer if the upstream
+        no longer has this version. What was opened before is closed.
         """
-        self.on_failure(broken)
-        return await self.open(position, broken, silent_since=silent_since)
+        self._policy.observer.upstream_failed(broken)
+        upstream = await self._open(position, broken, silent_since)
+        self._policy.observer.body_resumed()
+        return upstream
 
-    async def open(
-        self, position: int, broken: BrokenTransfer, *, silent_since: float
-    ) -> Upstream:
-        """Do what `resume` does, where there was no body yet that could have broken."""
-        self.close()
-        if position > self._position:
-            self._position, self._tries = position, 0
-        while self._tries < self.most:
-            pause = retry_delay(self._tries)
-            left = silent_since + MAX_SILENCE - time.monotonic() - pause
+    async def open(self) -> Upstream:
+        """Return a body that begins within another answer, such as a later part of a multipart.
+
+        The status is sent already, so that a failure is a BrokenTransfer.
+        """
+        unopened = BrokenTransfer("truncated", "a part could not be opened")
+        return await self._open(0, unopened, time.monotonic())
+
+    async def _open(self, position: int, broken: BrokenTransfer, silent_since: float) -> Upstream:
+        if self._opened is None:  # Most bodies do not break and need no stack.
+            self._opened = ExitStack()
+            self._policy.owner.callback(self._opened.close)
+        self._opened.close()
+        for tries in range(self._policy.max_resumes):
+            delay = retry_delay(tries)
+            left = silent_since + self._policy.max_silence - time.monotonic() - delay
             if left <= 0:
                 break
-            await anyio.sleep(pause)
-            self._tries += 1
+            await asyncio.sleep(delay)
             try:
-                with anyio.fail_after(left):
-                    upstream = await self.open_at(position, self._opened)
+                async with asyncio.timeout(left):
+                    return await _with_first_bytes(await self._open_at(position, self._opened))
             except (PreconditionFailed, NotFound, RangeNotSatisfiable) as gone:
                 raise BrokenTransfer("changed", f"at byte {position}: {gone}") from broken
-            except (DownloadError, TimeoutError) as error:
-                self.on_failure(error)
-                self.close()
-                continue
-            self.on_resume()
-            return upstream
+            except (BrokenTransfer, DownloadError, TimeoutError) as error:
+                self._policy.observer.upstream_failed(error)
+                self._opened.close()
         raise broken
 
-    def close(self) -> None:
-        """Close what was opened last; may be called twice."""
-        self._opened.close()
+
+async def _with_first_bytes(upstream: Upstream) -> Upstream:
+    """Wait for the first bytes of a body, and return it so that it gives them once more."""
+    read = upstream.read
+    chunks = [await read()] if read else []
+    if read is None or not chunks[0]:
+        raise BrokenTransfer("truncated", "the rest has no bytes")
+
+    async def read_on() -> Chunk:
+        return chunks.pop() if chunks else await read()
+
+    upstream.read = read_on
+    return upstream

@@ -1,6 +1,4 @@
-"""Trying again what failed before an answer has begun, in the first byte's budget."""
-
-from __future__ import annotations
+"""Retries of an upstream request before the answer to the client has begun."""
 
 import asyncio
 import math
@@ -11,54 +9,54 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import DownloadError
+from .observer import NO_OBSERVER, Observer
 
-# Doubled with each attempt in vain, and jittered: many requests fail at once.
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
-
-# A store that fails five times in a second and a half has more than stumbled.
-ATTEMPTS = 5
+FIRST_DELAY = 0.1
+MAX_DELAY = 5.0
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often an upstream is asked again when it fails in a way that may pass."""
+    """How often a request is sent when it fails, and until when."""
 
-    attempts: int = ATTEMPTS
+    attempts: int = 5
+    """Requests in all; five take about 1.5 seconds if each fails at once."""
+
     until: float = math.inf
-    """The end of the time for it, by time.monotonic()."""
+    """The end of the time for all attempts, by time.monotonic()."""
 
-    on_failure: Callable[[DownloadError], None] = lambda _: None
-    """Called with the error of every attempt."""
+    observer: Observer = NO_OBSERVER
+    first_delay: float = FIRST_DELAY
 
     async def open(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return what `attempt` returns; raises its last DownloadError.
+        """Return the result of `attempt`; raise its last DownloadError.
 
-        No pause outlasts its time, so that an upstream that is busy is told as such and not as
-        one that is too slow.
+        No delay reaches beyond `until`: the client gets the 503 of a busy upstream, not a 504.
         """
-        tried = 1
+        tries = 1
         while True:
             try:
                 return await attempt()
             except DownloadError as error:
-                self.on_failure(error)
-                pause = max(retry_delay(tried), error.retry_after or 0)
+                self.observer.upstream_failed(error)
+                delay = max(retry_delay(tries, self.first_delay), error.retry_after or 0)
                 left = self.until - time.monotonic()
-                if not error.transient or tried >= self.attempts or pause >= left:
+                if not error.transient or tries >= self.attempts or delay >= left:
                     raise
-            await asyncio.sleep(pause)
-            tried += 1
+            await asyncio.sleep(delay)
+            tries += 1
 
 
 NO_RETRY = RetryPolicy(attempts=1)
 
 
-def retry_delay(tries: int) -> float:
-    """Return how many seconds to wait after so many attempts in vain; none after none."""
+def retry_delay(tries: int, first: float = FIRST_DELAY) -> float:
+    """Return the seconds to wait after `tries` failed attempts.
+
+    The delay doubles up to MAX_DELAY. It is random, so that many clients do not return at once.
+    """
     if not tries:
         return 0.0
-    longest = min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    return min(first * 2.0 ** (tries - 1), MAX_DELAY) * random.uniform(0.5, 1)  # noqa: S311

@@ -8,7 +8,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from ..body.observer import NO_OBSERVER, Observer
-from ..body.read_ahead import Ahead
+from ..body.read_ahead_policy import ReadAheadPolicy
 from ..body.resume import ResumePolicy
 from ..body.retry import RetryPolicy
 from ..errors import NotStarted, UpstreamTimeout
@@ -72,17 +72,16 @@ class Download:
 
     def retry_policy(self) -> RetryPolicy:
         """Return how a request to an upstream is tried again before the answer begins."""
-        return RetryPolicy(until=self.deadline, on_failure=self.observer.upstream_failed)
+        return RetryPolicy(until=self.deadline, observer=self.observer)
 
     def resume_policy(self) -> ResumePolicy:
         """Return how a broken body of this download is resumed."""
-        limit, observer = self.runtime.settings.max_resumes, self.observer
-        return ResumePolicy(self.owner, limit, observer.body_resumed, observer.upstream_failed)
+        return ResumePolicy(self.owner, self.runtime.settings.max_resumes, self.observer)
 
-    def read_ahead(self) -> Ahead:
+    def read_ahead(self) -> ReadAheadPolicy:
         """Return how far a body of this download may be read ahead."""
         width = self.runtime.settings.read_ahead_connections
-        return Ahead(self.serving.read_ahead, width, self.monitor.lag)
+        return ReadAheadPolicy(self.serving.read_ahead, width, self.monitor.lag, self.observer)
 
     def break_off(self) -> None:
         """End the download visibly: the process ends."""

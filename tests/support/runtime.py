@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from handlers import create_app
-from handlers.body.read_ahead import Budget
+from handlers.body.read_ahead_policy import Budget
 from handlers.download.admission import Admission
 from handlers.download.watch import Watch
 from handlers.runtime import Runtime, Serving

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from handlers.body.upstream import Upstream, exact_body
+from handlers.body.exact import exact_body
+from handlers.body.upstream import Upstream
 from handlers.errors import BrokenTransfer
 
 
@@ -33,7 +35,8 @@ class Breaking:
         raise broken
 
     def body(self) -> AsyncIterator[bytes | memoryview]:
-        return exact_body(Upstream(headers={}, length=10, read=self.read), self.resume)
+        resumer: Any = self
+        return exact_body(Upstream(headers={}, length=10, read=self.read), resumer)
 
 
 async def test_silence_begins_when_the_client_has_taken_its_chunk() -> None:
@@ -66,6 +69,7 @@ async def test_empty_body_that_breaks_is_not_resumed() -> None:
     breaking = Breaking()
     breaking.chunks.clear()
     upstream = Upstream(headers={}, length=0, read=breaking.read)
+    resumer: Any = breaking
     with pytest.raises(BrokenTransfer):
-        await anext(exact_body(upstream, breaking.resume))
+        await anext(exact_body(upstream, resumer))
     assert breaking.silent_since is None

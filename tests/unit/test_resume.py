@@ -1,0 +1,149 @@
+"""Resuming a body: its limits, without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from handlers.body.exact import exact_body
+from handlers.body.resume import BodyResumer, ResumePolicy
+from handlers.errors import BrokenTransfer, DownloadError, NotFound, UpstreamBusy
+from handlers.rfc9110.ranges import Part
+from tests.support.memory_store import MemoryConnection, MemoryStore, RecordingObserver
+
+BODY = bytes(range(256)) * 400
+SIZE = len(BODY)
+
+
+class Download:
+    """A download of the whole object from a store in memory."""
+
+    def __init__(
+        self, store: MemoryStore, *, max_resumes: int = 3, max_silence: float = 45.0
+    ) -> None:
+        self.store = store
+        self.observer = RecordingObserver()
+        self.max_resumes, self.max_silence = max_resumes, max_silence
+        self.received = bytearray()
+
+    async def run(self, pause: float = 0.0) -> None:
+        """Take each chunk after a pause; raise BrokenTransfer."""
+        async with AsyncExitStack() as owner:
+            policy = ResumePolicy(owner, self.max_resumes, self.observer, self.max_silence)
+            first = self.store.upstream(self.store.connect(Part(0, SIZE - 1)), owner)
+            first.length = SIZE
+            async for chunk in exact_body(first, BodyResumer(policy, self.store.open_at)):
+                self.received += chunk
+                await asyncio.sleep(pause)
+        assert not self.store.open_connections
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(BODY)
+
+
+def break_each(connection: MemoryConnection) -> None:
+    """Let each connection give one chunk, and then break."""
+    if connection.position + connection.chunk < SIZE:
+        connection.fails_at = connection.position + connection.chunk
+
+
+async def test_body_that_breaks_after_each_chunk_is_whole(store: MemoryStore) -> None:
+    """Each byte renews the budget of attempts; each resume is counted once."""
+    store.spoil = break_each
+    download = Download(store, max_resumes=1)
+    await download.run()
+    assert download.received == BODY
+    assert store.parts == [Part(at, SIZE - 1) for at in range(0, SIZE, store.chunk)]
+    assert download.observer.resumed == len(store.parts) - 1
+    assert len(download.observer.failed) == len(store.parts) - 1
+
+
+async def test_body_without_progress_breaks_after_max_resumes(store: MemoryStore) -> None:
+    """The first failure is raised; each attempt is counted, and none as a resume."""
+    store.failures = [10_000]
+    download = Download(store, max_resumes=2)
+    with pytest.raises(BrokenTransfer, match="as the test says"):
+        await download.run()
+    assert download.received == BODY[:10_000]
+    assert len(store.connections) == 1 + 2
+    assert (len(download.observer.failed), download.observer.resumed) == (1 + 2, 0)
+
+
+async def test_rest_without_bytes_is_no_progress(store: MemoryStore) -> None:
+    """An upstream that ends at once, again and again, is given up."""
+
+    def spoil(connection: MemoryConnection) -> None:
+        connection.part = Part(connection.part.first, 9_999)
+
+    store.spoil = spoil
+    download = Download(store, max_resumes=2)
+    with pytest.raises(BrokenTransfer, match=f"ended at 10000 of {SIZE}"):
+        await download.run()
+    assert len(store.connections) == 1 + 2
+
+
+@pytest.mark.parametrize("fault", ["refused", "silent"])
+async def test_silence_beyond_the_limit_breaks(store: MemoryStore, fault: str) -> None:
+    """However many attempts are left, the client does not wait longer than max_silence."""
+    store.failures = [10_000]
+
+    def spoil(connection: MemoryConnection) -> None:
+        if connection.part.first and fault == "silent":
+            connection.gate.clear()
+
+    store.spoil = spoil
+    if fault == "refused":
+        store.refusals = {1: UpstreamBusy("busy")}
+    download = Download(store, max_resumes=1000, max_silence=0.3)
+    began = time.monotonic()
+    with pytest.raises(BrokenTransfer):
+        await download.run()
+    assert 0.1 < time.monotonic() - began < 0.3 * 1.8
+    assert download.received == BODY[:10_000]
+
+
+async def test_body_older_than_the_silence_limit_is_resumed(store: MemoryStore) -> None:
+    """The clock of silence starts anew with each chunk, and not while the client takes it."""
+    store.spoil = break_each
+    download = Download(store, max_silence=0.05)
+    await download.run(pause=0.06)
+    assert download.received == BODY
+    assert download.observer.resumed == len(store.parts) - 1
+
+
+@pytest.mark.parametrize("gone", [NotFound("deleted")])
+async def test_version_that_is_gone_breaks_as_changed(
+    store: MemoryStore, gone: DownloadError
+) -> None:
+    """No further attempt is made."""
+    store.failures = [10_000]
+    store.refusals = {1: gone}
+    download = Download(store)
+    with pytest.raises(BrokenTransfer, match="at byte 10000: deleted") as caught:
+        await download.run()
+    assert caught.value.outcome == "changed"
+    assert len(store.connections) == 1
+
+
+async def test_later_part_is_opened_with_the_patience_of_a_resume(store: MemoryStore) -> None:
+    """It is retried, and counts as no resume."""
+    observer = RecordingObserver()
+    attempts = 0
+
+    async def open_at(position: int, stack: object) -> object:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise UpstreamBusy("busy")
+        return await store.open_at(position, stack)  # type: ignore[arg-type]
+
+    async with AsyncExitStack() as owner:
+        resumer = BodyResumer(ResumePolicy(owner, 3, observer), open_at)  # type: ignore[arg-type]
+        upstream = await resumer.open()
+        assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
+    assert (observer.failed, observer.resumed) == (["busy", "busy"], 0)
