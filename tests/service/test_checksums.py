@@ -1,4 +1,4 @@
-"""Checksums of S3's: told on as Repr-Digest, and verified while bodies stream."""
+"""Checksums of S3: sent as Repr-Digest, and verified while bodies stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import zlib
 import pytest
 
 from handlers.body import checksums
-from handlers.body.checksums import repr_digest, start_verifier
+from handlers.body.checksums import start_verifier
+from handlers.rfc9110.digests import repr_digest
 from tests.support.client import fetch
 from tests.support.components import Store, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
@@ -36,8 +37,8 @@ def stored(name: str, digest: bytes, **others: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_algorithm_of_s3_is_verified(name: str) -> None:
-    """A body that is what was stored matches, in whatever pieces; another does not."""
+def test_each_s3_algorithm_is_verified(name: str) -> None:
+    """The stored body matches in any chunks, and another body does not."""
     right = start_verifier(stored(name, KNOWN[name]))
     wrong = start_verifier(stored(name, KNOWN[name]))
     assert right is not None
@@ -49,8 +50,8 @@ def test_every_algorithm_of_s3_is_verified(name: str) -> None:
     assert not wrong.matches()
 
 
-def test_without_awscrt_its_algorithms_are_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can't be computed fast is left alone; a stronger one is taken where there is one."""
+def test_algorithms_of_awscrt_without_it_are_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another checksum of the object is taken, if it has one."""
 
     def missing(name: str) -> None:
         raise ImportError(name)
@@ -64,8 +65,8 @@ def test_without_awscrt_its_algorithms_are_not_verified(monkeypatch: pytest.Monk
     assert not checksums.verifies_all()
 
 
-def test_digests_are_told_in_the_names_of_the_registry() -> None:
-    """RFC 9530 knows SHA-256, SHA-1 and CRC32C of what S3 has, and no other CRC."""
+def test_repr_digest_has_the_names_of_the_registry() -> None:
+    """RFC 9530 has names for the SHA algorithms and CRC32C, and for no other CRC of S3."""
     hello = hashlib.sha256(b'{"hello": "world"}\n').digest()  # the example of its appendix B.1
     told = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
     assert repr_digest(stored("sha256", hello)) == told
@@ -84,14 +85,14 @@ def test_digests_are_told_in_the_names_of_the_registry() -> None:
         stored("sha256", b"short"),
     ],
 )
-def test_what_is_no_checksum_of_the_whole_is_none(headers: dict[str, str]) -> None:
-    """A sum over the sums of parts, and what is none, are neither told nor compared."""
+def test_unusable_checksum_is_neither_sent_nor_verified(headers: dict[str, str]) -> None:
+    """A checksum of the parts' checksums, and invalid values, say nothing about the whole."""
     assert repr_digest(headers) is None
     assert start_verifier(headers) is None
 
 
-def test_store_is_asked_for_the_checksum(store: Store, service: RunningService) -> None:
-    """The digest of a real store's object is in GET and HEAD of the whole, not of a part."""
+def test_repr_digest_is_in_answers_with_the_whole(store: Store, service: RunningService) -> None:
+    """GET and HEAD of a real store's object have it; an answer with a part has not."""
     store.put("test/77/image.jpg", BODY, ChecksumAlgorithm="SHA256")
     for method in ("GET", "HEAD"):
         answer = service.request(method, "/tasks/77/image")
@@ -125,7 +126,7 @@ FRAMINGS = [(f"content-length: {len(BODY)}",), ("transfer-encoding: chunked",)]
 def test_corrupt_body_never_looks_whole(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, at: int, lines: tuple[str, ...]
 ) -> None:
-    """With verification on, bytes that are not what was stored break the transfer visibly."""
+    """With VERIFY_CHECKSUMS, other bytes than the stored ones break the transfer visibly."""
     caplog.set_level(logging.INFO, "downspout")
     upstream.behaviour = Corrupting(at=at, lines=lines)
     with serving(settings_for(upstream.url, verify_checksums=True)) as service:
@@ -135,8 +136,8 @@ def test_corrupt_body_never_looks_whole(
 
 
 @pytest.mark.parametrize("lines", FRAMINGS)
-def test_right_body_is_whole_when_verified(upstream: Misbehaving, lines: tuple[str, ...]) -> None:
-    """Verification takes nothing from a body that is right."""
+def test_intact_body_is_whole_when_verified(upstream: Misbehaving, lines: tuple[str, ...]) -> None:
+    """Verification changes nothing about an intact body."""
     intact = Corrupting(at=0, lines=lines)
     intact.body = bytearray(BODY)
     upstream.behaviour = intact
@@ -144,8 +145,8 @@ def test_right_body_is_whole_when_verified(upstream: Misbehaving, lines: tuple[s
         assert service.get("/tasks/1/image").content == BODY
 
 
-def test_body_that_was_healed_is_verified_over_all_of_it(upstream: Misbehaving) -> None:
-    """The sum runs on where a body was continued."""
+def test_resumed_body_is_verified_as_a_whole(upstream: Misbehaving) -> None:
+    """The checksum covers the bytes before and after the break."""
     half = len(BODY) // 2
 
     async def cut_once(exchange: Exchange) -> None:
@@ -164,10 +165,10 @@ def test_body_that_was_healed_is_verified_over_all_of_it(upstream: Misbehaving) 
         assert service.get("/tasks/1/image").content == BODY
 
 
-def test_missing_awscrt_is_said_at_start(
+def test_missing_awscrt_is_logged_at_start(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who wants all verified is told what is not."""
+    """With VERIFY_CHECKSUMS the log says which checksums are not verified."""
     monkeypatch.setattr(checksums, "_awscrt", lambda: None)
     with serving(settings_for(upstream.url, verify_checksums=True)):
         pass

@@ -1,4 +1,4 @@
-"""Before the first byte: stumbles are tried again, in one budget, and what fails is told."""
+"""Before the first byte: failures are retried within one budget, and then answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from handlers.body import retry
-from handlers.body.retry import ATTEMPTS
+from handlers.body.retry import RetryPolicy
 from settings import Settings
 from tests.support.client import abort, ask, connect, fetch
 from tests.support.components import settings_for
@@ -59,16 +59,16 @@ def settings_of(upstream: Misbehaving, source: str, **changes: object) -> Settin
     return settings_for(upstream.url, s3_direct=source != "full", **changes)
 
 
-STUMBLES = [drops, resets, half_a_head, fails(500), fails(502), fails(503), fails(429), fails(504)]
+FAILURES = [drops, resets, half_a_head, fails(500), fails(502), fails(503), fails(429), fails(504)]
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-@pytest.mark.parametrize("stumble", STUMBLES, ids=lambda stumble: stumble.__name__)
-def test_stumble_is_not_seen(
-    upstream: Misbehaving, source: str, stumble: Callable[[Exchange], object]
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__)
+def test_transient_failure_is_not_seen_by_the_client(
+    upstream: Misbehaving, source: str, failure: Callable[[Exchange], object]
 ) -> None:
-    """What fails once or twice before its answer begins is asked again."""
-    upstream.behaviour = InTurn(stumble, stumble)
+    """A request that fails once or twice before its answer begins is sent again."""
+    upstream.behaviour = InTurn(failure, failure)
     with serving(settings_of(upstream, source)) as service:
         received = fetch(service.port, PATHS[source])
     assert (received.status, received.body) == (200, b"12345")
@@ -76,34 +76,33 @@ def test_stumble_is_not_seen(
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize(("status", "answer"), [(503, 503), (500, 502), (504, 504), (400, 502)])
-def test_failure_that_stays_is_told(
+def test_permanent_failure_is_answered(
     upstream: Misbehaving, source: str, status: int, answer: int
 ) -> None:
-    """After the attempts the answer is the error; what will not pass is asked for once."""
+    """After all attempts the answer is the error; a permanent error is not retried."""
     upstream.behaviour = InTurn(*[fails(status)] * 99)
     with serving(settings_of(upstream, source)) as service:
         received = fetch(service.port, PATHS[source])
         assert service.acquired_connections() == 0
     assert received.status == answer
     assert ("retry-after" in received.headers) == (answer == 503)
-    assert len(upstream.exchanges) == (1 if status == 400 else ATTEMPTS)
+    assert len(upstream.exchanges) == (1 if status == 400 else RetryPolicy().attempts)
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_busy_upstream_is_told_as_busy_when_the_budget_ends(
+def test_busy_upstream_without_time_for_a_retry_returns_503(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """Where no time is left for another attempt, the answer is the 503 and no 504."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 100.0)
-    monkeypatch.setattr(retry, "LONGEST_PAUSE", 100.0)
+    """If the next attempt would begin after the budget, the answer is the 503, and no 504."""
+    monkeypatch.setattr(retry, "retry_delay", lambda *_: 100.0)
     upstream.behaviour = InTurn(*[fails(503)] * 99)
     with serving(settings_of(upstream, source, first_byte_timeout=20)) as service:
         assert fetch(service.port, PATHS[source]).status == 503
     assert len(upstream.exchanges) == 1
 
 
-def test_place_is_not_waited_for_beyond_the_budget(upstream: Misbehaving) -> None:
-    """A queue that is longer than the budget ends with it, and says that it was the queue."""
+def test_slot_is_not_waited_for_beyond_the_budget(upstream: Misbehaving) -> None:
+    """A wait for a slot ends with the first byte's budget, and the answer names the slots."""
 
     async def endless(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1000000000")
@@ -121,8 +120,10 @@ def test_place_is_not_waited_for_beyond_the_budget(upstream: Misbehaving) -> Non
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_dead_idle_connections_cost_the_client_nothing(upstream: Misbehaving, source: str) -> None:
-    """Thirty connections that died while they were idle do not fail one request."""
+def test_dead_idle_connections_are_not_seen_by_the_client(
+    upstream: Misbehaving, source: str
+) -> None:
+    """Thirty pooled connections that died while idle do not fail a request."""
     together = 30
     arrived = 0
     known: set[object] = set()

@@ -1,4 +1,4 @@
-"""Reading ahead over real sockets: what may go wrong with the store, with the client, with us."""
+"""Read-ahead over real sockets: faults of the store, of the client, and of this service."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from typing import Any
 import pytest
 
 from handlers import drain
-from handlers.body import concurrency, retry
 from handlers.body.concurrency import ConcurrencyController, Window
-from handlers.body.read_ahead import Budget, _Piece
+from handlers.body.pieces import Piece
+from handlers.body.read_ahead_limits import ReadAheadLimits
+from handlers.body.read_ahead_policy import Budget
 from tests.support.client import Received, abort, ask, connect, fetch
 from tests.support.components import BUCKET, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving, misbehaving
@@ -46,7 +47,7 @@ CODES = {
     "500": "InternalError",
     "503": "SlowDown",
 }
-# Faults of bodies whose length is told by chunks alone, and what they make of the bytes.
+# Faults of chunked bodies, and how they change the bytes.
 CHUNKED: dict[str, Callable[[bytes], bytes]] = {
     "a byte more": lambda data: data + b"!",
     "chunks that end early": lambda data: data[:-1],
@@ -56,34 +57,28 @@ RESUMES = 4
 
 
 @pytest.fixture(autouse=True)
-def _nothing_unheard(caplog: pytest.LogCaptureFixture) -> Generator[None]:
-    """No task fails unheard, and no pause of a healing is a long one."""
+def _no_unheard_errors(caplog: pytest.LogCaptureFixture) -> Generator[None]:
+    """Fail if asyncio logs the error of a task."""
     caplog.set_level(logging.INFO, "downspout")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retry, "LONGEST_PAUSE", 0.1)
-        yield
-    told = [r for r in caplog.get_records("call") if r.name == "asyncio"]
-    assert not [r.getMessage() for r in told if r.levelno >= logging.ERROR]
+    yield
+    logged = [r for r in caplog.get_records("call") if r.name == "asyncio"]
+    assert not [r.getMessage() for r in logged if r.levelno >= logging.ERROR]
 
 
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have as many connections as there may be, whatever they add on this machine now."""
+class Eager(ConcurrencyController):
+    """Adds a connection at each decision, whatever it adds on this machine now."""
 
-    def grow(controller: ConcurrencyController, seen: Window) -> None:
-        if seen.began + seen.seconds >= controller._held_until:
-            controller.width = min(controller.width + 1, controller._most)
-
-    monkeypatch.setattr(ConcurrencyController, "update", grow)
-    monkeypatch.setattr(concurrency, "FIRST_HOLD", 0.05)
+    def update(self, window: Window) -> None:
+        if window.began + window.seconds >= self._held_until:
+            self.width = min(self.width + 1, self._most)
 
 
 @dataclass
 class Paced:
-    """A store of one object, which gives each connection only so many bytes a second.
+    """A store of one object, which limits each connection to `rate` bytes a second.
 
-    `faults` says what is done to the n-th ranged request, counted from 1; any other is served
-    well, of the version that is there by then.
+    `faults` has the fault of the n-th ranged request, counted from 1. All others are served
+    without a fault, with the version of that moment.
     """
 
     body: bytes = BODY
@@ -95,7 +90,7 @@ class Paced:
 
     ignores_if_match: bool = False
     lines: tuple[str, ...] = ()
-    """Further headers of what it gives."""
+    """Further header lines of each answer."""
     running: dict[int, Exchange] = field(default_factory=dict)
     asked: list[Exchange] = field(default_factory=list)
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -110,7 +105,7 @@ class Paced:
         self.running[id(exchange)] = exchange
         self.on_request()
         try:
-            # Who has gone is seen before it is counted.
+            # Let the loop see the clients that have gone, before they are counted.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             served = [e for e in self.running.values() if not is_left(e)]
@@ -198,7 +193,7 @@ class Paced:
             await asyncio.sleep(max(begun + (at + BLOCK) / self.rate - time.monotonic(), 0.001))
 
     def check(self, size: int = SIZE) -> None:
-        """Fail unless what was asked ahead was asked rightly."""
+        """Fail unless all requests were within the object, for one version, and not too many."""
         ranged = [e for e in self.asked if "range" in e.headers]
         assert {e.headers.get("if-match") for e in ranged} <= {'"v1"'}
         assert all(0 <= first <= last < size for first, last in self.ranges)
@@ -214,10 +209,12 @@ def is_left(exchange: Exchange) -> bool:
 def running(
     upstream: Misbehaving, way: str = "direct", **changes: Any
 ) -> Generator[RunningService]:
-    """Run the service; at the end nothing is left of what it has read ahead."""
+    """Run the service with an eager controller; at the end, no read-ahead is left."""
     timeouts = {"upstream_read_timeout": 60.0, "max_resumes": RESUMES, "max_downloads": 16}
     settings = settings_for(upstream.url, s3_direct=WAYS[way], **{**timeouts, **changes})
     with serving(settings) as service:
+        budget_of(service).controller = Eager
+        budget_of(service).limits = ReadAheadLimits(hold=0.05)
         yield service
         if not service.app.state.runtime.serving.admission.is_draining:
             nothing_is_left(service)
@@ -233,15 +230,20 @@ def _shared(
 
 @pytest.fixture
 def service(_shared: RunningService, upstream: Misbehaving) -> Generator[RunningService]:
-    """The service, asking the store in each way; after a test nothing is left of it there."""
+    """The service, with each way to the store; after a test, no read-ahead is left."""
     yield _shared
     nothing_is_left(_shared)
 
 
+def budget_of(service: RunningService) -> Budget:
+    budget: Budget = service.app.state.runtime.serving.read_ahead
+    return budget
+
+
 def nothing_is_left(service: RunningService) -> None:
-    runtime = service.app.state.runtime
     wait_until(lambda: service.acquired_connections() == 0)
-    wait_until(lambda: runtime.serving.read_ahead.left == runtime.settings.read_ahead_bytes)
+    total = service.app.state.runtime.settings.read_ahead_bytes
+    wait_until(lambda: budget_of(service).left == total)
     wait_until(lambda: not tasks_ahead(service))
 
 
@@ -264,7 +266,7 @@ def outcome_of(caplog: pytest.LogCaptureFixture, path: str = PATH) -> str:
 
 
 def is_right(received: Received, body: bytes = BODY) -> bool:
-    """Return whether it is whole; fails where it is a whole wrong one, or a mixed one."""
+    """Return whether it is whole; fail if its bytes are not those of `body`."""
     assert received.status == 200
     assert len(received.body) <= len(body)
     assert received.body == body[: len(received.body)], "not the bytes of one version"
@@ -275,7 +277,7 @@ def is_right(received: Received, body: bytes = BODY) -> bool:
 def read_until(
     connection: socket.socket, is_so: Callable[[], bool], *, gently: bool = False
 ) -> bytes:
-    """Read until something is so; fails where it never is before the end."""
+    """Read until `is_so` returns true; fail if the answer ends before."""
     received = bytearray()
     while not is_so():
         data = connection.recv(BLOCK if gently else MIB)
@@ -296,16 +298,17 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-# 1. All is well
+# 1. No faults
 
 
-def test_body_comes_whole_from_several_connections(
+def test_capped_body_is_read_over_several_connections(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that the store's connection limits is read over several, each byte right; none stays.
+    """If the store limits each connection, the real controller opens more; none stays open.
 
-    The pilot is the real one: on a machine that is busy it may take some downloads to see.
+    On a busy machine it may take several downloads until it does.
     """
+    budget_of(service).controller = ConcurrencyController
     tried = 0
     while True:
         tried += 1
@@ -317,32 +320,32 @@ def test_body_comes_whole_from_several_connections(
         if store.most_ranged > 1:
             break
         assert tried < 10, "it never read ahead"
+    budget_of(service).controller = Eager
 
 
-@pytest.mark.usefixtures("eager")
-def test_no_byte_is_asked_for_twice_ahead(
+def test_body_read_ahead_requests_each_byte_about_once(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where nothing goes wrong, pieces follow each other; together they reach the end."""
+    """Pieces follow each other without gap or overlap, up to the end."""
     upstream.behaviour = store = Paced()
     assert is_right(fetch(service.port, PATH))
     assert outcome_of(caplog) == "complete"
     store.check()
     assert 1 < store.most_ranged <= MOST
     assert max(last for _, last in store.ranges) == SIZE - 1
-    # What is read ahead is not read once more by the stream.
+    # The stream ends soon after the first piece begins.
     assert sum(exchange.sent for exchange in store.asked) < SIZE * 1.5
 
 
-# 2. A piece is broken
+# 2. Broken pieces
 
 BREAKS = ("cut", "reset", "500", "503", "404", "412", "whole", "refuse")
 LENGTHS = ("a byte short", "a byte more", "chunks that end early")
 LIES = ("another range", "mislabelled", "another etag", "another total")
 SILENCES = ("stall", "silent")
 
-# The first is dropped while the stream that was there goes on; of a later one, what has come
-# goes out before its break.
+# The first piece is dropped while the stream goes on; the bytes of a later one are delivered up
+# to its break.
 FIRST, LATER = 1, 4
 
 
@@ -363,7 +366,6 @@ def break_piece(
     [(fault, LATER) for fault in (*BREAKS, *LENGTHS, *LIES)]
     + [(fault, FIRST) for fault in ("cut", "503", "another etag")],
 )
-@pytest.mark.usefixtures("eager")
 def test_broken_piece_breaks_no_body(
     service: RunningService,
     upstream: Misbehaving,
@@ -371,29 +373,27 @@ def test_broken_piece_breaks_no_body(
     fault: str,
     piece: int,
 ) -> None:
-    """What is asked for ahead and comes broken is asked for anew: all right bytes, once."""
+    """The bytes of a broken piece are requested again: the client gets each byte once."""
     assert is_right(break_piece(service, upstream, fault, piece))
     assert outcome_of(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", SILENCES)
-@pytest.mark.usefixtures("eager")
-def test_silent_piece_is_waited_for_no_longer_than_a_stream(
+def test_silent_piece_breaks_after_upstream_read_timeout(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str, fault: str
 ) -> None:
-    """A piece that falls silent, before or in its body, breaks in UPSTREAM_READ_TIMEOUT."""
+    """So does a stream: a piece is not waited for any longer, before or in its body."""
     with running(upstream, way, upstream_read_timeout=1.0) as service:
         assert is_right(break_piece(service, upstream, fault, LATER))
     assert outcome_of(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("fault", ["cut", "503", "404", "whole", "another etag", "412"])
-@pytest.mark.usefixtures("eager")
-def test_store_that_breaks_all_pieces_from_some_on(
+def test_store_that_breaks_all_later_pieces_ends_visibly(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    """A store that never recovers gives a visibly broken body, or heals byte for byte."""
+    """If the store never recovers, the body is visibly broken, or whole byte for byte."""
     store = Paced(faults=dict.fromkeys(range(4, 500), fault))
     upstream.behaviour = store
     whole = is_right(fetch(service.port, PATH))
@@ -408,11 +408,10 @@ def test_store_that_breaks_all_pieces_from_some_on(
 
 
 @pytest.mark.parametrize("fault", ["412", "503", "whole", "silent", "refuse"])
-@pytest.mark.usefixtures("eager")
-def test_store_that_gives_no_piece_at_all(
+def test_store_that_gives_no_piece_breaks_no_body(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    """It costs nothing: the body comes over the connection that it has, unbroken."""
+    """The body comes over its first connection, unbroken."""
     store = Paced(rate=4 * RATE, faults=dict.fromkeys(range(1, 500), fault))
     upstream.behaviour = store
     assert is_right(fetch(service.port, PATH))
@@ -421,9 +420,8 @@ def test_store_that_gives_no_piece_at_all(
     store.check()
 
 
-@pytest.mark.usefixtures("eager")
 def test_failed_pieces_are_counted(upstream: Misbehaving) -> None:
-    """The metric has failed requests and broken bodies "whether or not they were mended"."""
+    """downspout_upstream_errors_total counts failed pieces, although the body is whole."""
     upstream.behaviour = store = Paced(
         rate=4 * RATE, faults={n: "503" if n % 2 else "cut" for n in range(1, 500)}
     )
@@ -441,11 +439,10 @@ def metrics_of(service: RunningService) -> str:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("eager")
-def test_checksum_is_of_all_that_was_read_ahead(
+def test_body_read_ahead_is_verified(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """With VERIFY_CHECKSUMS a bit that is wrong in a piece breaks the body, visibly."""
+    """With VERIFY_CHECKSUMS, a wrong bit in a piece breaks the body visibly."""
     stored = b64encode(hashlib.sha256(BODY).digest()).decode()
     lines = (f"x-amz-checksum-sha256: {stored}", "x-amz-checksum-type: FULL_OBJECT")
     with running(upstream, way, verify_checksums=True) as service:
@@ -461,11 +458,10 @@ def test_checksum_is_of_all_that_was_read_ahead(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("eager")
-def test_store_that_takes_no_further_connection(
+def test_store_that_accepts_one_connection_breaks_no_body(
     caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """Where nothing listens any more, the body comes over the connection that it has."""
+    """If further connections are refused, the body comes over its first connection."""
     store = Paced(rate=4 * RATE)
     with only_once(store) as upstream, running(upstream, way) as service:
         assert is_right(fetch(service.port, PATH))
@@ -475,7 +471,7 @@ def test_store_that_takes_no_further_connection(
 
 @contextmanager
 def only_once(store: Paced) -> Generator[Misbehaving]:
-    """Run a store that stops to listen when it has been asked."""
+    """Run a store that accepts no more connections after its first request."""
     with misbehaving(store) as server:
         store.on_request = server.stop_listening
         yield server
@@ -485,11 +481,10 @@ def only_once(store: Paced) -> Generator[Misbehaving]:
 
 
 @pytest.mark.parametrize("ignores", [False, True])
-@pytest.mark.usefixtures("eager")
 def test_replaced_object_is_never_mixed(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, ignores: bool
 ) -> None:
-    """Of the new version not a byte goes out behind the old one, whatever the store checks."""
+    """No byte of the new version follows the old one, even if the store ignores If-Match."""
     store = Paced(replaced_at=6, ignores_if_match=ignores)
     upstream.behaviour = store
     received = fetch(service.port, PATH)
@@ -498,21 +493,20 @@ def test_replaced_object_is_never_mixed(
     store.check()
 
 
-# 4., 5. Clients that leave, and that stop
+# 4., 5. Clients that leave, and clients that pause
 
 
 @pytest.mark.parametrize("when", ["opening", "flowing"])
-@pytest.mark.usefixtures("eager")
-def test_client_that_leaves_lets_go_of_all(
+def test_client_that_leaves_frees_everything(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    """Connections, tasks and budget come back at once, of pieces that are being opened, too."""
+    """Connections, tasks and budget are free at once, also of pieces that are being opened."""
     silent = dict.fromkeys(range(1, 500), "silent") if when == "opening" else {}
     upstream.behaviour = store = Paced(faults=silent)
     with closing(connect(service.port)) as client:
         ask(client, PATH)
         read_until(client, lambda: store.most_ranged > 3)
-        assert service.app.state.runtime.serving.read_ahead.left < 64 * MIB
+        assert budget_of(service).left < 64 * MIB
         abort(client)
     nothing_is_left(service)
     wait_until(lambda: store.live == 0)
@@ -521,11 +515,11 @@ def test_client_that_leaves_lets_go_of_all(
 
 
 @pytest.mark.parametrize("how", ["leaves", "cut", "503"])
-@pytest.mark.usefixtures("eager", "no_garbage_collection")
+@pytest.mark.usefixtures("no_garbage_collection")
 def test_dropped_pieces_leave_nothing_to_the_collector(
     service: RunningService, upstream: Misbehaving, how: str
 ) -> None:
-    """What a piece holds is free when it is dropped, not when cycles are looked for next."""
+    """A dropped piece is freed at once, not at the next garbage collection."""
     faults = dict.fromkeys(range(2, 500, 3), how) if how != "leaves" else {}
     upstream.behaviour = store = Paced(faults=faults)
     with closing(connect(service.port)) as client:
@@ -535,19 +529,18 @@ def test_dropped_pieces_leave_nothing_to_the_collector(
             rest_of(client)
         abort(client)
     nothing_is_left(service)
-    wait_until(lambda: not [o for o in gc.get_objects() if isinstance(o, _Piece)], seconds=3)
+    wait_until(lambda: not [o for o in gc.get_objects() if isinstance(o, Piece)], seconds=3)
 
 
-@pytest.mark.usefixtures("eager")
-def test_client_that_stops_for_a_while(
+def test_client_that_pauses_has_nothing_read_ahead(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While it takes nothing, nothing is ahead of it; then it gets the rest, to the byte."""
+    """The pieces are dropped; when it goes on, it gets the rest to the byte."""
     upstream.behaviour = store = Paced()
     with closing(socket_of(service.port)) as client:
         ask(client, PATH)
         begun = read_until(client, lambda: store.most_ranged > 3, gently=True)
-        wait_until(lambda: service.app.state.runtime.serving.read_ahead.left == 64 * MIB)
+        wait_until(lambda: budget_of(service).left == 64 * MIB)
         wait_until(lambda: service.acquired_connections() <= 1)
         wait_until(lambda: store.live <= 1)
         assert not tasks_ahead(service)
@@ -558,18 +551,17 @@ def test_client_that_stops_for_a_while(
 
 
 def socket_of(port: int) -> socket.socket:
-    """Return a connection that takes little more than what is read from it."""
+    """Return a connection whose buffers take little more than is read from them."""
     return connect(port, receive_buffer=64 * KIB)
 
 
 # 6. Parts
 
 
-@pytest.mark.usefixtures("eager")
 def test_part_is_read_ahead_within_its_bounds(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client's own range comes right, and none of its bytes from outside of it."""
+    """A client's range arrives whole, and no byte outside of it is requested."""
     upstream.behaviour = store = Paced(faults={3: "cut", 7: "503"})
     received = fetch(service.port, PATH, headers={"range": "bytes=1000000-20000000"})
     assert (received.status, received.whole) == (206, True)
@@ -577,15 +569,16 @@ def test_part_is_read_ahead_within_its_bounds(
     assert received.headers["content-range"] == f"bytes 1000000-20000000/{SIZE}"
     assert outcome_of(caplog) in ("complete", "resumed")
     assert store.most_ranged > 1
-    # The client's own is the first, and has no condition where it sends none.
+    # The first request is the client's range, which has no condition.
     assert all(e.headers["if-match"] == '"v1"' for e in store.asked[1:])
     assert all(1_000_000 <= a <= b <= 20_000_000 for a, b in store.ranges)
     assert store.most <= MOST
 
 
-@pytest.mark.usefixtures("eager")
-def test_open_end_and_head(service: RunningService, upstream: Misbehaving) -> None:
-    """A resumed download comes to the object's end; HEAD asks for no byte."""
+def test_range_with_open_end_is_read_ahead_and_head_is_not(
+    service: RunningService, upstream: Misbehaving
+) -> None:
+    """The range goes to the object's end; HEAD requests no byte."""
     upstream.behaviour = store = Paced()
     received = fetch(service.port, PATH, headers={"range": "bytes=1000000-"})
     assert (received.status, received.whole) == (206, True)
@@ -598,14 +591,13 @@ def test_open_end_and_head(service: RunningService, upstream: Misbehaving) -> No
 
 
 @pytest.mark.parametrize("faults", [{}, {3: "cut", 8: "reset", 12: "503"}], ids=["well", "ill"])
-@pytest.mark.usefixtures("eager")
-def test_two_large_parts_of_one_answer(
+def test_large_parts_of_a_multipart_answer_are_read_ahead(
     service: RunningService,
     upstream: Misbehaving,
     caplog: pytest.LogCaptureFixture,
     faults: dict[int, str],
 ) -> None:
-    """Each part of a multipart body is read ahead, and each comes whole."""
+    """Each part of a multipart body is read ahead, and arrives whole."""
     upstream.behaviour = store = Paced(faults=faults)
     size = 12 * MIB
     spans = ((100, 100 + size), (SIZE - size, SIZE))
@@ -636,28 +628,27 @@ def test_two_large_parts_of_one_answer(
     ],
     ids=["one connection", "no bytes", "too few bytes", "small object"],
 )
-@pytest.mark.usefixtures("eager")
-def test_without_reading_ahead_there_is_one_request(
+def test_body_without_read_ahead_is_one_request(
     upstream: Misbehaving, size: int, changes: dict[str, Any]
 ) -> None:
-    """What is switched off, or too small to profit, costs no second request."""
+    """If read-ahead is off, or the object too small, there is no second request."""
     upstream.behaviour = store = Paced(BODY[:size], rate=8 * RATE)
     with running(upstream, **changes) as service:
         assert is_right(fetch(service.port, PATH), BODY[:size])
     assert len(store.asked) == 1
 
 
-# 8. Many
+# 8. Many downloads
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("eager")
-def test_many_downloads_share_what_there_is(
+def test_many_downloads_share_the_budget(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Fast and slow ones are all right, within the budget, and leave room for a small one."""
+    """Fast and slow downloads are whole within the budget, and a small one is not delayed."""
     budget, downloads = 12 * MIB, 6
     least = [budget]
+
     take = Budget.take
 
     def watched(self: Budget, most: int) -> int:
@@ -687,7 +678,7 @@ def test_many_downloads_share_what_there_is(
 
 
 def fetch_at(port: int, path: str, rate: float | None) -> Received:
-    """Fetch as fast as it goes, or at no more than so many bytes a second."""
+    """Fetch at full speed, or at no more than `rate` bytes a second."""
     if rate is None:
         return fetch(port, path)
     received = bytearray()
@@ -702,13 +693,15 @@ def fetch_at(port: int, path: str, rate: float | None) -> Received:
     return Received(int(head.split(b" ")[1]), {}, body, whole)
 
 
-# 9. The end
+# 9. Shutdown
 
 
 @pytest.mark.parametrize("grace", ["30", "0"])
-def test_sigterm_while_it_is_read_ahead(upstream: Misbehaving, grace: str) -> None:
-    """In the grace it finishes, whole; without it breaks visibly. The process ends well."""
-    # Slow, so that it is read ahead for long on any machine: the pilot is the real one.
+def test_sigterm_during_read_ahead_finishes_or_breaks_the_body(
+    upstream: Misbehaving, grace: str
+) -> None:
+    """With SHUTDOWN_GRACE the body finishes, without it breaks visibly; the exit code is 0."""
+    # So slow that the real controller reads it ahead on any machine.
     upstream.behaviour = store = Paced(rate=2 * MIB)
     with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE=grace)) as process:
         port = int(process.url().rpartition(":")[2])
@@ -740,11 +733,10 @@ def environ_for(upstream: Misbehaving, **environ: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("eager")
-def test_application_that_is_drained(
+def test_drained_application_leaves_nothing(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """A host that drains without grace breaks it visibly, and nothing of it is left."""
+    """drain() without grace breaks the body visibly, and frees everything."""
     upstream.behaviour = store = Paced()
     with running(upstream, way) as service, closing(connect(service.port)) as client:
         ask(client, PATH)
@@ -759,15 +751,14 @@ def test_application_that_is_drained(
     assert outcome_of(caplog) == "drained"
 
 
-# 10. By chance
+# 10. Random faults
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("eager")
-def test_store_that_cuts_every_third(
+def test_store_that_cuts_every_third_answer_breaks_no_body(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """However often it is cut, wherever, each download comes whole and right."""
+    """Each download is whole, wherever its answers are cut."""
     rng = random.Random(10)
     faults = {n: f"cut at {rng.randrange(2**30)}" for n in range(3, 5_000, 3)}
     size = 12 * MIB

@@ -1,4 +1,4 @@
-"""Downloads that heal: a body goes on at its next byte, of the same version, or breaks visibly."""
+"""Resuming: a body goes on at its next byte, of the same version, or breaks visibly."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from handlers.body import resume, retry
-from handlers.body import upstream as upstream_module
 from tests.support.client import Received, abort, ask, connect, fetch
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, serving, wait_until
 
 SIZE = 3_000_000
-BODY = hashlib.shake_256(b"healing").digest(SIZE)
+BODY = hashlib.shake_256(b"resuming").digest(SIZE)
 PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
 DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
 class Breaking:
-    """Serves the object, or a range of it, and breaks each answer as `faults` say in turn."""
+    """Serves the object or a range of it, with each of `faults` in turn."""
 
     def __init__(self, *faults: str, etag: str = '"v1"', body: bytes = BODY) -> None:
         self.faults: Iterator[str] = iter(faults)
@@ -84,11 +82,6 @@ class Breaking:
             assert fault == "cut", fault
 
 
-@pytest.fixture(autouse=True)
-def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.2)
-
-
 def download(
     upstream: Misbehaving, behaviour: Breaking, source: str, **settings: object
 ) -> Received:
@@ -114,10 +107,10 @@ def download(
     ],
     ids=" ".join,
 )
-def test_broken_body_goes_on(
+def test_broken_body_is_resumed_to_the_end(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, faults: list[str]
 ) -> None:
-    """Whatever breaks a body, the client gets all of it, and the log says that it was resumed."""
+    """The client gets all bytes, and the log says that the body was resumed."""
     caplog.set_level(logging.INFO, "downspout")
     received = download(upstream, Breaking(*faults), source)
     assert received.whole
@@ -127,8 +120,10 @@ def test_broken_body_goes_on(
 
 @pytest.mark.parametrize("source", ["s3", "http"])
 @pytest.mark.parametrize("headers", ["bytes=1000-2900000", "bytes=-2500000"])
-def test_part_goes_on(upstream: Misbehaving, source: str, headers: str) -> None:
-    """A part heals within its own bounds."""
+def test_broken_part_is_resumed_within_its_bounds(
+    upstream: Misbehaving, source: str, headers: str
+) -> None:
+    """A 206 that breaks goes on, and ends at its own last byte."""
     store = Breaking(*(["cut"] * 3))
     if source == "s3" and headers.startswith("bytes=-"):
         headers = f"bytes={SIZE - 2_500_000}-"
@@ -142,8 +137,8 @@ def test_part_goes_on(upstream: Misbehaving, source: str, headers: str) -> None:
     assert received.body == BODY[first : last + 1]
 
 
-def test_several_parts_go_on(upstream: Misbehaving) -> None:
-    """Each part of a multipart body heals."""
+def test_broken_parts_of_a_multipart_answer_are_resumed(upstream: Misbehaving) -> None:
+    """Each part of a multipart body goes on, and later parts are opened with retries."""
     upstream.behaviour = Breaking("none", "cut", "none", "500", "500", "500", "cut", "reset")
     with serving(settings_for(upstream.url)) as service:
         headers = {"range": "bytes=0-999999,1500000-2999999"}
@@ -157,7 +152,7 @@ def test_several_parts_go_on(upstream: Misbehaving) -> None:
 def test_replaced_object_is_never_spliced(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str
 ) -> None:
-    """When the object is another by then, the transfer breaks: short, and of the old one alone."""
+    """If the object is replaced, the transfer breaks after bytes of the old version alone."""
     received = download(upstream, Breaking("cut", "replace"), source)
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -165,8 +160,10 @@ def test_replaced_object_is_never_spliced(
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])
-def test_whole_instead_of_the_rest_is_never_spliced(upstream: Misbehaving, source: str) -> None:
-    """A store that gives the whole where the rest was asked for is refused."""
+def test_whole_object_instead_of_the_rest_is_never_spliced(
+    upstream: Misbehaving, source: str
+) -> None:
+    """A 200 to a request for the rest is refused."""
     received = download(upstream, Breaking("cut", *["whole"] * 20), source, max_resumes=3)
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -174,7 +171,9 @@ def test_whole_instead_of_the_rest_is_never_spliced(upstream: Misbehaving, sourc
 
 @pytest.mark.parametrize("fault", ["500", "empty"])
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_budget_without_progress(upstream: Misbehaving, source: str, fault: str) -> None:
+def test_body_without_progress_breaks_after_max_resumes(
+    upstream: Misbehaving, source: str, fault: str
+) -> None:
     """An upstream that never gives a further byte is given up after MAX_RESUMES, visibly.
 
     Also where it answers each attempt rightly, and breaks before a byte of the body.
@@ -185,32 +184,16 @@ def test_budget_without_progress(upstream: Misbehaving, source: str, fault: str)
     assert len(upstream.exchanges) == 1 + 2
 
 
-@pytest.mark.parametrize("fault", ["503", "silent"])
-def test_budget_of_silence(
-    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    """However many attempts are left, a client is not kept waiting beyond the silence allowed.
-
-    It would give up itself after 30 s, before a read does.
-    """
-    for module in (resume, upstream_module):
-        monkeypatch.setattr(module, "MAX_SILENCE", 0.5)
-    faults = ["cut", *["503"] * 999] if fault == "503" else ["cut", *["silent"] * 99]
-    behaviour = Breaking(*faults)
-    received = download(upstream, behaviour, "http", max_resumes=1000, upstream_read_timeout=60)
-    assert not received.whole
-
-
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_progress_refills_the_budget(upstream: Misbehaving, source: str) -> None:
-    """Each re-open that brings bytes counts as none spent."""
+def test_progress_renews_max_resumes(upstream: Misbehaving, source: str) -> None:
+    """Attempts count in a row: any byte in between starts the count anew."""
     received = download(upstream, Breaking(*["cut"] * 4), source, max_resumes=1)
     assert received.body == BODY
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_no_healing_without_a_version(upstream: Misbehaving, source: str) -> None:
-    """What has no validator can't be continued: nothing would say that it is the same."""
+def test_body_without_validator_is_not_resumed(upstream: Misbehaving, source: str) -> None:
+    """Without a validator, nothing would tell that the rest is of the same version."""
     store = Breaking("cut", etag="")
     store.lines = ["accept-ranges: bytes"]
     received = download(upstream, store, source)
@@ -218,8 +201,8 @@ def test_no_healing_without_a_version(upstream: Misbehaving, source: str) -> Non
     assert len(upstream.exchanges) == 1
 
 
-def test_upstream_that_knows_no_ranges_is_not_asked_for_one(upstream: Misbehaving) -> None:
-    """An HTTP service that does not accept ranges is not re-opened."""
+def test_body_of_an_upstream_without_ranges_is_not_resumed(upstream: Misbehaving) -> None:
+    """An HTTP service that does not accept ranges is not asked for the rest."""
     store = Breaking("cut")
     store.lines = []
     received = download(upstream, store, "http")
@@ -227,15 +210,15 @@ def test_upstream_that_knows_no_ranges_is_not_asked_for_one(upstream: Misbehavin
     assert len(upstream.exchanges) == 1
 
 
-def test_date_is_enough_for_an_http_upstream(upstream: Misbehaving) -> None:
-    """Last-Modified alone continues a body, as If-Range."""
+def test_http_body_with_last_modified_alone_is_resumed(upstream: Misbehaving) -> None:
+    """Last-Modified serves as If-Range."""
     received = download(upstream, Breaking("cut", etag=""), "http")
     assert received.body == BODY
     assert upstream.exchanges[1].headers["if-range"] == DATE
 
 
-def test_many_downloads_through_a_store_that_cuts_one_in_three(upstream: Misbehaving) -> None:
-    """A hundred downloads, cut at random: every one whole, byte for byte."""
+def test_hundred_downloads_with_random_breaks_are_whole(upstream: Misbehaving) -> None:
+    """An upstream that cuts every third answer breaks no download."""
     rng = random.Random(7)
 
     class Random(Breaking):
@@ -256,10 +239,10 @@ def test_many_downloads_through_a_store_that_cuts_one_in_three(upstream: Misbeha
     assert len(upstream.exchanges) > 110
 
 
-def test_client_that_leaves_while_its_body_is_healing(
+def test_client_that_leaves_while_resuming_ends_the_attempts(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No attempt is made for a client that has gone."""
+    """Nothing is requested for a client that has gone."""
     caplog.set_level(logging.INFO, "downspout")
     upstream.behaviour = Breaking("cut", *["500"] * 99)
     client = connect(troubled.port)
@@ -274,8 +257,8 @@ def test_client_that_leaves_while_its_body_is_healing(
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])
-def test_healing_holds_one_connection(upstream: Misbehaving, source: str) -> None:
-    """What broke is closed before its successor is opened: a pool of N serves N downloads."""
+def test_resuming_holds_one_connection(upstream: Misbehaving, source: str) -> None:
+    """The broken body is closed before its rest is opened: a pool of N serves N downloads."""
     upstream.behaviour = Breaking("stall", "stall", "stall")
     settings = settings_for(upstream.url, upstream_read_timeout=1.0)
     with serving(settings) as service:
@@ -288,7 +271,10 @@ def test_healing_holds_one_connection(upstream: Misbehaving, source: str) -> Non
 
 
 class Replaced(Breaking):
-    """An HTTP service whose object is another after the first answer, as `after` tells of it."""
+    """An HTTP service that replaces its object after the first answer.
+
+    `first` and `after` are the header lines of the two versions.
+    """
 
     def __init__(self, first: list[str], after: list[str]) -> None:
         super().__init__("cut")
@@ -316,10 +302,10 @@ class Replaced(Breaking):
         (['etag: "v1"', f"last-modified: {DATE}"], [f"last-modified: {DATE}"]),
     ],
 )
-def test_version_that_is_not_proven_is_never_spliced(
+def test_rest_of_an_unproven_version_is_never_spliced(
     upstream: Misbehaving, first: list[str], after: list[str]
 ) -> None:
-    """A rest that may be of another version is not put behind what the client has."""
+    """A rest that may be of another version is not sent."""
     received = download(upstream, Replaced(first, after), "http")
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -330,7 +316,7 @@ def test_version_that_is_not_proven_is_never_spliced(
 def test_refused_attempts_hold_no_connection(
     upstream: Misbehaving, source: str, fault: str
 ) -> None:
-    """However many re-opens are refused, the one that is good finds a connection."""
+    """After any number of refused attempts, a good one finds a connection."""
 
     class Refused(Breaking):
         async def __call__(self, exchange: Exchange) -> None:
