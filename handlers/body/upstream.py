@@ -1,14 +1,11 @@
 """An upstream's answer whose body has not been read yet."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from ..errors import BrokenTransfer
 from ..rfc9110.ranges import Part
-
 
 Chunk = bytes | memoryview
 """Bytes of a body, which nobody writes to any more."""
@@ -48,5 +45,3 @@ class Upstream:
 
     None if there is no body, whatever length the headers state: for HEAD and for a 304.
     """
-
-
