@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 import argparse
 import asyncio
-import fcntl
 import gc
 import logging
 import multiprocessing
@@ -24,33 +23,20 @@ import os
 import re
 import resource
 import socket
-import struct
-import termios
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 import uvicorn
 from pythonjsonlogger.core import RESERVED_ATTRS
 from starlette.applications import Starlette
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess
 
-from handlers import (
-    CONNECTION,
-    BrokenTransfer,
-    CannotStart,
-    chain_problem,
-    create_app,
-    curl_lines,
-    drain,
-    sign_url,
-)
+from handlers import BrokenTransfer, CannotStart, chain_problem, create_app, curl_lines, sign_url
+from handlers.server import DrainOnSignal, Protocol
 from settings import Settings, SettingsError, signing_from_environ
 
 # Above what routers keep an idle connection for (Heroku 90 s, nginx 60 s and 75 s), so that
@@ -58,11 +44,6 @@ from settings import Settings, SettingsError, signing_from_environ
 KEEP_ALIVE_SECONDS = 95
 BACKLOG = 2048
 UNSENT_BYTES = 128 * 1024
-
-TCP_ESTABLISHED = 1
-
-# Only there does the kernel tell what a socket's peer has not acknowledged.
-VISIBLE = sys.platform == "linux"
 
 # A request makes hundreds of objects and leaves no cycles: to look for them after every 700, as is
 # the default, costs some hundredths of its time.
@@ -187,44 +168,6 @@ def with_frozen_gc(lifespan: Lifespan) -> Lifespan:
     return frozen
 
 
-class DrainOnSignal:
-    """Drains the application before the server's own handlers of SIGTERM and SIGINT act.
-
-    They would stop listening at once: while it drains, readiness says so, and who comes is told
-    to come again.
-    """
-
-    def __init__(self, app: Starlette) -> None:
-        self._app = app
-        self._draining: asyncio.Task[None] | None = None
-        self._servers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handler = signal.getsignal(number)
-            if callable(handler) and handler is not signal.default_int_handler:
-                self._servers[number] = handler
-                signal.signal(number, self)
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Drain at the first signal; end now at Ctrl-C's second. Platforms send SIGTERM twice."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # It serves in another thread, and a host has the signals.
-            self._servers[number](number, frame)
-            return
-        if self._draining is None:
-            self._draining = loop.create_task(self._drain(number))
-        elif number == signal.SIGINT:
-            self._servers[number](number, frame)
-
-    async def _drain(self, number: int) -> None:
-        # Not in the handler: it may interrupt the write of another line.
-        logging.getLogger("downspout").info("draining")
-        try:
-            await drain(self._app)
-        finally:
-            self._servers[number](number, None)
-
-
 def listen(settings: Settings) -> socket.socket:
     """Return the listening socket, whose options every accepted connection inherits."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -239,124 +182,6 @@ def listen(settings: Settings) -> socket.socket:
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     return listener
-
-
-class Connection:
-    """What a download may know of its connection, and do to it."""
-
-    __slots__ = ("_transport", "on_lost")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.on_lost: Callable[[], None] | None = None
-        """Called when it is lost, for the request that runs."""
-
-    def buffered(self) -> int:
-        """Return how many bytes the client has not acknowledged: the server's and the kernel's."""
-        if self._transport.is_closing():  # Its descriptor may be another's by now.
-            return 0
-        connection = self._transport.get_extra_info("socket")
-        queued = bytearray(4)
-        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
-        return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
-
-    def is_gone(self) -> bool:
-        """Return whether the client has left; unseen while a request behind this one is queued."""
-        if self._transport.is_closing():
-            return True
-        connection = self._transport.get_extra_info("socket")
-        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        return int(state[0]) != TCP_ESTABLISHED
-
-    def abort(self) -> None:
-        """Close the connection with RST, and forget what is buffered."""
-        if self._transport.is_closing():
-            return
-        connection = self._transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's own, whose requests can see their connection and end it.
-
-    uvicorn has no timeout for writing, and closing a transport waits until its buffer is flushed:
-    a client that takes nothing would hold its socket for ever. The kernel's own TCP_USER_TIMEOUT
-    is no way out: it drops living clients that are slow.
-    """
-
-    _running: RequestResponseCycle | None = None
-    _connection: Connection | None = None
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        cycle.transport = HeadCoalescingTransport(cycle.transport, self.loop)  # type: ignore[assignment]
-        super()._start_asgi_task(cycle, app)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
-        super().connection_made(transport)
-        if VISIBLE:
-            self._connection = Connection(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that runs, where uvicorn tells the one that was queued last."""
-        if self._connection is not None and self._connection.on_lost is not None:
-            self._connection.on_lost()
-        running = self._running
-        if running is not None and not running.response_complete:
-            running.disconnected = True
-            running.message_event.set()
-        super().connection_lost(exc)
-
-    def on_body(self, body: bytes) -> None:
-        """Drop the body of a request: kept, it would have reading paused, and leaving unseen."""
-
-    def on_message_begin(self) -> None:
-        """Begin a request, with its connection among the extensions of its scope."""
-        super().on_message_begin()
-        if self._connection is not None:
-            self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
-
-
-class HeadCoalescingTransport:
-    """The transport of one response, whose head goes out together with the first of its body.
-
-    uvicorn writes it by itself, which is a system call and a packet more for each download.
-    """
-
-    __slots__ = ("_head", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:
-        """Write what is no head, and what was held; hold a head until the loop's next turn."""
-        if self._head is None:
-            self._head = data
-            self._loop.call_soon(self._flush)
-        elif self._head:
-            head, self._head = self._head, b""
-            self._transport.writelines((head, data))
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Close the connection when all is written."""
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Return whether it is closed, or is about to be."""
-        return self._transport.is_closing()
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            if not self._transport.is_closing():
-                self._transport.write(head)
 
 
 def announce(settings: Settings, listener: socket.socket, *, descriptors: int) -> None:

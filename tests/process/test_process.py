@@ -26,6 +26,8 @@ from starlette.applications import Starlette
 import service as service_module
 from handlers import BrokenTransfer
 from handlers.download.admission import Admission
+from handlers.server import DrainOnSignal
+from handlers.server.head import HeadCoalescingTransport
 from settings import Settings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
@@ -198,7 +200,7 @@ async def test_server_is_told_when_the_downloads_are_over(
     app = app_with(admission)
     running: Any = object()
     await admission.acquire(running, 0)
-    ending = service_module.DrainOnSignal(app)
+    ending = DrainOnSignal(app)
     for number in (signal.SIGTERM, *again):
         signal.raise_signal(number)
         await anyio.wait_all_tasks_blocked()
@@ -644,7 +646,7 @@ def test_head_that_is_held_is_not_written_to_a_lost_connection() -> None:
     loop = asyncio.new_event_loop()
     failed: list[object] = []
     loop.set_exception_handler(lambda _, context: failed.append(context))
-    held = service_module.HeadCoalescingTransport(Lost(), loop)  # type: ignore[arg-type]
+    held = HeadCoalescingTransport(Lost(), loop)  # type: ignore[arg-type]
     held.write(b"HTTP/1.1 200 OK\r\n\r\n")
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
