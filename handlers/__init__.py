@@ -2,8 +2,7 @@
 
 Routes are files at the top of this package; the machinery is in its folders. Which module may
 import which, pyproject.toml states and `lint-imports` checks. Imports inside the package are
-relative and `settings` is never imported at run time, so that the package can be renamed: it is
-installed under the name `downspout`.
+relative, since it is installed under the name `downspout`.
 """
 
 from .access.signed_url import sign_url
@@ -12,12 +11,16 @@ from .download.connection import CONNECTION
 from .embed import stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines
+from .settings import Settings
 from .sources.s3.botocore import chain_problem
+from .variables import SettingsError
 
 __all__ = [
     "CONNECTION",
     "BrokenTransfer",
     "CannotStart",
+    "Settings",
+    "SettingsError",
     "chain_problem",
     "create_app",
     "curl_lines",

@@ -1,10 +1,7 @@
 """The application: its routes, its middleware, and how it answers errors."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
 
 import aiohttp
 from starlette.applications import Starlette
@@ -21,13 +18,11 @@ from .download.client_limit import ClientLimit
 from .lifespan import SharedLifespan
 from .rfc9110.conditions import CONDITIONS
 from .runtime import Runtime, get_runtime
+from .settings import Settings
 from .sources.s3.client import S3Client
 from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
-
-if TYPE_CHECKING:
-    from settings import Settings
 
 # Headers that a page's script may send and see, beyond those that browsers always allow.
 CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")

@@ -1,7 +1,5 @@
 """The lifespan: opens the clients, puts them on the application's state, closes them."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

@@ -1,10 +1,7 @@
 """All that a request is served with, as one frozen object on `app.state.runtime`."""
 
-from __future__ import annotations
-
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aiohttp
 from starlette.applications import Starlette
@@ -16,12 +13,10 @@ from .body.read_ahead_policy import Budget
 from .download.admission import Admission
 from .download.client_limit import ClientLimit
 from .download.watch import Watch
+from .settings import Settings
 from .sources.readiness import Readiness
 from .sources.s3.buckets import Buckets
 from .telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,38 +1,73 @@
-"""Writes the README's table of settings from ``settings.py``; a test keeps the two equal.
+"""Writes the README's table of settings from their declarations; a test keeps the two equal.
 
 .venv/bin/python scripts/settings_table.py
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 
 sys.path.insert(0, str(ROOT))
 
-from settings import Settings, variable_of, variables  # noqa: E402 - found by the line above
+from handlers.variables import Checked, Variable, variables  # noqa: E402 - found by the line above
+from settings import ServerSettings, Settings  # noqa: E402
 from tests.support.document import with_table  # noqa: E402
+
+
+class Documented(NamedTuple):
+    """A setting, with the docstring below its declaration."""
+
+    variable: Variable
+    meaning: str
+    default: str
+
+
+def documented_settings() -> Iterator[Documented]:
+    """Yield all settings of both kinds, in their order."""
+    for settings in (Settings, ServerSettings):
+        docstrings = field_docstrings(settings)
+        for one in variables(settings):
+            meaning, _, told = docstrings[one.field].partition(" Default: ")
+            yield Documented(one, meaning, told.removesuffix(".") or _default(one))
+
+
+def field_docstrings(settings: type[Checked]) -> dict[str, str]:
+    """Return the docstring below each field of a class, in one line."""
+    [declared] = ast.parse(dedent(inspect.getsource(settings))).body
+    assert isinstance(declared, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(declared.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(text.value.value, str)
+    }
+
+
+def _default(setting: Variable) -> str:
+    default = setting.default
+    if default is None or default == ():
+        return "none"
+    text = f"{default:.15g}" if isinstance(default, float) else str(default)
+    return f"`{text.lower() if isinstance(default, bool) else text}`"
 
 
 def settings_table() -> str:
     """Return the table in Markdown, a row for each setting."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for setting in variables():
-        how = variable_of(setting)
-        names = ", then ".join(f"`{name}`" for name in how.names)
-        rows.append(f"| {names} | {_default_of(setting.name)} | {how.meaning} |")
+    for one in documented_settings():
+        names = ", then ".join(f"`{name}`" for name in one.variable.names)
+        rows.append(f"| {names} | {one.default} | {one.meaning} |")
     return "\n".join(rows)
-
-
-def _default_of(name: str) -> str:
-    setting = Settings.__dataclass_fields__[name]
-    default, told = setting.default, variable_of(setting).default_text
-    if told or default is None:
-        return told or "none"
-    text = f"{default:g}" if isinstance(default, float) else str(default)
-    return f"`{text.lower() if default is True else text}`"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ class Connection(Protocol):
     on_lost: Callable[[], None] | None
     """Called when the connection is lost; the request that runs sets it."""
 
+    @property
+    def is_standalone(self) -> bool:
+        """Whether no middleware of a host stands between the server and the application."""
+
     def buffered(self) -> int:
         """Return how many bytes the client has not acknowledged."""
 
@@ -21,3 +25,6 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Close the connection at once, and drop its buffers."""
+
+    def discard_body(self) -> None:
+        """Drop the body of the request, so that the server goes on reading."""

@@ -53,6 +53,7 @@ class Monitor:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
         else:
             self._connection.on_lost = self._lose_client
+            self._connection.discard_body()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -75,7 +75,7 @@ class DownloadScope:
             min_rate=settings.client_min_rate,
             visibility=SERVER_ONLY if connection is None else KERNEL,
         )
-        if connection is None:
+        if connection is None or not connection.is_standalone:
             send = compatible_send(scope, send)
         monitor = Monitor(
             record, runtime.metrics, receive, send, guard=guard, connection=connection
@@ -184,7 +184,9 @@ class DownloadScope:
             return None
         record.error = failure
         record.outcome = failure.outcome if isinstance(failure, BrokenTransfer) else "failed"
-        is_visible = reason == "client_stalled" or _connection(scope) is not None
+        connection = _connection(scope)
+        is_standalone = connection is not None and connection.is_standalone
+        is_visible = reason == "client_stalled" or is_standalone
         if isinstance(failure, BrokenTransfer) and not is_visible:
             await break_visibly(send)
         return failure

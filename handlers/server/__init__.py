@@ -1,6 +1,10 @@
-"""What uvicorn is taught for downloads; only service.py or a host imports it."""
+"""An HTTP protocol for uvicorn that sees slow and gone clients, and draining on SIGTERM.
+
+A host uses it as `uvicorn.run(app, http="downspout.server:Protocol")`. It needs the packages of
+`pip install downspout[server]`.
+"""
 
 from .drain import DrainOnSignal
-from .protocol import Protocol
+from .protocol import Protocol, StandaloneProtocol
 
-__all__ = ["DrainOnSignal", "Protocol"]
+__all__ = ["DrainOnSignal", "Protocol", "StandaloneProtocol"]

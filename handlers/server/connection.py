@@ -1,6 +1,4 @@
-"""The connection of a client of uvicorn's."""
-
-from __future__ import annotations
+"""A client's TCP connection: unacknowledged bytes, whether the client has left, abort."""
 
 import asyncio
 import fcntl
@@ -11,24 +9,39 @@ import termios
 from collections.abc import Callable
 
 TCP_ESTABLISHED = 1
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
-# Only there does the kernel tell what a socket's peer has not acknowledged.
-VISIBLE = sys.platform == "linux"
+
+def is_visible(transport: asyncio.Transport) -> bool:
+    """Return whether the kernel tells what the client has acknowledged: Linux does, for TCP."""
+    connection = transport.get_extra_info("socket")
+    families = (socket.AF_INET, socket.AF_INET6)
+    return sys.platform == "linux" and connection is not None and connection.family in families
 
 
 class Connection:
-    """What a download may know of its connection, and do to it."""
+    """A client's connection, as a request finds it among the extensions of its ASGI scope."""
 
-    __slots__ = ("_transport", "on_lost")
+    __slots__ = ("_discard_body", "_transport", "is_standalone", "on_lost")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        discard_body: Callable[[], None],
+        *,
+        is_standalone: bool,
+    ) -> None:
         self._transport = transport
+        self._discard_body = discard_body
+        self.is_standalone = is_standalone
+        """Whether the server serves downspout alone, without the middleware of a host."""
+
         self.on_lost: Callable[[], None] | None = None
-        """Called when it is lost, for the request that runs."""
+        """Called when the connection is lost; belongs to the request that runs."""
 
     def buffered(self) -> int:
-        """Return how many bytes the client has not acknowledged: the server's and the kernel's."""
-        if self._transport.is_closing():  # Its descriptor may be another's by now.
+        """Return how many bytes the server and the kernel hold that the client has not taken."""
+        if self._transport.is_closing():  # Its descriptor may belong to another socket by now.
             return 0
         connection = self._transport.get_extra_info("socket")
         queued = bytearray(4)
@@ -36,7 +49,7 @@ class Connection:
         return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def is_gone(self) -> bool:
-        """Return whether the client has left; unseen while a request behind this one is queued."""
+        """Return whether the client has left, also while the server has paused reading."""
         if self._transport.is_closing():
             return True
         connection = self._transport.get_extra_info("socket")
@@ -44,9 +57,17 @@ class Connection:
         return int(state[0]) != TCP_ESTABLISHED
 
     def abort(self) -> None:
-        """Close the connection with RST, and forget what is buffered."""
+        """Close the connection with RST; the bytes in its buffers are dropped."""
         if self._transport.is_closing():
             return
         connection = self._transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
+
+    def discard_body(self) -> None:
+        """Drop the body of the request that runs, so that the server goes on reading.
+
+        The server would keep a body that no handler reads, pause reading at 64 KiB, and not see
+        that the client leaves.
+        """
+        self._discard_body()

@@ -1,10 +1,9 @@
-"""Draining on SIGTERM and SIGINT."""
-
-from __future__ import annotations
+"""Draining on SIGTERM and SIGINT, before the server stops."""
 
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -13,18 +12,23 @@ from starlette.applications import Starlette
 
 from .. import drain
 
+logger = logging.getLogger("downspout")
+
 
 class DrainOnSignal:
-    """Drains the application before the server's own handlers of SIGTERM and SIGINT act.
+    """Drains applications on SIGTERM and SIGINT, then calls the server's own signal handlers.
 
-    They would stop listening at once: while it drains, readiness says so, and who comes is told
-    to come again.
+    Those would stop listening at once. While the applications drain, readiness and new downloads
+    are answered with 503. To be made when the server has set its handlers, as in a lifespan;
+    outside of the main thread it does nothing.
     """
 
-    def __init__(self, app: Starlette) -> None:
-        self._app = app
+    def __init__(self, *apps: Starlette) -> None:
+        self._apps = apps
         self._draining: asyncio.Task[None] | None = None
         self._servers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             handler = signal.getsignal(number)
             if callable(handler) and handler is not signal.default_int_handler:
@@ -32,20 +36,21 @@ class DrainOnSignal:
                 signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Drain at the first signal; end now at Ctrl-C's second. Platforms send SIGTERM twice."""
+        """Drain at the first signal, and stop at a second SIGINT; platforms send SIGTERM twice."""
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # It serves in another thread, and a host has the signals.
+        except RuntimeError:  # The server runs in another thread, or has stopped.
             self._servers[number](number, frame)
             return
         if self._draining is None:
-            logging.getLogger("downspout").info("draining")
             self._draining = loop.create_task(self._drain(number))
         elif number == signal.SIGINT:
             self._servers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
+        # Not in the signal handler, which may have interrupted the write of another log line.
+        logger.info("draining: new downloads get 503, running ones have SHUTDOWN_GRACE to finish")
         try:
-            await drain(self._app)
+            await asyncio.gather(*map(drain, self._apps))
         finally:
             self._servers[number](number, None)

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
 
+from ..settings import Settings
 from .probes import missing_raw_client_parts
 from .raw_client import RawClient
 from .s3.botocore import (
@@ -22,9 +22,6 @@ from .s3.bucket import Bucket
 from .s3.buckets import Buckets
 from .s3.client import S3Client
 from .s3.signed import SignedBucket, resolve_endpoint
-
-if TYPE_CHECKING:
-    from settings import Settings
 
 logger = logging.getLogger("downspout")
 
@@ -52,7 +49,7 @@ class Clients:
 
 @asynccontextmanager
 async def open_clients(
-    settings: "Settings", *, s3: S3Client | None = None, http: aiohttp.ClientSession | None = None
+    settings: Settings, *, s3: S3Client | None = None, http: aiohttp.ClientSession | None = None
 ) -> AsyncIterator[Clients]:
     """Open the clients that the host does not give; close them within `CLOSE_SECONDS`.
 
@@ -80,7 +77,7 @@ async def open_clients(
             await stack.aclose()
 
 
-def _can_sign(settings: "Settings") -> bool:
+def _can_sign(settings: Settings) -> bool:
     """Return whether the settings and this aiohttp let requests go without botocore."""
     if not settings.s3_direct:
         return False
@@ -95,7 +92,7 @@ def _can_sign(settings: "Settings") -> bool:
 
 
 async def _open_bucket(
-    settings: "Settings", s3: S3Client, signing: BotocoreClient | None, name: str
+    settings: Settings, s3: S3Client, signing: BotocoreClient | None, name: str
 ) -> Bucket:
     """Return a bucket: a signed one if `signing` has its credentials and it is an ordinary one."""
     timeout = settings.upstream_read_timeout
@@ -111,7 +108,7 @@ async def _open_bucket(
     return SignedBucket(raw_client, endpoint, signing.get_credentials, bucket)
 
 
-def _http_session(settings: "Settings") -> aiohttp.ClientSession:
+def _http_session(settings: Settings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=settings.max_downloads + SPARE_CONNECTIONS, keepalive_timeout=IDLE_SECONDS

@@ -19,9 +19,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from handlers.settings import downloads_in_memory
 from handlers.telemetry.record import Outcome
+from scripts.settings_table import documented_settings
 from service import FLUSH_SECONDS
-from settings import Settings, variable_of, variables
+from settings import Settings, load
 from tests.support.components import Store
 from tests.support.serving import ROOT, RunningService, ServiceProcess
 
@@ -33,17 +35,14 @@ DOKKU = json.loads((ROOT / "deploy" / "dokku.json").read_text())
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text())
 
 START = (ROOT / "Procfile").read_text().strip().removeprefix("web: ")
-MEANINGS = {
-    name: variable_of(setting).meaning
-    for setting in variables()
-    for name in variable_of(setting).names
-}
-REQUIRED = {variable_of(one).names[0] for one in variables() if one.default is MISSING}
+SETTINGS = list(documented_settings())
+MEANINGS = {name: one.meaning for one in SETTINGS for name in one.variable.names}
+REQUIRED = {one.variable.names[0] for one in SETTINGS if one.variable.default is MISSING}
 SECRETS = {
     name
-    for setting in variables()
-    if setting.name.startswith("aws_")
-    for name in variable_of(setting).names
+    for one in SETTINGS
+    if one.variable.field.startswith("aws_")
+    for name in one.variable.names
 }
 
 
@@ -88,8 +87,9 @@ def test_variables_are_settings_with_right_values(file: str) -> None:
     assert set(environ) <= set(MEANINGS)
     given = {name: value for name, value in environ.items() if value is not None}
     assert not SECRETS & set(given)
-    settings = Settings.from_environ({"S3_IMAGE_BUCKET": "photos", **given})
-    assert {*given, "S3_IMAGE_BUCKET"} == set(settings.sources.values())
+    settings, server = load({"S3_IMAGE_BUCKET": "photos", **given})
+    sources = {*settings.sources.values(), *server.sources.values()}
+    assert {*given, "S3_IMAGE_BUCKET"} == sources
 
 
 @pytest.mark.parametrize("file", ["app.json", "render.yaml"])
@@ -135,21 +135,17 @@ def test_downloads_have_their_grace(file: str) -> None:
     assert SECONDS_TO_END[file] > grace + FLUSH_SECONDS
 
 
-def test_fly_sends_requests_where_they_are_served(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_fly_sends_requests_where_they_are_served() -> None:
     """One port, the signal that drains, no stop for want of requests, and no more than fit."""
     assert FLY["http_service"]["internal_port"] == int(FLY["env"]["PORT"])
     assert FLY["kill_signal"] == "SIGTERM"
     assert FLY["http_service"]["auto_stop_machines"] == "off"
     [machine] = FLY["vm"]
-    limit = tmp_path / "memory.max"
-    memory = int(machine["memory"].removesuffix("mb")) << 20
-    limit.write_text(f"{memory * 9 // 10}\n")  # the kernel has some of it
-    monkeypatch.setattr("settings.MEMORY_LIMITS", (str(limit),))
+    memory = (int(machine["memory"].removesuffix("mb")) << 20) * 9 // 10  # the kernel has some
     concurrency = FLY["http_service"]["concurrency"]
     assert concurrency["type"] == "requests"
-    downloads = Settings(s3_image_bucket="photos").max_downloads
+    ahead = Settings(s3_image_bucket="photos").read_ahead_bytes
+    downloads = downloads_in_memory(memory, 1, ahead)
     assert concurrency["soft_limit"] < concurrency["hard_limit"] <= downloads
 
 

@@ -8,52 +8,97 @@ from pathlib import Path
 import certifi
 import pytest
 
-from settings import Settings, SettingsError, variable_of, variables
+from handlers.settings import downloads_in_memory, memory_bytes, read_signing
+from handlers.variables import variables
+from settings import ServerSettings, Settings, SettingsError, load
 
 BUCKET = {"S3_IMAGE_BUCKET": "photos"}
-TOKEN_PROBLEM = (
-    "AWS_SESSION_TOKEN is set without an access key id; for example AWS_SESSION_TOKEN=IQoJb3..."
-)
 
 
 def problems_of(environ: dict[str, str]) -> list[str]:
     with pytest.raises(SettingsError) as raised:
-        Settings.from_environ(environ)
+        load(environ)
     return raised.value.problems
 
 
 def test_bucket_is_enough() -> None:
     """Everything but the bucket has a default, the design's."""
-    settings = Settings.from_environ(BUCKET)
+    settings, server = load(BUCKET)
     assert settings == Settings(s3_image_bucket="photos")
+    assert server == ServerSettings()
     assert settings.s3_image_key == "test/{task_id}/image.jpg"
     assert settings.bytes_url == "http://httpbin.org/stream-bytes/{size}"
-    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (server.host, server.port) == ("127.0.0.1", 8000)
     assert settings.bytes_max_size == 1024**3
 
 
-def test_every_variable_is_read() -> None:
-    """Each variable's example is a right value, and reaches the setting.
+EVERY = {
+    "S3_IMAGE_BUCKET": ("photos", "photos"),
+    "S3_IMAGE_KEY": ("images/{task_id}.jpg", "images/{task_id}.jpg"),
+    "AWS_REGION": ("eu-central-1", "eu-central-1"),
+    "AWS_ENDPOINT_URL_S3": ("http://store.example", "http://store.example"),
+    "S3_ADDRESSING_STYLE": ("virtual", "virtual"),
+    "AWS_TLS_VERIFY": (certifi.where(), certifi.where()),
+    "S3_DIRECT": ("false", False),
+    "AWS_ACCESS_KEY_ID": ("AKIA", "AKIA"),
+    "AWS_SECRET_ACCESS_KEY": ("wJalr", "wJalr"),
+    "AWS_SESSION_TOKEN": ("IQoJ", "IQoJ"),
+    "IMAGE_CACHE_CONTROL": ("max-age=3600", "max-age=3600"),
+    "S3_METADATA_HEADERS": ("owner, camera,", ("owner", "camera")),
+    "BYTES_URL": ("https://files.example/{size}", "https://files.example/{size}"),
+    "BYTES_MAX_SIZE": ("104857600", 104857600),
+    "CORS_ORIGINS": ("https://a.example,*", ("https://a.example", "*")),
+    "ACCESS_TOKENS": (
+        "first-token-of-two,second/token+of~two==",
+        ("first-token-of-two", "second/token+of~two=="),
+    ),
+    "URL_SIGNING_KEYS": (
+        "new:0123456789abcdef,old:fedcba9876543210",
+        ("new:0123456789abcdef", "old:fedcba9876543210"),
+    ),
+    "URL_MAX_LIFETIME": ("3600", 3600.0),
+    "METRICS_TOKENS": ("0123456789abcdef", ("0123456789abcdef",)),
+    "UPSTREAM_CONNECT_TIMEOUT": ("0.5", 0.5),
+    "UPSTREAM_READ_TIMEOUT": ("21", 21.0),
+    "FIRST_BYTE_TIMEOUT": ("22", 22.0),
+    "MAX_RESUMES": ("11", 11),
+    "CLIENT_STALL_TIMEOUT": ("31", 31.0),
+    "CLIENT_MIN_RATE": ("0", 0),
+    "VERIFY_CHECKSUMS": ("TRUE", True),
+    "MAX_DOWNLOADS": ("256", 256),
+    "MAX_DOWNLOADS_PER_CLIENT": ("8", 8),
+    "QUEUE_TIMEOUT": ("0", 0.0),
+    "SHUTDOWN_GRACE": ("26", 26.0),
+    "READ_AHEAD_CONNECTIONS": ("1", 1),
+    "READ_AHEAD_BYTES": ("268435456", 268435456),
+    "PROMETHEUS_MULTIPROC_DIR": ("/tmp", "/tmp"),
+    "HOST": ("::", "::"),
+    "PORT": ("0", 0),
+    "WEB_CONCURRENCY": ("2", 2),
+    "FORWARDED_ALLOW_IPS": ("*", "*"),
+    "LOG_FORMAT": ("json", "json"),
+    "LOG_LEVEL": ("warning", "warning"),
+}
 
-    Not those that hold secrets: one that stands in a message would be used.
-    """
-    others = {
-        "AWS_TLS_VERIFY": certifi.where(),
-        "ACCESS_TOKENS": "first-token-of-two,second/token+of~two==",
-        "URL_SIGNING_KEYS": "new:0123456789abcdef,old:fedcba9876543210",
-        "METRICS_TOKENS": "0123456789abcdef",
+
+def test_every_variable_is_read() -> None:
+    """Each variable reaches its setting, and the settings say which variable it was."""
+    loaded = load({name: text for name, (text, _) in EVERY.items()})
+    found = {
+        one.names[0]: (settings.sources[one.field], getattr(settings, one.field))
+        for settings in loaded
+        for one in variables(type(settings))
     }
-    environ = {
-        name: others.get(name, variable_of(setting).example)
-        for setting in variables()
-        for name in variable_of(setting).names[:1]
-    }
-    settings = Settings.from_environ(environ)
-    for setting in variables():
-        how = variable_of(setting)
-        name = how.names[0]
-        assert getattr(settings, setting.name) == how.value_of(environ[name]), name
-        assert settings.sources[setting.name] == name
+    assert found == {name: (name, value) for name, (_, value) in EVERY.items()}
+
+
+@pytest.mark.parametrize("settings", [Settings, ServerSettings])
+def test_example_of_each_kind_is_right(settings: type[Settings | ServerSettings]) -> None:
+    """An error gives an example that would be taken; not of a secret, which would be used."""
+    for one in variables(settings):
+        if one.kind.example and not one.kind.closes_access and one.field != "s3_tls_verify":
+            value = one.kind.parse(one.kind.example)
+            assert one.problem(value, one.names[0]) is None, one.field
 
 
 @pytest.mark.parametrize(
@@ -132,39 +177,36 @@ def test_what_a_platform_sets_works_as_it_comes(environ: dict[str, str]) -> None
     assert used == set(environ.values())
 
 
-def test_keys_are_those_of_the_bucket() -> None:
-    """Keys and region for another purpose, which an application may have, are left alone."""
-    ours = [OTHERS["AWS_ACCESS_KEY_ID"], OTHERS["AWS_SECRET_ACCESS_KEY"], "token", "eu-central-1"]
-    theirs = ["AKIA3", "theirs", None, "us-east-1"]
-    both = {**OTHERS, **BUCKETEER}
-    assert keys_of(Settings.from_environ(both)) == theirs
-    assert keys_of(Settings.from_environ({**both, "S3_BUCKET": "bucketeer-1"})) == theirs
-    assert keys_of(Settings.from_environ({**both, **BUCKET})) == ours
-    assert keys_of(Settings.from_environ({**BUCKETEER, **BUCKET})) == [None] * 4
-
-
-def test_what_the_bucket_has_none_of_is_found_elsewhere() -> None:
-    """A bucket of Bucketeer's alone, without its keys, is one to which others have access."""
-    environ = {**OTHERS, "BUCKETEER_BUCKET_NAME": "bucketeer-1"}
-    assert keys_of(Settings.from_environ(environ))[:2] == ["AKIA4", "mine"]
-    keys = {**BUCKETEER, "BUCKETEER_AWS_REGION": "", "AWS_REGION": "eu-west-1"}
-    assert keys_of(Settings.from_environ(keys)) == ["AKIA3", "theirs", None, "eu-west-1"]
+def test_keys_of_aws_come_before_those_of_bucketeer() -> None:
+    """Where both are set, one name is simply an alias of the other, and the first name counts."""
+    ours = ["AKIA4", "mine", "token", "eu-central-1"]
+    assert keys_of(Settings.from_environ({**OTHERS, **BUCKETEER})) == ours
+    regions = {**BUCKETEER, "BUCKETEER_AWS_REGION": "", "AWS_REGION": "eu-west-1"}
+    assert keys_of(Settings.from_environ(regions)) == ["AKIA3", "theirs", None, "eu-west-1"]
 
 
 @pytest.mark.parametrize(
-    ("missing", "bucket"),
+    ("missing", "line"),
     [
-        ("BUCKETEER_AWS_ACCESS_KEY_ID", {}),
-        ("BUCKETEER_AWS_SECRET_ACCESS_KEY", {}),
-        ("AWS_ACCESS_KEY_ID", BUCKET),
-        ("AWS_SECRET_ACCESS_KEY", BUCKET),
+        ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID is not set while AWS_SECRET_ACCESS_KEY is"),
+        ("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY is not set while AWS_ACCESS_KEY_ID is"),
     ],
 )
-def test_halves_of_two_pairs_are_no_pair(missing: str, bucket: dict[str, str]) -> None:
-    """Half of the bucket's pair is not completed by half of another: one line says what lacks."""
-    environ = {**OTHERS, **BUCKETEER, **bucket, "AWS_SESSION_TOKEN": "", missing: ""}
-    [line] = problems_of(environ)
-    assert line.startswith(f"{missing} is not set while the ")
+def test_halves_of_two_keys_are_an_error(missing: str, line: str) -> None:
+    """Half of one key is not completed by half of the other: one line says what is missing."""
+    both = {**OTHERS, **BUCKETEER, "AWS_SESSION_TOKEN": "", missing: ""}
+    assert problems_of(both) == [line]
+    alone = {**BUCKET, **OTHERS, "AWS_SESSION_TOKEN": "", missing: ""}
+    assert problems_of(alone) == [line]
+    theirs = {**BUCKETEER, f"BUCKETEER_{missing}": ""}
+    assert problems_of(theirs) == [line.replace("AWS_", "BUCKETEER_AWS_")]
+
+
+def test_session_token_needs_its_own_key() -> None:
+    """A session token of AWS's is none of Bucketeer's key."""
+    line = "AWS_SESSION_TOKEN is set while AWS_ACCESS_KEY_ID is not"
+    assert problems_of({**BUCKETEER, "AWS_SESSION_TOKEN": "token"}) == [line]
+    assert problems_of({**BUCKET, "AWS_SESSION_TOKEN": "token"}) == [line]
 
 
 def test_railways_longer_word_for_a_style() -> None:
@@ -184,18 +226,21 @@ def test_first_name_wins() -> None:
 
 def test_blank_is_not_set() -> None:
     """A blank variable, as compose files and dashboards leave behind, is one that is not set."""
-    settings = Settings.from_environ({**BUCKET, "PORT": "", "AWS_REGION": "  "})
-    assert (settings.port, settings.s3_region) == (8000, None)
+    settings, server = load({**BUCKET, "PORT": "", "AWS_REGION": "  "})
+    assert (server.port, settings.s3_region) == (8000, None)
 
 
 def test_all_problems_come_at_once() -> None:
     """Each wrong variable has its line, with its name, the problem and an example."""
-    lines = problems_of({"PORT": "eighty", "MAX_DOWNLOADS": "0", "AWS_SESSION_TOKEN": "t"})
+    lines = problems_of(
+        {"PORT": "eighty", "MAX_DOWNLOADS": "0", "AWS_REGION": "-", "QUEUE_TIMEOUT": "soon"}
+    )
     assert lines == [
         "S3_IMAGE_BUCKET is not set; for example S3_IMAGE_BUCKET=photos",
-        "PORT must be a whole number; for example PORT=8000",
-        "MAX_DOWNLOADS must be a whole number from 1 to 100000; for example MAX_DOWNLOADS=256",
-        TOKEN_PROBLEM,
+        "AWS_REGION must be the name of a region; for example AWS_REGION=eu-central-1",
+        "MAX_DOWNLOADS must be a whole number from 1 to 100000",
+        "QUEUE_TIMEOUT must be a number of seconds from 0 to 300",
+        "PORT must be a whole number from 0 to 65535",
     ]
 
 
@@ -274,10 +319,10 @@ def test_wrong_value(name: str, value: str) -> None:
 )
 def test_credentials_that_can_not_be(environ: dict[str, str], name: str) -> None:
     """Half of a pair is a problem of its own, and no secret stands in its line."""
-    lines = problems_of({**BUCKET, **environ})
-    assert lines[0].startswith(name)
-    assert "s3 cr3t" not in "".join(lines)
-    assert "s3cr3t" not in "".join(lines)
+    [line] = problems_of({**BUCKET, **environ})
+    assert line.startswith(name)
+    assert "s3 cr3t" not in line
+    assert "s3cr3t" not in line
 
 
 def test_secrets_are_not_shown() -> None:
@@ -291,8 +336,11 @@ def test_secrets_are_not_shown() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("port", "8000"),
-        ("port", True),
+        ("max_resumes", "8000"),
+        ("max_resumes", True),
+        ("queue_timeout", True),
+        ("max_downloads", 0),
+        ("read_ahead_bytes", "64"),
         ("upstream_read_timeout", "5"),
         ("s3_image_bucket", None),
         ("s3_image_key", ""),
@@ -310,7 +358,9 @@ def test_wrong_value_in_code(name: str, value: object) -> None:
 
 def test_half_of_the_credentials_in_code() -> None:
     """Settings that are right alone and wrong together are found in code, too."""
-    with pytest.raises(SettingsError, match="aws_secret_access_key: is not set"):
+    with pytest.raises(
+        SettingsError, match=r"^aws_secret_access_key is not set while aws_access_key_id is$"
+    ):
         Settings(s3_image_bucket="photos", aws_access_key_id="AKIA")
 
 
@@ -324,21 +374,52 @@ def test_tls_verify_is_a_switch_or_a_bundle() -> None:
 def test_settings_are_frozen() -> None:
     """Nobody changes a setting while the service runs."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings(s3_image_bucket="photos").port = 1  # type: ignore[misc]
+        Settings(s3_image_bucket="photos").max_resumes = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("ahead", "downloads"), [("0", 249), ("64", 211), ("200", 129)])
-def test_default_of_downloads_fits_the_memory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ahead: str, downloads: int
-) -> None:
-    """Of 512 MiB an idle process and what is read ahead are taken off, and 40 % of the rest."""
-    limit = tmp_path / "memory.max"
+@pytest.mark.parametrize(
+    ("processes", "ahead", "downloads"),
+    [(1, 0, 249), (1, 64, 211), (1, 200, 129), (2, 0, 96), (3, 64, 16)],
+)
+def test_default_of_downloads_fits_the_memory(processes: int, ahead: int, downloads: int) -> None:
+    """Of a share of 512 MiB an idle process and the read-ahead go off, and 40 % of the rest."""
+    assert downloads_in_memory(512 << 20, processes, ahead << 20) == downloads
+
+
+def test_memory_is_the_limit_of_the_container(tmp_path: Path) -> None:
+    """The lowest limit counts; "max", and a file that does not exist, are none."""
+    limit, none = tmp_path / "memory.max", tmp_path / "max"
     limit.write_text(f"{512 << 20}\n")
-    monkeypatch.setattr("settings.MEMORY_LIMITS", (str(limit),))
-    environ = {**BUCKET, "READ_AHEAD_BYTES": str(int(ahead) << 20)}
-    settings = Settings.from_environ(environ)
-    assert settings.max_downloads == downloads
-    assert settings.store_connections == downloads + int(ahead)
+    none.write_text("max\n")
+    assert memory_bytes((str(none), str(limit), str(tmp_path / "missing"))) == 512 << 20
+    assert memory_bytes((str(none),)) > 512 << 20
+
+
+@pytest.mark.parametrize(("text", "processes"), [("", 1), (" 256 ", 256), ("all", 1), ("0", 1)])
+def test_default_of_downloads_is_for_all_processes(text: str, processes: int) -> None:
+    """The memory is shared by as many processes as WEB_CONCURRENCY says, in a host as well."""
+    ahead = {"READ_AHEAD_BYTES": "0"}
+    settings = Settings.from_environ({**BUCKET, **ahead, "WEB_CONCURRENCY": text})
+    assert settings.max_downloads == downloads_in_memory(memory_bytes(), processes, 0)
+    in_code = Settings(s3_image_bucket="photos", read_ahead_bytes=0, processes=processes)
+    assert in_code.max_downloads == settings.max_downloads
+    assert dataclasses.replace(in_code, max_resumes=1).max_downloads == settings.max_downloads
+
+
+def test_store_connections_are_for_downloads_and_read_ahead() -> None:
+    """Each mebibyte of read-ahead may have a connection beside those of downloads."""
+    settings = Settings(s3_image_bucket="photos", max_downloads=100, read_ahead_bytes=64 << 20)
+    assert settings.store_connections == 164
+
+
+def test_signing_reads_its_own_settings_alone() -> None:
+    """Who signs needs no bucket, and other settings may be wrong."""
+    keys = {"URL_SIGNING_KEYS": "a:0123456789abcdef"}
+    settings = read_signing({**keys, "URL_MAX_LIFETIME": "60", "PORT": "x", "MAX_RESUMES": "x"})
+    assert settings.url_signing_keys == ("a:0123456789abcdef",)
+    assert settings.url_max_lifetime == 60
+    with pytest.raises(SettingsError, match=r"^URL_SIGNING_KEYS is not set; for example"):
+        read_signing({})
 
 
 @pytest.mark.parametrize(
@@ -374,7 +455,7 @@ def test_access_that_is_set_wrong_is_not_left_open(name: str, value: str) -> Non
 def test_access_that_is_set_to_nothing_is_not_left_open(name: str, value: str) -> None:
     """A command that made no secret, or a variable that was not passed on, opens nothing."""
     [line] = problems_of({**BUCKET, name: value})
-    assert line.startswith(f"{name} is set to nothing")
+    assert line.startswith(f"{name} is blank")
 
 
 def test_secrets_of_access_are_in_no_repr() -> None:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,14 +25,12 @@ from botocore.utils import get_environ_proxies
 from ...body.upstream import Read
 from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
+from ...settings import Settings
 from ..errors import close_idle
 from ..response import READ_BUFFER, Owner, RawResponse, payload_reader
 from .client import S3Client
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials
-
-if TYPE_CHECKING:
-    from settings import Settings
 
 # Iterating over a body of aiobotocore's gives 1 KiB at a time. A slow client's download holds a
 # few chunks: 0.8 MiB with this size, 2.3 MiB with 512 KiB.
@@ -89,7 +87,7 @@ class BotocoreClient:
 
 @asynccontextmanager
 async def open_botocore_client(
-    settings: "Settings", *, max_connections: int, idle_seconds: float
+    settings: Settings, *, max_connections: int, idle_seconds: float
 ) -> AsyncIterator[BotocoreClient]:
     """Open an S3 client; raises CannotStart if botocore rejects its configuration."""
     session = get_session()
@@ -121,7 +119,7 @@ async def open_botocore_client(
         yield BotocoreClient(s3, credentials and credentials.get_frozen_credentials, transports[0])
 
 
-def _create_client(settings: "Settings", session: AioSession, **pool: Any) -> Any:
+def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
     style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
     config = AioConfig(
         # Stores of other vendors have neither a newer signature nor checksums of S3's own.
@@ -148,7 +146,7 @@ def _create_client(settings: "Settings", session: AioSession, **pool: Any) -> An
     )
 
 
-async def _find_credentials(settings: "Settings", session: AioSession) -> AioCredentials | None:
+async def _find_credentials(settings: Settings, session: AioSession) -> AioCredentials | None:
     key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if key and secret:
         return AioCredentials(key, secret, settings.aws_session_token)

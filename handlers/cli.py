@@ -1,0 +1,55 @@
+"""The command `downspout sign`, also `python service.py sign`: prints a signed URL."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from .access.signed_url import sign_url
+from .settings import read_signing
+
+EXIT_USAGE = 2
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> int:
+    """Run the command line `arguments`, by default those of the process; return the exit code."""
+    parser = argparse.ArgumentParser(prog=prog)
+    commands = parser.add_subparsers(required=True, metavar="sign")
+    sign = commands.add_parser("sign", help="print a signed URL", description=__doc__)
+    sign.add_argument("url", help="URL or path of a download, with ?download=NAME if it has one")
+    sign.add_argument("--expires", metavar="TIME", help="90s, 30m, 1h, 7d; 1h by default")
+    sign.add_argument("--key", metavar="ID", help="id in URL_SIGNING_KEYS; the first by default")
+    sign.add_argument("--root-path", default="", help="path at which the application is mounted")
+    given = parser.parse_args(arguments)
+    try:
+        settings = read_signing()
+        key = find_key(given.key, settings.url_signing_keys)
+        lifetime = parse_lifetime(given.expires, settings.url_max_lifetime)
+        print(sign_url(given.url, key, lifetime=lifetime, root_path=given.root_path))  # noqa: T201
+    except ValueError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+    return 0
+
+
+def find_key(key_id: str | None, keys: Sequence[str]) -> str:
+    """Return the key with that id, or the first key for None; raises ValueError."""
+    for key in keys:
+        if key_id in (None, key.partition(":")[0]):
+            return key
+    raise ValueError(f"--key {key_id}: no such id in URL_SIGNING_KEYS")
+
+
+def parse_lifetime(text: str | None, longest: float) -> float:
+    """Return the seconds of a text such as "30m", by default an hour; raises ValueError."""
+    if text is None:
+        return min(UNITS["h"], longest)
+    parsed = re.fullmatch("([0-9]{1,10})([smhd]?)", text)
+    if parsed is None:
+        raise ValueError(f"--expires {text}: must be a number with s, m, h or d; for example 1h")
+    seconds = int(parsed[1]) * UNITS[parsed[2]]
+    if seconds > longest:
+        raise ValueError(f"--expires {text}: URL_MAX_LIFETIME allows {longest:g} seconds")
+    return seconds

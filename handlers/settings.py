@@ -1,0 +1,246 @@
+"""Settings of the application, standalone or within a host."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, InitVar, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .variables import (
+    BUCKET,
+    DIRECTORY,
+    ENDPOINT_URL,
+    KEY_TEMPLATE,
+    REGION,
+    SWITCH,
+    TLS_VERIFY,
+    URL_TEMPLATE,
+    Checked,
+    Kind,
+    SettingsError,
+    comma_separated,
+    matching,
+    seconds,
+    setting,
+    whole_number,
+)
+
+MIB = 1024 * 1024
+
+# Memory of an idle process, and of a download to a slow client at most; both measured.
+IDLE_BYTES = 96 * MIB
+DOWNLOAD_BYTES = 1 * MIB
+READ_AHEAD_PIECE_BYTES = 1 * MIB  # the least that a connection of the read-ahead fetches
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+BUCKET_VARIABLES = "S3_IMAGE_BUCKET S3_BUCKET AWS_S3_BUCKET_NAME BUCKET_NAME BUCKETEER_BUCKET_NAME"
+
+TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}={0,2}"  # RFC 9110, 11.2
+
+STYLE = Kind(
+    matching("auto|path|virtual", "must be path, virtual or auto").check,
+    # Railway sets AWS_S3_URL_STYLE=virtual-hosted.
+    lambda text: "virtual" if text in ("virtual-host", "virtual-hosted") else text,
+)
+NO_BLANKS = matching(r"\S+", "must be a text without blanks")
+HEADER_VALUE = matching(
+    r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", "must be the value of a header", "max-age=3600"
+)
+METADATA = comma_separated(
+    r"[a-z0-9!#$%&'*+.^_`|~-]+", "must be names in lower case without x-amz-meta-", "owner,camera"
+)
+ORIGINS = comma_separated(
+    r"https?://[A-Za-z0-9.:\[\]-]+|\*",
+    "must be origins (scheme, host and port, no path), or *",
+    "https://app.example",
+)
+TOKENS = comma_separated(
+    TOKEN68,
+    "must be tokens of at least 16 letters and digits, separated by commas",
+    "4f8c...",
+    closes_access=True,
+)
+SIGNING_KEYS = comma_separated(
+    rf"[A-Za-z0-9_-]{{1,32}}:{TOKEN68}",
+    "must be id:secret, separated by commas, each secret of at least 16 letters and digits",
+    "2026a:9b1d...",
+    closes_access=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Checked):
+    """What an application needs. Durations are in seconds, sizes in bytes.
+
+    Each setting has an environment variable, with the name of the field in upper case unless it is
+    given below. Raises SettingsError with a line for each wrong value.
+    """
+
+    s3_image_bucket: str = setting(MISSING, BUCKET, BUCKET_VARIABLES)
+    """Bucket that holds the images. Default: required."""
+    s3_image_key: str = setting("test/{task_id}/image.jpg", KEY_TEMPLATE)
+    """Key of a task's image. `{task_id}` is the number in the path."""
+    s3_region: str | None = setting(
+        None, REGION, "AWS_REGION AWS_DEFAULT_REGION BUCKETEER_AWS_REGION"
+    )
+    """Region of the bucket. Default: found by botocore."""
+    s3_endpoint_url: str | None = setting(
+        None, ENDPOINT_URL, "AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL"
+    )
+    """URL of an S3-compatible store. Default: AWS."""
+    s3_addressing_style: str | None = setting(None, STYLE, "S3_ADDRESSING_STYLE AWS_S3_URL_STYLE")
+    """Where an S3 request names the bucket: `path`, `virtual` or `auto`.
+    Default: `path` with an endpoint URL, else `auto`."""
+    s3_tls_verify: bool | str = setting(True, TLS_VERIFY, "AWS_TLS_VERIFY")
+    """Whether the store's certificate is verified: `true`, `false`, or the path of a CA bundle."""
+    s3_direct: bool = setting(True, SWITCH)
+    """Whether requests to an ordinary bucket are signed and sent without botocore; faster."""
+    aws_access_key_id: str | None = setting(
+        None, NO_BLANKS, "AWS_ACCESS_KEY_ID BUCKETEER_AWS_ACCESS_KEY_ID", secret=True
+    )
+    """Access key id for the store. Default: found by botocore."""
+    aws_secret_access_key: str | None = setting(
+        None, NO_BLANKS, "AWS_SECRET_ACCESS_KEY BUCKETEER_AWS_SECRET_ACCESS_KEY", secret=True
+    )
+    """Secret access key for the store. Default: found by botocore."""
+    aws_session_token: str | None = setting(None, NO_BLANKS, secret=True)
+    """Session token of a temporary access key. Default: found by botocore."""
+    image_cache_control: str | None = setting(None, HEADER_VALUE)
+    """Cache-Control of images whose object has none."""
+    s3_metadata_headers: tuple[str, ...] = setting((), METADATA)
+    """User metadata that is sent as `x-amz-meta-NAME`: names, separated by commas."""
+
+    bytes_url: str = setting("http://httpbin.org/stream-bytes/{size}", URL_TEMPLATE, secret=True)
+    """URL that the bytes route streams from, with the fields `{task_id}` and `{size}`."""
+    bytes_max_size: int = setting(1024 * MIB, whole_number(0, 10**18 - 1))
+    """Largest size in bytes that the bytes route accepts; a larger one gets 400."""
+
+    cors_origins: tuple[str, ...] = setting((), ORIGINS)
+    """Origins whose pages may read downloads, separated by commas; `*` for all."""
+
+    access_tokens: tuple[str, ...] = setting((), TOKENS, secret=True)
+    """Bearer tokens that authorize downloads, separated by commas.
+    Default: none: downloads are open unless URL_SIGNING_KEYS is set."""
+    url_signing_keys: tuple[str, ...] = setting((), SIGNING_KEYS, secret=True)
+    """Keys for signed URLs, as `id:secret`, separated by commas.
+    Default: none: downloads are open unless ACCESS_TOKENS is set."""
+    url_max_lifetime: float = setting(7 * 86_400.0, seconds(1, 10 * 366 * 86_400))  # as S3's own
+    """Seconds that a signed URL may be valid for."""
+    metrics_tokens: tuple[str, ...] = setting((), TOKENS, secret=True)
+    """Bearer tokens that authorize `/metrics`, separated by commas.
+    Default: none: metrics are open."""
+
+    upstream_connect_timeout: float = setting(5.0, seconds(0.05, 300))
+    """Seconds to connect to the store or the bytes upstream."""
+    upstream_read_timeout: float = setting(20.0, seconds(0.05, 3600))
+    """Seconds that the store or the bytes upstream may send nothing; no limit of the whole."""
+    # PaaS routers wait 30 s for a first byte (Heroku's H12).
+    first_byte_timeout: float = setting(20.0, seconds(0.05, 3600))
+    """Seconds until an answer begins, queue, connection and retries included; then 503 or 504."""
+    max_resumes: int = setting(10, whole_number(0, 1000))
+    """Attempts to resume a broken body that bring no byte, one after another, before it is cut."""
+    client_stall_timeout: float = setting(30.0, seconds(1, 3600))
+    """Seconds that a client may take no byte before its connection is closed."""
+    client_min_rate: int = setting(1024, whole_number(0, 10**9))  # a third of a modem of 1996
+    """Bytes per second that a client must take to keep its connection; 0 for no minimum."""
+    verify_checksums: bool = setting(False, SWITCH)
+    """Whether whole images are compared with the checksum that S3 has of them."""
+
+    max_downloads: int = setting(None, whole_number(1, 100_000))
+    """Downloads at once, per process. Both connection pools are sized by it.
+    Default: as many as fit into 60 % of the memory, from 16 to 1000."""
+    max_downloads_per_client: int | None = setting(None, whole_number(1, 100_000))
+    """Downloads at once from one address, per process; further ones get 429.
+    Default: no limit."""
+    queue_timeout: float = setting(5.0, seconds(0, 300))
+    """Seconds a request waits for a free slot before it gets 503."""
+    # Heroku, Render and Kubernetes wait 30 s between SIGTERM and SIGKILL.
+    shutdown_grace: float = setting(25.0, seconds(0, 86_400))
+    """Seconds that running downloads have to finish after SIGTERM."""
+
+    read_ahead_connections: int = setting(8, whole_number(1, 64))
+    """Maximum parallel store connections per download; 1 disables read-ahead."""
+    read_ahead_bytes: int = setting(64 * MIB, whole_number(0, 10**12))
+    """Bytes buffered ahead of clients, per process."""
+
+    metrics_directory: str | None = setting(None, DIRECTORY, "PROMETHEUS_MULTIPROC_DIR")
+    """Directory through which several processes add up their metrics.
+    Default: a temporary one, made by `python service.py` when it runs several processes."""
+
+    processes: InitVar[int] = 1
+    """Processes that share the memory, for the default of `max_downloads`."""
+
+    def __post_init__(self, processes: int) -> None:
+        """Check all values, then choose `max_downloads` by the memory if it is not given."""
+        super().__post_init__()
+        if self.max_downloads is None:
+            fitting = downloads_in_memory(memory_bytes(), processes, self.read_ahead_bytes)
+            object.__setattr__(self, "max_downloads", fitting)  # Frozen, but still being made.
+
+    @classmethod
+    def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments of this class that `environ` has; they may be wrong."""
+        # A wrong WEB_CONCURRENCY is a problem of ServerSettings, or of a host's server.
+        processes = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
+        return super().arguments(environ) | {"processes": int(processes[0]) if processes else 1}
+
+    def conflicts(self) -> list[str]:
+        """Return a line for half of an access key and for a token without key."""
+        fields = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        key_id, secret, token = (getattr(self, one) for one in fields)
+        names = [one.upper() if self.sources else one for one in fields]
+        # "BUCKETEER_" where Heroku's add-on set a half. Halves of two keys do not make a key.
+        prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in fields]
+        problems = []
+        if secret and (not key_id or prefixes[0] > prefixes[1]):
+            problems.append(f"{prefixes[1]}{names[0]} is not set while {prefixes[1]}{names[1]} is")
+        if key_id and (not secret or prefixes[1] > prefixes[0]):
+            problems.append(f"{prefixes[0]}{names[1]} is not set while {prefixes[0]}{names[0]} is")
+        if token and (not key_id or prefixes[0]):
+            problems.append(f"{names[2]} is set while {names[0]} is not")
+        return problems
+
+    @property
+    def store_connections(self) -> int:
+        """Connections to the store that downloads and their read-ahead may have at once."""
+        return self.max_downloads + self.read_ahead_bytes // READ_AHEAD_PIECE_BYTES
+
+    @property
+    def auth_mode(self) -> Literal["open", "token", "signature"]:
+        """How requests are authorized; "token" where both tokens and signing keys are set."""
+        if self.access_tokens:
+            return "token"
+        return "signature" if self.url_signing_keys else "open"
+
+
+def read_signing(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return settings of which only URL_SIGNING_KEYS and URL_MAX_LIFETIME are read.
+
+    Signing needs no bucket, so the other settings are those of a made-up one.
+    """
+    names = ("URL_SIGNING_KEYS", "URL_MAX_LIFETIME")
+    found = {name: environ[name] for name in names if name in environ}
+    settings = Settings.from_environ({"S3_IMAGE_BUCKET": "none", **found})
+    if not settings.url_signing_keys:
+        raise SettingsError(
+            ["URL_SIGNING_KEYS is not set; for example URL_SIGNING_KEYS=2026a:9b1d..."]
+        )
+    return settings
+
+
+def downloads_in_memory(memory: int, processes: int, read_ahead: int) -> int:
+    """Return how many downloads 60 % of a process's share of the memory has room for."""
+    room = memory // processes - IDLE_BYTES - read_ahead
+    return int(min(max(room * 0.6 / DOWNLOAD_BYTES, 16), 1000))
+
+
+def memory_bytes(limits: tuple[str, ...] = MEMORY_LIMITS) -> int:
+    """Return the memory of this machine, or of this container where that is less."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in limits:
+        try:
+            sizes.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # No such limit, or "max".
+            continue
+    return min(sizes)

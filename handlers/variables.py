@@ -1,0 +1,270 @@
+"""How a setting is declared, read from an environment variable, and checked."""
+
+import os
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from string import Formatter
+from types import MappingProxyType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from .sources.s3.names import check_bucket, check_key
+
+# For other regions and hosts botocore raises its own exceptions, at start or at a request.
+LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+REGION_NAME = rf"(?![0-9]+$){LABEL}"
+ENDPOINT_HOST = rf"(?:{LABEL}\.)*{LABEL}\.?|[0-9A-Fa-f:.]+"
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; `problems` has a line for each, without secrets."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The kind of values that a setting takes."""
+
+    check: Callable[[Any], None]
+    """Raises ValueError if a value is wrong; its text completes "NAME ..."."""
+
+    parse: Callable[[str], Any] = str
+    """Returns the value of a text; a text that has none is returned as it is, a wrong value."""
+
+    example: str = ""
+    closes_access: bool = False
+    """Whether a blank variable is an error, since it would leave access open; else it is unset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A setting: its field, its environment variables (the first one set counts), its kind."""
+
+    field: str
+    names: tuple[str, ...]
+    kind: Kind
+    default: Any
+
+    def find(self, environ: Mapping[str, str]) -> str | None:
+        """Return the name of the variable that is set, or None."""
+        for name in self.names:
+            if environ.get(name, "").strip() or (self.kind.closes_access and name in environ):
+                return name
+        return None
+
+    def problem(self, value: object, name: str | None) -> str | None:
+        """Return a line about a wrong value, which came from the variable `name`, or None."""
+        if value is None and self.default is None:
+            return None
+        try:
+            self.kind.check(value)
+        except ValueError as error:
+            if name is None:
+                return f"{self.field}: {error}"
+            example = f"; for example {name}={self.kind.example}" if self.kind.example else ""
+            return f"{name} {'is not set' if value is None else error}{example}"
+        return None
+
+
+def setting(default: Any, kind: Kind, names: str = "", *, secret: bool = False) -> Any:
+    """Return the dataclass field of a setting.
+
+    `names` are its environment variables, with blanks between; by default the variable has the
+    name of the field in upper case. A secret is left out of the representation.
+    """
+    return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
+
+
+def variables(settings: type["Checked"]) -> list[Variable]:
+    """Return the settings that a class declares, in the order of its fields."""
+    return [
+        Variable(one.name, tuple((names or one.name.upper()).split()), kind, one.default)
+        for one in fields(settings)
+        if one.metadata
+        for kind, names in [one.metadata.values()]
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """Settings that are checked when they are made, in code or from the environment."""
+
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """The variable that a value came from, by the name of the field."""
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError with a line for each problem: name, problem, example."""
+        found = [
+            one.problem(getattr(self, one.field), self.sources.get(one.field))
+            for one in variables(type(self))
+        ]
+        if problems := [one for one in (*found, *self.conflicts()) if one]:
+            raise SettingsError(problems)
+
+    def conflicts(self) -> list[str]:
+        """Return a line for each problem between values that are right by themselves."""
+        return []
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings from environment variables; raises SettingsError.
+
+        A blank variable counts as unset, but is an error if it is meant to close access.
+        """
+        return cls(**cls.arguments(environ))
+
+    @classmethod
+    def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments of this class that `environ` has; they may be wrong."""
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for one in variables(cls):
+            name = one.find(environ)
+            if name is not None:
+                sources[one.field] = name
+                values[one.field] = one.kind.parse(environ[name].strip())
+            elif one.default is MISSING:
+                sources[one.field] = one.names[0]
+                values[one.field] = None
+        return {**values, "sources": MappingProxyType(sources)}
+
+
+def _require(is_right: object, problem: str) -> None:
+    if not is_right:
+        raise ValueError(problem)
+
+
+def _matches(pattern: str, value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def matching(pattern: str, problem: str, example: str = "") -> Kind:
+    """Return the kind of a text that matches `pattern` as a whole."""
+    return Kind(lambda value: _require(_matches(pattern, value), problem), example=example)
+
+
+def comma_separated(
+    pattern: str, problem: str, example: str, *, closes_access: bool = False
+) -> Kind:
+    """Return the kind of a tuple of texts, which a variable has with commas between."""
+
+    def check(value: Any) -> None:
+        _require(value != ("",), "is blank and leaves access open; unset it or give it a value")
+        is_tuple = isinstance(value, tuple)
+        _require(is_tuple and all(_matches(pattern, one) for one in value), problem)
+        ids = [one.partition(":")[0] for one in value if closes_access and ":" in one]
+        _require(len(ids) == len(set(ids)), "must have an id of its own for each key")
+
+    def parse(text: str) -> tuple[str, ...]:
+        elements = [one.strip() for one in text.split(",")]
+        return tuple(one for one in elements if one or closes_access)
+
+    return Kind(check, parse, example, closes_access)
+
+
+def whole_number(least: int, most: int) -> Kind:
+    """Return the kind of a whole number from `least` to `most`."""
+
+    def check(value: Any) -> None:
+        is_right = type(value) is int and least <= value <= most
+        _require(is_right, f"must be a whole number from {least} to {most}")
+
+    return Kind(check, lambda text: int(text) if re.fullmatch("[0-9]{1,18}", text) else text)
+
+
+def seconds(least: float, most: float) -> Kind:
+    """Return the kind of a duration from `least` to `most` seconds."""
+
+    def check(value: Any) -> None:
+        is_right = type(value) in (int, float) and least <= value <= most
+        _require(is_right, f"must be a number of seconds from {least:g} to {most:g}")
+
+    def parse(text: str) -> float | str:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    return Kind(check, parse)
+
+
+def _parse_switch(text: str) -> bool | str:
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+
+
+def _check_tls_verify(value: Any) -> None:
+    if isinstance(value, bool):
+        return
+    try:
+        # A Path: "" as a text would load the system's certificates.
+        ssl.create_default_context(cafile=Path(value))
+    except (OSError, TypeError, ValueError):
+        raise ValueError("must be true, false, or the path of a readable CA bundle") from None
+
+
+def _check_directory(value: Any) -> None:
+    is_right = isinstance(value, str) and Path(value).is_dir() and os.access(value, os.W_OK)
+    _require(is_right, "must be a directory that can be written to")
+
+
+def _check_url(value: Any) -> None:
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_right &= ".." not in (parts.hostname or "") and parts.port != 0
+        is_right &= not parts.fragment and value.isprintable() and " " not in value
+    except (AttributeError, ValueError):
+        is_right = False
+    _require(is_right, "must be an http:// or https:// URL with a host")
+
+
+def _check_endpoint_url(value: Any) -> None:
+    _check_url(value)
+    host = urlsplit(value).hostname
+    _require(_matches(ENDPOINT_HOST, host), "must have a host of letters, digits, '-' and '.'")
+    _require("?" not in value, "must have no query")
+
+
+def _check_template(value: Any, *names: str) -> None:
+    expected = " and ".join("{" + name + "}" for name in names)
+    _require(isinstance(value, str) and value, "must be a text")
+    try:
+        parts = list(Formatter().parse(value))
+    except ValueError:
+        raise ValueError(f"must have balanced braces; its fields are {expected}") from None
+    for _, name, form, conversion in parts:
+        is_right = name is None or (name in names and not form and not conversion)
+        _require(is_right, f"must have no other fields than {expected}")
+
+
+def _check_key_template(value: Any) -> None:
+    _check_template(value, "task_id")
+    try:
+        check_key(value.format(task_id="9" * 19))
+    except ValueError as error:
+        raise ValueError(f"must make valid keys; a key {error}") from None
+
+
+def _check_url_template(value: Any) -> None:
+    _check_template(value, "task_id", "size")
+    urls = [value.format(task_id=number, size=number) for number in (1, 2)]
+    for url in urls:
+        _check_url(url)
+    hosts = {urlsplit(url).netloc for url in urls}
+    _require(len(hosts) == 1, "must have its fields behind the host and port")
+
+
+BUCKET = Kind(check_bucket, example="photos")
+DIRECTORY = Kind(_check_directory)
+ENDPOINT_URL = Kind(_check_endpoint_url, example="https://fly.storage.tigris.dev")
+KEY_TEMPLATE = Kind(_check_key_template, example="images/{task_id}.jpg")
+REGION = matching(REGION_NAME, "must be the name of a region", "eu-central-1")
+SWITCH = Kind(lambda value: _require(type(value) is bool, "must be true or false"), _parse_switch)
+TLS_VERIFY = Kind(_check_tls_verify, _parse_switch, "/etc/ssl/store-ca.pem")
+URL_TEMPLATE = Kind(_check_url_template, example="https://files.example/{task_id}/{size}")
