@@ -230,23 +230,17 @@ def announce(
     believes_no_proxy = server.forwarded_allow_ips == ServerSettings.forwarded_allow_ips
     if settings.max_downloads_per_client and believes_no_proxy and not is_local:
         logger.warning(
-            "MAX_DOWNLOADS_PER_CLIENT is set, but not FORWARDED_ALLOW_IPS: behind a router all "
-            "clients count as one; set FORWARDED_ALLOW_IPS to the router's addresses"
+            "MAX_DOWNLOADS_PER_CLIENT: behind a router all clients count as one; "
+            "set FORWARDED_ALLOW_IPS to the router's addresses"
         )
     if settings.s3_tls_verify is False:
         logger.warning(
-            "AWS_TLS_VERIFY is false: others on the network can pose as the store; "
-            "set it to the path of the store's CA bundle"
+            "AWS_TLS_VERIFY is false: others can pose as the store; set it to a CA bundle's path"
         )
     needed = settings.max_downloads + settings.store_connections + SPARE_DESCRIPTORS
     if descriptors < needed:
-        logger.warning(
-            "MAX_DOWNLOADS of %d needs %d file descriptors, but the limit is %d: raise it "
-            "(ulimit -n) or lower MAX_DOWNLOADS",
-            settings.max_downloads,
-            needed,
-            descriptors,
-        )
+        text = "MAX_DOWNLOADS=%d needs %d file descriptors, the limit is %d: raise it (ulimit -n)"
+        logger.warning(text, settings.max_downloads, needed, descriptors)
     if log_format(server) == "text" and is_local:  # A person reads the log, who may copy a line.
         print("Try:", *curl_lines(base_url, settings.auth_mode), sep="\n  ", flush=True)
 
@@ -254,11 +248,8 @@ def announce(
 def log_open_access(settings: Settings, level: int) -> None:
     """Log that downloads are open, if they are: task ids are numbers, which are easy to guess."""
     if settings.auth_mode == "open":
-        logger.log(
-            level,
-            "downloads are open to anyone who reaches the port: "
-            "neither ACCESS_TOKENS nor URL_SIGNING_KEYS is set",
-        )
+        text = "downloads are open to anyone who reaches the port: %s"
+        logger.log(level, text, "neither ACCESS_TOKENS nor URL_SIGNING_KEYS is set")
 
 
 def log_format(server: ServerSettings) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from handlers.settings import Settings
 from handlers.variables import Checked, SettingsError, matching, setting, whole_number
@@ -39,15 +40,13 @@ class ServerSettings(Checked):
 def load(environ: Mapping[str, str] = os.environ) -> tuple[Settings, ServerSettings]:
     """Read both kinds of settings; raises SettingsError with all problems of both."""
     problems: list[str] = []
-    settings = server = None
-    try:
-        settings = Settings.from_environ(environ)
-    except SettingsError as error:
-        problems += error.problems
-    try:
-        server = ServerSettings.from_environ(environ)
-    except SettingsError as error:
-        problems += error.problems
-    if settings is None or server is None:
+    loaded: list[Any] = []
+    for kind in (Settings, ServerSettings):
+        try:
+            loaded.append(kind.from_environ(environ))
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
         raise SettingsError(problems)
+    settings, server = loaded
     return settings, server

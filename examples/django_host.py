@@ -1,9 +1,10 @@
-"""Django, all of it in one file: its database says where objects are.
+"""Django in one file: `locate` finds objects in Django's database.
 
 S3_IMAGE_BUCKET=photos PICTURES_DB=pictures.sqlite3 uvicorn django_host:app
 
-Django mounts no ASGI applications and has no lifespan. Starlette, which downspout brings along,
-stands before it and has both. A view can't return stream_object; a handler before Django can.
+Django has no mounts for ASGI applications and no lifespan. Starlette, which downspout depends on,
+stands before it and has both. A Django view can't return the Starlette response of
+`stream_object`; a Starlette route can.
 """
 
 import os
@@ -20,8 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from downspout import create_app, stream_object
-from downspout.settings import Settings
+from downspout import Settings, create_app, stream_object
 
 django_settings.configure(
     ALLOWED_HOSTS=[os.environ.get("ALLOWED_HOST", "localhost")],
@@ -42,14 +42,14 @@ with connection.cursor() as cursor:
 
 
 def locate(task_id: int) -> str | None:
-    """Return the key of a picture; called in a thread, where Django's database may be asked."""
+    """Return the key of a picture; downspout calls a plain function in a thread."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT key FROM pictures WHERE id = %s", [task_id])
             row = cursor.fetchone()
             return row and str(row[0])
     finally:
-        connection.close()  # Django does that after requests of its own, and this is none.
+        connection.close()  # Django closes it only after its own requests.
 
 
 media = create_app(Settings.from_environ(), locate=locate)
@@ -63,12 +63,12 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 
 
 def hello(_: HttpRequest) -> HttpResponse:
-    """Answer with what is not downspout's."""
+    """Answer a route of the host's own."""
     return HttpResponse("hello", content_type="text/plain")
 
 
 async def report(request: Request) -> Response:
-    """Answer with an object at a key of the host's choice."""
+    """Answer with the object at a key that the host chooses."""
     return stream_object(media, f"reports/{request.path_params['number']}.pdf")
 
 

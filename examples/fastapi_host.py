@@ -1,4 +1,4 @@
-"""FastAPI: its own users decide who may download, and its handlers give objects out.
+"""FastAPI: only logged-in users may download, and handlers answer with objects.
 
 S3_IMAGE_BUCKET=photos uvicorn fastapi_host:app
 """
@@ -11,17 +11,16 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 
-from downspout import create_app, stream_object, stream_url
-from downspout.settings import Settings
+from downspout import Settings, create_app, stream_object, stream_url
 
 LOGO_URL = os.environ.get("LOGO_URL", "http://httpbin.org/image/jpeg")
 
-# Stands for where you keep your sessions.
+# In place of your session store.
 SESSIONS = {"session-of-ada": "ada"}
 
 
 async def user_of(request: Request) -> str:
-    """Return who asks; a dependency like any other."""
+    """Return the user of a request; an ordinary dependency."""
     user = SESSIONS.get(request.cookies.get("session", ""))
     if user is None:
         raise HTTPException(401, "Log in first.")
@@ -29,7 +28,7 @@ async def user_of(request: Request) -> str:
 
 
 async def authorize(request: Request) -> bool:
-    """Let users download; what user_of raises is the answer."""
+    """Return whether a request may download; an HTTPException of user_of is the answer."""
     return bool(await user_of(request))
 
 
@@ -49,17 +48,17 @@ app.mount("/media", media, name="media")
 
 @app.get("/hello")
 async def hello() -> str:
-    """Answer with what is not downspout's."""
+    """Answer a route of the host's own."""
     return "hello"
 
 
 @app.api_route("/reports/{number}", methods=["GET", "HEAD"])
 async def report(number: int, user: Annotated[str, Depends(user_of)]) -> StreamingResponse:
-    """Answer with an object of the user's, with ranges and all."""
+    """Answer with an object that belongs to the user."""
     return stream_object(media, f"reports/{user}/{number}.pdf")
 
 
 @app.get("/logo")
 async def logo() -> StreamingResponse:
-    """Answer with what another service has."""
+    """Answer with the body of another HTTP service."""
     return stream_url(media, LOGO_URL)

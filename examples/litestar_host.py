@@ -1,4 +1,4 @@
-"""Litestar: its database says where objects are, and a handler gives one out.
+"""Litestar: `locate` finds objects in SQLite, and a handler answers with one.
 
 S3_IMAGE_BUCKET=photos PICTURES_DB=pictures.sqlite3 uvicorn litestar_host:app
 """
@@ -12,8 +12,7 @@ from litestar import Litestar, MediaType, asgi, get
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from downspout import create_app, stream_object
-from downspout.settings import Settings
+from downspout import Settings, create_app, stream_object
 
 database = sqlite3.connect(os.environ.get("PICTURES_DB", ":memory:"), check_same_thread=False)
 database.executescript(
@@ -23,7 +22,7 @@ database.executescript(
 
 
 def locate(task_id: int) -> str | None:
-    """Return the key of a picture; a plain function is called in a thread, where it may wait."""
+    """Return the key of a picture; downspout calls a plain function in a thread."""
     row = database.execute("SELECT key FROM pictures WHERE id = ?", (task_id,)).fetchone()
     return row and str(row[0])
 
@@ -40,10 +39,10 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
 
 @asgi("/media", is_mount=True, copy_scope=True)
 async def media(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand on what is below /media.
+    """Pass on the requests below /media.
 
-    Litestar leaves the rest of the path, with a slash at its end, and does not say below what it
-    was; ASGI wants the whole path, and that in root_path.
+    Litestar removes the prefix from `path` and adds a slash at its end. ASGI demands the whole
+    path, and the prefix in `root_path`.
     """
     root_path = scope["root_path"] + "/media"
     path = root_path + (scope["path"].rstrip("/") or "/")
@@ -52,13 +51,13 @@ async def media(scope: Scope, receive: Receive, send: Send) -> None:
 
 @get("/reports/{number:int}")
 async def report(number: int) -> StreamingResponse:
-    """Answer with an object: Litestar takes responses of Starlette's for its own."""
+    """Answer with an object; Litestar takes Starlette's responses."""
     return stream_object(downloads, f"reports/{number}.pdf")
 
 
 @get("/hello", media_type=MediaType.TEXT)
 async def hello() -> str:
-    """Answer with what is not downspout's."""
+    """Answer a route of the host's own."""
     return "hello"
 
 

@@ -1,9 +1,9 @@
-"""Quart: the S3 client and the HTTP session are its own.
+"""Quart: the host has an S3 client and an HTTP session, and downspout uses them.
 
 S3_IMAGE_BUCKET=photos uvicorn quart_host:app
 
-Quart mounts no ASGI applications, so that one stands before it. A view returns a response of
-Quart's, which stream_object gives none of: what a view would look up, `locate` can.
+Quart can't mount an ASGI application, so a dispatcher stands before it. A Quart view can't return
+the Starlette response of `stream_object`; pass `locate` to `create_app` instead.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
@@ -13,8 +13,7 @@ import aiohttp
 from aiobotocore.session import get_session
 from quart import Quart
 
-from downspout import create_app
-from downspout.settings import Settings
+from downspout import Settings, create_app
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -24,7 +23,7 @@ app = Quart(__name__)
 
 
 class Mounts:
-    """An application below a prefix, and the host's for all else."""
+    """Calls one application for the paths below a prefix, and the host for all others."""
 
     def __init__(self, prefix: str, otherwise: Asgi) -> None:
         self.prefix = prefix
@@ -32,7 +31,7 @@ class Mounts:
         self.app = otherwise
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Hand a request on; the path of one stays whole, and root_path says what is above it."""
+        """Pass a request on; as in ASGI, `path` stays whole and `root_path` has the prefix."""
         root_path = scope.get("root_path", "")
         path = scope.get("path", "").removeprefix(root_path)
         if scope["type"] != "http" or not f"{path}/".startswith(f"{self.prefix}/"):
@@ -48,7 +47,7 @@ app.asgi_app = mounts  # type: ignore[method-assign, assignment]
 
 @app.while_serving
 async def lifespan() -> AsyncGenerator[None, None]:
-    """Open the host's clients, and lend them to downspout, which does not close them."""
+    """Open the host's clients; downspout uses them, and does not close them."""
     s3 = get_session().create_client(
         "s3", region_name=settings.s3_region, endpoint_url=settings.s3_endpoint_url
     )
@@ -60,5 +59,5 @@ async def lifespan() -> AsyncGenerator[None, None]:
 
 @app.get("/hello")
 async def hello() -> str:
-    """Answer with what is not downspout's."""
+    """Answer a route of the host's own."""
     return "hello"

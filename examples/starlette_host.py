@@ -1,4 +1,4 @@
-"""Starlette: two buckets side by side, and downloads in handlers of its own.
+"""Starlette: two applications with a bucket each, and downloads in the host's handlers.
 
 S3_IMAGE_BUCKET=photos ARCHIVE_BUCKET=archive uvicorn starlette_host:app
 """
@@ -13,14 +13,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from downspout import create_app, stream_object, stream_url
-from downspout.settings import Settings
+from downspout import Settings, create_app, stream_object, stream_url
 
 LOGO_URL = os.environ.get("LOGO_URL", "http://httpbin.org/image/jpeg")
 
 settings = Settings.from_environ()
 media = create_app(settings)
-# Another bucket; another store would be another s3_endpoint_url.
+# For another store, replace s3_endpoint_url as well.
 archive = create_app(
     replace(
         settings,
@@ -32,25 +31,25 @@ archive = create_app(
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """Open and close their clients with the host's own: it alone can enter their lifespans."""
+    """Enter the lifespans of both applications; Starlette does not enter those of mounts."""
     async with media.router.lifespan_context(media), archive.router.lifespan_context(archive):
         yield
 
 
 async def hello(_: Request) -> Response:
-    """Answer with what is not downspout's."""
+    """Answer a route of the host's own."""
     return PlainTextResponse("hello")
 
 
 async def report(request: Request) -> Response:
-    """Answer with an object at a key of the host's choice."""
+    """Answer with the object at a key that the host chooses."""
     answer = stream_object(media, f"reports/{request.path_params['number']}.pdf")
     answer.headers["cache-control"] = "private"
     return answer
 
 
 async def logo(_: Request) -> Response:
-    """Answer with what another service has."""
+    """Answer with the body of another HTTP service."""
     return stream_url(media, LOGO_URL)
 
 

@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> int
     """Run the command line `arguments`, by default those of the process; return the exit code."""
     parser = argparse.ArgumentParser(prog=prog)
     commands = parser.add_subparsers(required=True, metavar="sign")
-    sign = commands.add_parser("sign", help="print a signed URL", description=__doc__)
+    sign = commands.add_parser(
+        "sign", help="print a signed URL", description="Print a signed URL."
+    )
     sign.add_argument("url", help="URL or path of a download, with ?download=NAME if it has one")
     sign.add_argument("--expires", metavar="TIME", help="90s, 30m, 1h, 7d; 1h by default")
     sign.add_argument("--key", metavar="ID", help="id in URL_SIGNING_KEYS; the first by default")

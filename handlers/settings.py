@@ -52,18 +52,15 @@ METADATA = comma_separated(
 )
 ORIGINS = comma_separated(
     r"https?://[A-Za-z0-9.:\[\]-]+|\*",
-    "must be origins (scheme, host and port, no path), or *",
+    "must be origins without a path, or *",
     "https://app.example",
 )
 TOKENS = comma_separated(
-    TOKEN68,
-    "must be tokens of at least 16 letters and digits, separated by commas",
-    "4f8c...",
-    closes_access=True,
+    TOKEN68, "must be tokens of 16 or more letters and digits", "4f8c...", closes_access=True
 )
 SIGNING_KEYS = comma_separated(
     rf"[A-Za-z0-9_-]{{1,32}}:{TOKEN68}",
-    "must be id:secret, separated by commas, each secret of at least 16 letters and digits",
+    "must be id:secret, the secret of 16 or more letters and digits",
     "2026a:9b1d...",
     closes_access=True,
 )

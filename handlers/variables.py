@@ -113,10 +113,7 @@ class Checked:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings from environment variables; raises SettingsError.
-
-        A blank variable counts as unset, but is an error if it is meant to close access.
-        """
+        """Read the settings from environment variables; raises SettingsError."""
         return cls(**cls.arguments(environ))
 
     @classmethod

@@ -567,7 +567,7 @@ def test_too_few_descriptors_are_warned_of(caplog: pytest.LogCaptureFixture) -> 
     )
     with service_module.listen(server) as listener:
         service_module.announce(settings, server, listener, descriptors=256)
-    assert "MAX_DOWNLOADS of 100 needs 364 file descriptors, but the limit is 256" in caplog.text
+    assert "MAX_DOWNLOADS=100 needs 364 file descriptors, the limit is 256" in caplog.text
 
 
 def test_large_download_needs_little_memory(upstream: Misbehaving) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import handlers
 from tests.support.client import fetch
 from tests.support.components import Store
 from tests.support.serving import ROOT, ServiceProcess, wait_until
-
-STUB = ROOT / "stubs" / "downspout.pyi"
 
 HOST = {
     "settings.py": "class Settings:\n    mine = True\n",
@@ -53,12 +52,56 @@ def files_below(folder: Path) -> set[str]:
 
 
 def test_wheel_holds_one_package(installed: Path) -> None:
-    """Nothing but the package, its settings and its metadata is installed."""
+    """Nothing but handlers/ under its new name, the command and the metadata is installed."""
     top = sorted(path.name for path in installed.iterdir())
-    assert top == ["downspout", "downspout-0.1.0.dist-info"]
-    files = files_below(installed / "downspout")
-    expected = files_below(ROOT / "handlers")
-    assert files == expected | {"settings.py", "__init__.pyi"}
+    assert top == ["bin", "downspout", "downspout-0.1.0.dist-info"]
+    assert [path.name for path in (installed / "bin").iterdir()] == ["downspout"]
+    assert files_below(installed / "downspout") == files_below(ROOT / "handlers")
+
+
+def test_editable_wheel_leads_to_the_checkout(tmp_path: Path) -> None:
+    """`pip install -e .` gives the package under its name, with the files of the checkout."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel:editable", "-d"]
+    subprocess.run([*build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = [name for name in opened.namelist() if ".dist-info/" not in name]
+        assert names == ["_downspout.pth"]
+        folder = opened.read("_downspout.pth").decode().strip()
+    script = "import downspout; print(downspout.__file__, downspout.Settings.__module__)"
+    environ = {**os.environ, "PYTHONPATH": folder}
+    command = [sys.executable, "-c", script]
+    told = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True).split()
+    assert Path(told[0]).samefile(ROOT / "handlers" / "__init__.py")
+    assert told[1] == "downspout.settings"
+
+
+def test_command_of_the_package_signs(installed: Path, tmp_path: Path) -> None:
+    """Who has no service.py signs with `downspout sign`."""
+    environ = {
+        "PYTHONPATH": str(installed),
+        "URL_SIGNING_KEYS": "a:0123456789abcdef",
+        "PATH": os.environ["PATH"],
+    }
+    command = [sys.executable, str(installed / "bin" / "downspout"), "sign", "/tasks/1/image"]
+    told = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True)
+    assert re.fullmatch(r"/tasks/1/image\?expires=[0-9]+&key=a&signature=[\w-]{43}\n", told)
+
+
+def test_annotations_of_the_package_can_be_resolved(installed: Path, tmp_path: Path) -> None:
+    """Tools that read annotations at run time find each type of the public functions."""
+    script = """
+import typing, downspout, downspout.server
+for name in downspout.__all__:
+    value = getattr(downspout, name)
+    if callable(value):
+        typing.get_type_hints(value)
+hints = typing.get_type_hints(downspout.create_app)
+assert hints["settings"] is downspout.Settings
+assert downspout.Settings.__module__ == "downspout.settings"
+"""
+    environ = {**os.environ, "PYTHONPATH": str(installed)}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environ, check=True)
 
 
 def test_host_with_the_same_names_for_its_own(
@@ -81,40 +124,31 @@ def test_host_with_the_same_names_for_its_own(
         assert page.status == 200
 
 
-def functions_of(path: Path) -> dict[str, str]:
-    """Return the signatures of a module's functions, as they are written."""
-    found: dict[str, str] = {}
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [ast.Expr(ast.Constant(...))]
-            found[node.name] = ast.unparse(node)
-    return found
-
-
-def test_stub_says_what_the_code_does() -> None:
-    """What a host's type checker reads has the signatures of the code, type for type."""
-    code = {
-        name: text
-        for path in (ROOT / "handlers").rglob("*.py")
-        for name, text in functions_of(path).items()
-        if name in handlers.__all__
-    }
-    assert functions_of(STUB) == code
-    assert f"CONNECTION: Final = {ast.unparse(ast.Constant(handlers.CONNECTION))}" in (
-        STUB.read_text().replace('"', "'")
-    )
-
-
 TYPED = f"""
 from downspout import {", ".join(handlers.__all__)}, __all__
-from downspout.settings import Settings
+from downspout.server import DrainOnSignal, Protocol
+from downspout.settings import Settings as SameSettings
+from types_aiobotocore_s3 import S3Client
+import aiohttp
+import uvicorn
 
-settings = Settings(s3_image_bucket="photos")
+settings: Settings = SameSettings(s3_image_bucket="photos")
+
+
+def with_clients(s3: S3Client, http: aiohttp.ClientSession) -> None:
+    app = create_app(settings, s3=s3, http=http)
+    uvicorn.run(app, http=Protocol)
+    uvicorn.Config(app, http=Protocol)
+    DrainOnSignal(app)
+    DrainOnSignal(5)  # wrong
+
+
 create_app(settings, authorize=lambda request: True, locate=lambda task_id: ("photos", "key"))
 create_app(5)  # wrong
 create_app(Settings(s3_image_bucket=5))  # wrong
 create_app(settings, locate=lambda request: 5)  # wrong
 create_app(settings, http=5)  # wrong
+create_app(settings, s3=5)  # wrong
 stream_object(create_app(settings), 5)  # wrong
 raise BrokenTransfer("unheard of", "text")  # wrong
 """

@@ -24,6 +24,7 @@ HOSTS = ("starlette", "fastapi", "litestar", "quart", "django")
 SERVERS = {
     "uvicorn": "uvicorn --loop uvloop --port",
     "uvicorn, asyncio": "uvicorn --loop asyncio --port",
+    "uvicorn, our protocol": "uvicorn --http downspout.server:Protocol --port",
     "hypercorn": "hypercorn --access-logfile /dev/null --bind",
     "granian": "granian --interface asgi --no-ws --port",
 }
