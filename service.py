@@ -54,11 +54,6 @@ EXIT_CANNOT_LISTEN = 1
 EXIT_SETTINGS = 2
 EXIT_STARTUP = 3  # uvicorn's: its supervisor does not restart a worker that ends with it
 
-USAGE = """\
-usage: python service.py           serve, with the settings of the environment
-       python service.py --demo    serve an embedded store
-       python service.py sign URL  print a signed URL (sign --help)"""
-
 FORMATTERS: dict[str, dict[str, Any]] = {
     "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
     "json": {
@@ -82,7 +77,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["sign"]:
         return cli.main(arguments, prog="service.py")
     if arguments:
-        print(USAGE, file=sys.stderr)
+        print("usage: python service.py [--demo | sign URL]", file=sys.stderr)
         return EXIT_SETTINGS
     return serve(*load_or_exit())
 
@@ -184,7 +179,7 @@ def supervise(
 ) -> int:
     """Serve with several worker processes, which add up their metrics; return the exit code."""
     with TemporaryDirectory(prefix="downspout-metrics-") as shared:
-        # Prometheus' client reads it in the workers, when they import it.
+        # Prometheus' client reads it when a worker imports it.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory or shared
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()

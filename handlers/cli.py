@@ -16,14 +16,11 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> int:
     """Run the command line `arguments`, by default those of the process; return the exit code."""
     parser = argparse.ArgumentParser(prog=prog)
-    commands = parser.add_subparsers(required=True, metavar="sign")
-    sign = commands.add_parser(
-        "sign", help="print a signed URL", description="Print a signed URL."
-    )
-    sign.add_argument("url", help="URL or path of a download, with ?download=NAME if it has one")
-    sign.add_argument("--expires", metavar="TIME", help="90s, 30m, 1h, 7d; 1h by default")
-    sign.add_argument("--key", metavar="ID", help="id in URL_SIGNING_KEYS; the first by default")
-    sign.add_argument("--root-path", default="", help="path at which the application is mounted")
+    parser.add_argument("command", choices=["sign"], help="print a signed URL")
+    parser.add_argument("url", help="URL or path of a download, with ?download=NAME if it has one")
+    parser.add_argument("--expires", metavar="TIME", help="90s, 30m, 1h, 7d; 1h by default")
+    parser.add_argument("--key", metavar="ID", help="id in URL_SIGNING_KEYS; the first by default")
+    parser.add_argument("--root-path", default="", help="path at which the application is mounted")
     given = parser.parse_args(arguments)
     try:
         settings = read_signing()

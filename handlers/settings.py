@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, InitVar, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Self
 
 from .variables import (
     BUCKET,
@@ -176,11 +176,11 @@ class Settings(Checked):
             object.__setattr__(self, "max_downloads", fitting)  # Frozen, but still being made.
 
     @classmethod
-    def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Return the arguments of this class that `environ` has; they may be wrong."""
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings from environment variables; raises SettingsError."""
         # A wrong WEB_CONCURRENCY is a problem of ServerSettings, or of a host's server.
         processes = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
-        return super().arguments(environ) | {"processes": int(processes[0]) if processes else 1}
+        return cls(**cls.arguments(environ), processes=int(processes[0]) if processes else 1)
 
     def conflicts(self) -> list[str]:
         """Return a line for half of an access key and for a token without key."""

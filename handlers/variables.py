@@ -112,7 +112,7 @@ class Checked:
         return []
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the settings from environment variables; raises SettingsError."""
         return cls(**cls.arguments(environ))
 

@@ -7,6 +7,7 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
+from dataclasses import dataclass
 
 TCP_ESTABLISHED = 1
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
@@ -19,55 +20,42 @@ def is_visible(transport: asyncio.Transport) -> bool:
     return sys.platform == "linux" and connection is not None and connection.family in families
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
     """A client's connection, as a request finds it among the extensions of its ASGI scope."""
 
-    __slots__ = ("_discard_body", "_transport", "is_standalone", "on_lost")
+    transport: asyncio.Transport
+    discard_body: Callable[[], None]
+    """Drops the body of the request that runs. Otherwise the server pauses reading at 64 KiB of a
+    body that no handler reads, and does not see that the client leaves."""
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        discard_body: Callable[[], None],
-        *,
-        is_standalone: bool,
-    ) -> None:
-        self._transport = transport
-        self._discard_body = discard_body
-        self.is_standalone = is_standalone
-        """Whether the server serves downspout alone, without the middleware of a host."""
+    is_standalone: bool
+    """Whether the server serves downspout alone, without the middleware of a host."""
 
-        self.on_lost: Callable[[], None] | None = None
-        """Called when the connection is lost; belongs to the request that runs."""
+    on_lost: Callable[[], None] | None = None
+    """Called when the connection is lost; belongs to the request that runs."""
 
     def buffered(self) -> int:
         """Return how many bytes the server and the kernel hold that the client has not taken."""
-        if self._transport.is_closing():  # Its descriptor may belong to another socket by now.
+        if self.transport.is_closing():  # Its descriptor may belong to another socket by now.
             return 0
-        connection = self._transport.get_extra_info("socket")
+        connection = self.transport.get_extra_info("socket")
         queued = bytearray(4)
         fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
-        return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def is_gone(self) -> bool:
         """Return whether the client has left, also while the server has paused reading."""
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return True
-        connection = self._transport.get_extra_info("socket")
+        connection = self.transport.get_extra_info("socket")
         state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         return int(state[0]) != TCP_ESTABLISHED
 
     def abort(self) -> None:
         """Close the connection with RST; the bytes in its buffers are dropped."""
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
-        connection = self._transport.get_extra_info("socket")
+        connection = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._transport.abort()
-
-    def discard_body(self) -> None:
-        """Drop the body of the request that runs, so that the server goes on reading.
-
-        The server would keep a body that no handler reads, pause reading at 64 KiB, and not see
-        that the client leaves.
-        """
-        self._discard_body()
+        self.transport.abort()

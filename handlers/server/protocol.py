@@ -26,8 +26,7 @@ class Protocol(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(transport)
         if is_visible(transport):
-            standalone = self.is_standalone
-            self._connection = Connection(transport, self._discard_body, is_standalone=standalone)
+            self._connection = Connection(transport, self._discard_body, self.is_standalone)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that runs; uvicorn tells only the request that arrived last."""
