@@ -1,24 +1,10 @@
 """How many store connections a body is read with, decided by measurement."""
 
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .read_ahead_limits import ReadAheadLimits
-
-
-def _busy_seconds() -> float:
-    """Return for how long this thread has run, or has waited for a CPU that others had."""
-    delay = 0
-    with suppress(OSError):  # Only Linux tells it.
-        file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        try:
-            delay = int(os.read(file, 100).split()[1])
-        finally:
-            os.close(file)
-    return time.thread_time() + delay / 1e9
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,8 +24,8 @@ class Window:
     waited: float = 0.0
     """Seconds that the client waited for the store."""
 
-    busy: float = field(default_factory=_busy_seconds)
-    """Seconds that the event loop's thread was busy: before the window, and at its end in it."""
+    busy: float = field(default_factory=time.thread_time)
+    """Seconds that the event loop's thread ran: before the window, and at its end in it."""
 
 
 class ConcurrencyController:
