@@ -58,9 +58,8 @@ class Selection:
 async def select_head(stored: StoredObject, selectors: RequestSelectors) -> Selection:
     """Return the answer to HEAD; raise DownloadError."""
     metadata = await stored.head()
-    if _is_not_modified(selectors, metadata):
-        return _not_modified(metadata)
-    return _whole_or_part(metadata, exact_body(metadata))
+    answer = _not_modified(selectors, metadata)
+    return answer or _whole_or_part(metadata, exact_body(metadata))
 
 
 async def select_get(
@@ -87,8 +86,8 @@ async def select_get(
     refused: Validators | None = None
     for _ in range(ATTEMPTS):
         metadata = await stored.head()
-        if _is_not_modified(selectors, metadata):
-            return _not_modified(metadata)
+        if answer := _not_modified(selectors, metadata):
+            return answer
         parts = _parts(selectors, metadata)
         if parts == []:
             raise RangeNotSatisfiable("", length=metadata.length)
@@ -115,7 +114,7 @@ def _is_plain(selectors: RequestSelectors) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Version:
     """One version of an object, from which all bytes of an answer come."""
 
@@ -232,17 +231,15 @@ def _parts(selectors: RequestSelectors, metadata: Upstream) -> list[Part] | None
     return parts
 
 
-def _is_not_modified(selectors: RequestSelectors, metadata: Upstream) -> bool:
-    """Return whether the client has this version; raise PreconditionFailed."""
+def _not_modified(selectors: RequestSelectors, metadata: Upstream) -> Selection | None:
+    """Return the 304 if the client has this version; raise PreconditionFailed."""
     verdict = evaluate_conditions(selectors.conditions, Validators.from_headers(metadata.headers))
     if verdict is Verdict.FAILED:
         raise PreconditionFailed("")
-    return verdict is Verdict.NOT_MODIFIED
-
-
-def _not_modified(metadata: Upstream) -> Selection:
-    known = HTTPStatus.NOT_MODIFIED
-    return Selection(status=known, stored=metadata.headers, body=exact_body(metadata))
+    if verdict is not Verdict.NOT_MODIFIED:
+        return None
+    status = HTTPStatus.NOT_MODIFIED
+    return Selection(status=status, stored=metadata.headers, body=exact_body(metadata))
 
 
 def _whole_or_part(upstream: Upstream, body: AsyncIterator[Chunk]) -> Selection:

@@ -38,8 +38,8 @@ class ConcurrencyController:
         self.width = 1
         self._most = most
         self._limits = limits
-        self._share = 0.0
-        """Bytes per second of each connection before the newest; 0 if none is on trial."""
+        self._rate_each = 0.0
+        """Bytes per second of a connection before the newest; 0 if no connection is on trial."""
         self._client_share = 0.0
         """Average part of the time in which the client is the limit."""
         self._hold = limits.hold
@@ -54,13 +54,13 @@ class ConcurrencyController:
             self.back_off(now, self.width // 2)
         elif window.flowing >= self.width:
             rate = window.received / window.seconds
-            if rate < self._share * self.width * self._limits.min_worth:
-                self.back_off(now, round(rate / self._share))
+            if rate < self._rate_each * self.width * self._limits.min_worth:
+                self.back_off(now, round(rate / self._rate_each))
                 return
-            self._share = 0.0
+            self._rate_each = 0.0
             is_client_slow = max(client_share, self._client_share) > 1 / 2
             if now >= self._held_until and not is_client_slow and self._can_grow(window, rate):
-                self._share = rate / self.width
+                self._rate_each = rate / self.width
                 self.width = min(2 * self.width, self._most)
 
     def _can_grow(self, window: Window, rate: float) -> bool:
@@ -73,9 +73,9 @@ class ConcurrencyController:
     def back_off(self, now: float, width: int) -> None:
         """Shrink, and do not grow for a time that doubles with each call."""
         self.width = max(width, 1)
-        self._share = self._client_share = 0.0
+        self._rate_each = self._client_share = 0.0
         self._held_until = now + self._hold
-        self._hold = min(self._hold * 2, self._limits.max_hold)
+        self._hold *= 2
 
 
 class Meter:

@@ -1,4 +1,4 @@
-"""The observer that counts failures of an upstream and resumed bodies."""
+"""The observer of an upstream: it counts failures and resumed bodies."""
 
 from typing import Protocol
 

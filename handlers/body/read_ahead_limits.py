@@ -36,5 +36,3 @@ class ReadAheadLimits:
 
     hold: float = 1.0
     """The time without growth after connections were taken back; doubled each time."""
-
-    max_hold: float = 60.0

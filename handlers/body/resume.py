@@ -25,7 +25,7 @@ longer has this version.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResumePolicy:
     """How the bodies of one request are resumed."""
 

@@ -638,9 +638,9 @@ def test_controller_grows_ever_more_rarely_for_a_jerky_client() -> None:
     """Each back-off doubles the time until the next growth."""
     flight = Flight()
     grown: list[float] = []
-    for _ in range(20_000):
+    for _ in range(13_000):
         if flight.window() > 1:
             grown.append(flight.now)
             flight.controller.back_off(flight.now, 1)
     pauses = [b - a for a, b in pairwise(grown)]
-    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60], abs=0.1)
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 64], abs=0.1)
