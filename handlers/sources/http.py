@@ -128,11 +128,11 @@ class RemoteBody:
                 return RangeNotSatisfiable(text, length=length)
         if status == HTTPStatus.NOT_FOUND:
             return NotFound(text)
-        error = ERROR_BY_STATUS.get(status, BadUpstream)(text)
+        kind = ERROR_BY_STATUS.get(status, BadUpstream)
         retry_after = headers.get("retry-after", "")
-        if isinstance(error, UpstreamBusy) and re.fullmatch("[0-9]{1,8}", retry_after):
-            error.retry_after = min(int(retry_after), _MAX_RETRY_AFTER)
-        return error
+        if kind is UpstreamBusy and re.fullmatch("[0-9]{1,8}", retry_after):
+            return kind(text, retry_after=min(int(retry_after), _MAX_RETRY_AFTER))
+        return kind(text)
 
 
 def _may_be_unmodified(headers: Mapping[str, str], conditions: Mapping[str, str]) -> bool:

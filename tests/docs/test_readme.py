@@ -85,8 +85,9 @@ def test_every_threat_has_a_test_that_exists() -> None:
     for row in rows:
         for group in row[3].split(";"):
             for module, names in re.findall(r"`(test_\w+)`(?:: ([^;]*))?", group):
-                [path] = (ROOT / "tests").rglob(f"{module}.py")
-                code = path.read_text(encoding="utf-8")
+                paths = list((ROOT / "tests").rglob(f"{module}.py"))
+                assert paths, module
+                code = "".join(path.read_text(encoding="utf-8") for path in paths)
                 for name in re.findall(r"`(\w+)`", names):
                     if not name.startswith("test_"):
                         assert f"def test_{name}(" in code, (module, name)

@@ -149,4 +149,4 @@ def test_bound_without_a_trusted_proxy_is_warned_of(
         wait_until(lambda: process.saw("startup complete"))
         process.process.terminate()
         process.end()
-        assert process.saw("behind a router all clients are one") == warned
+        assert process.saw("behind a router all clients count as one") == warned

@@ -7,11 +7,10 @@ import time
 
 import pytest
 
-from handlers.body import resume
-from handlers.body import upstream as upstream_module
 from tests.support.client import fetch
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.runtime import limit_silence
 from tests.support.serving import serving
 
 SIZE = 2_000_000
@@ -19,12 +18,6 @@ BODY = hashlib.shake_256(b"silence").digest(SIZE)
 PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
 HEADERS = ('etag: "v1"', "accept-ranges: bytes")
 SOURCES = pytest.mark.parametrize("source", PATHS)
-
-
-def limit_silence(patch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Set how long a body may be silent while it is resumed (45 seconds by default)."""
-    for module in (resume, upstream_module):
-        patch.setattr(module, "MAX_SILENCE", seconds)
 
 
 async def send_rest(exchange: Exchange) -> None:

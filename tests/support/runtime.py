@@ -1,15 +1,17 @@
-"""A runtime without clients, for tests of the download scope."""
+"""A runtime without clients, for tests of the download scope; limits that have no setting."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 
 from handlers import create_app
 from handlers.body.read_ahead_policy import Budget
 from handlers.download.admission import Admission
+from handlers.download.handle import Download
 from handlers.download.watch import Watch
 from handlers.runtime import Runtime, Serving
 from settings import Settings
@@ -31,3 +33,11 @@ def app_with(admission: Admission, **hooks: Any) -> Starlette:
     )
     app.state.runtime = replace(runtime, serving=serving)
     return app
+
+
+def limit_silence(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set how long a body may be silent while it is resumed (45 seconds by default)."""
+    policy = Download.resume_policy
+    patch.setattr(
+        Download, "resume_policy", lambda self: replace(policy(self), max_silence=seconds)
+    )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 MAX_FIELDS = 10
-MAX_TOTAL_LINES = 8123
+MAX_TOTAL_LINES = 7600
 
 # Classes with more than MAX_FIELDS fields, and the reason.
 LARGE_CLASSES = {
@@ -24,21 +24,10 @@ LARGE_CLASSES = {
 }
 
 # Files that break a rule and are still to be changed.
-LONG_FILES = {
-    "service.py",
-    "settings.py",
-    "handlers/body/read_ahead.py",
-    "handlers/sources/raw_client.py",
-}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS = {"answer_with_object", "create_app"}
-CLASSES_TO_SPLIT = {"Monitor", "_RawExchange", "_ReadAhead"}
-FILES_WITH_TYPE_CHECKING = {
-    "handlers/app.py",
-    "handlers/lifespan.py",
-    "handlers/runtime.py",
-    "handlers/sources/pools.py",
-    "handlers/sources/s3/botocore.py",
-}
+CLASSES_TO_SPLIT = {"Monitor", "RawExchange", "ReadAheadLimits"}
+FILES_WITH_TYPE_CHECKING: set[str] = set()
 TESTS_WITH_INNER_IMPORTS = {
     "tests/docs/test_deploy.py",
     "tests/process/test_process.py",
@@ -177,6 +166,8 @@ def test_package_imports_itself_relatively() -> None:
 def test_process_imports_only_public_modules() -> None:
     """service.py and settings.py use the package as any host can."""
     public = {"handlers", "handlers.cli", "handlers.server", "handlers.settings"}
+    # ServerSettings is declared as Settings is.
+    public.add("handlers.variables")
     check(
         (
             f"{source.name} imports {module}"
