@@ -7,7 +7,6 @@ relative, since it is installed under the name `downspout`.
 
 from .access.signed_url import sign_url
 from .app import create_app, drain
-from .download.connection import CONNECTION
 from .embed import stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines
@@ -16,7 +15,6 @@ from .sources.s3.botocore import chain_problem
 from .variables import SettingsError
 
 __all__ = [
-    "CONNECTION",
     "BrokenTransfer",
     "CannotStart",
     "Settings",

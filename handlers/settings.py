@@ -228,7 +228,7 @@ def read_signing(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def downloads_in_memory(memory: int, processes: int, read_ahead: int) -> int:
     """Return how many downloads 60 % of a process's share of the memory has room for."""
-    room = memory // processes - IDLE_BYTES - read_ahead
+    room = memory // max(processes, 1) - IDLE_BYTES - read_ahead
     return int(min(max(room * 0.6 / DOWNLOAD_BYTES, 16), 1000))
 
 

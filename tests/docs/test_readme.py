@@ -70,8 +70,10 @@ def test_procfile_opens_the_service_and_pins_are_exact() -> None:
 
 def test_requirements_hold_what_the_package_declares() -> None:
     """What the service needs is declared once, in pyproject.toml, and pinned from there."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declaring = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = declaring["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["server"]
+    declared += declaring["dependency-groups"]["service"]
     names = {re.split(r"[<>=]", one)[0] for one in declared}
     pinned = {line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().split("\n")}
     assert names <= pinned
