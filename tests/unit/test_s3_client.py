@@ -1,0 +1,23 @@
+"""The S3 client that a host may give: types for the host's type checker, and at run time."""
+
+from __future__ import annotations
+
+import typing
+from typing import TYPE_CHECKING
+
+from handlers.sources.s3.client import S3Client
+from handlers.sources.s3.signed import SignedBucket
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client as RealClient
+
+
+def as_given(client: RealClient) -> S3Client:
+    """Accept the client of types-aiobotocore-s3, for mypy to check."""
+    return client
+
+
+def test_hints_can_be_read_at_run_time() -> None:
+    """Nothing in the types of a bucket is there for a type checker alone."""
+    assert typing.get_type_hints(SignedBucket)
+    assert typing.get_type_hints(S3Client.get_object.fget)  # type: ignore[attr-defined]
