@@ -64,6 +64,8 @@ class MemoryStore:
     body: bytes
     chunk: int = 7_001
     connections: list[MemoryConnection] = field(default_factory=list)
+    requests: list[Part] = field(default_factory=list)
+    """All parts that were asked for, refused ones included."""
     most_open: int = 0
     """How many connections have been open at once."""
     is_gated: bool = False
@@ -91,12 +93,13 @@ class MemoryStore:
 
     @property
     def parts(self) -> list[Part]:
-        """All parts that were asked for, in order."""
+        """The parts of all connections, in order."""
         return [connection.part for connection in self.connections]
 
     async def open_part(self, part: Part, stack: Owner) -> Upstream:
         """Open a part, as `read_ahead` wants it."""
         assert 0 <= part.first <= part.last < len(self.body)
+        self.requests.append(part)
         await asyncio.sleep(0)
         if refusal := next((e for at, e in self.refusals.items() if part.first >= at), None):
             raise refusal

@@ -357,7 +357,7 @@ async def test_refused_piece_is_requested_again_in_its_turn(store: MemoryStore) 
         received = bytearray()
         while chunk := await body.chunk():
             received += chunk
-            store.refusals = {500_000: UpstreamBusy("busy")} if len(received) < 300_000 else {}
+            store.refusals = {500_000: UpstreamBusy("busy")} if len(received) < 450_000 else {}
     assert received == BODY
 
 
@@ -453,12 +453,26 @@ async def test_stream_goes_on_where_its_bytes_overlap_a_dropped_piece(store: Mem
     assert store.connections[0].position == SIZE
 
 
-async def test_stream_passes_a_piece_without_bytes(store: MemoryStore) -> None:
+@pytest.mark.parametrize(("width", "requests"), [(2, 8), (4, 16)])
+async def test_stream_passes_a_piece_without_bytes(
+    store: MemoryStore, width: int, requests: int
+) -> None:
     """A store that is slow to open more connections costs no waiting, and few requests."""
     store.is_gated = True
-    async with Body(store) as body:
+    async with Body(store, width=width) as body:
         assert await body.rest() == BODY
-    assert 1 < len(store.connections) < 24
+    assert 1 < len(store.connections) <= requests
+
+
+async def test_nothing_is_requested_behind_a_refused_piece(store: MemoryStore) -> None:
+    """A store that refuses connections is not asked for more of them in vain."""
+    store.refusals = {150_000: UpstreamBusy("busy")}
+    async with Body(store, width=8) as body:
+        received = 0
+        while received < 120_000:
+            received += len(await body.chunk())
+            await asyncio.sleep(0.001)
+        assert len([part for part in store.requests if part.first >= 150_000]) <= 3
 
 
 async def test_stalled_client_within_a_piece_goes_on_with_a_stream(store: MemoryStore) -> None:
@@ -482,9 +496,12 @@ async def test_shrinking_to_one_connection_drops_the_pieces(store: MemoryStore) 
         while store.connections[0].is_open:
             received += await body.chunk()
         body.controller.update = lambda window: body.controller.back_off(window.began, 1)  # type: ignore[method-assign]
+        received += await body.chunk()
+        assert not store.open_connections
+        opened, position = len(store.connections), len(received)
         received += await body.rest()
         assert received == BODY
-        assert store.parts[-1].last == SIZE - 1
+        assert store.parts[opened:] == [Part(position, SIZE - 1)]
 
 
 async def test_bytes_in_send_buffers_do_not_make_a_client_fast(store: MemoryStore) -> None:
@@ -494,9 +511,13 @@ async def test_bytes_in_send_buffers_do_not_make_a_client_fast(store: MemoryStor
     class Watching(Idle):
         def update(self, window: Window) -> None:
             waited.append(window.waited)
+            flowing.append(window.flowing)
+
+    flowing: list[int] = []
 
     async with Body(store, lag=lambda: 20_000, controller=Watching) as body:
         await body.rest()
+    assert (flowing[0], set(flowing[1:])) == (0, {1})
     assert waited[:5] == [0.0] * 5
     assert all(waited[7:20])
 
