@@ -1,31 +1,7 @@
 """Everything that can go wrong with a download.
 
-    Exception
-    ├── DownloadError            before the first byte: answered as a problem document
-    │   │                        (the request is refused)
-    │   ├── SizeTooLarge         400
-    │   ├── NotAllowed           401
-    │   │   └── NoToken          401, where a signed URL would not help
-    │   ├── NotSigned            403
-    │   ├── NotAuthorized        403
-    │   ├── NotFound             404
-    │   │   └── AccessDenied     404, logged as a warning
-    │   ├── PreconditionFailed   412
-    │   ├── QueryTooLong         414
-    │   ├── RangeNotSatisfiable  416
-    │   ├── ClientLimitReached   429
-    │   ├── HeaderTooLarge       431
-    │   │                        (the upstream fails)
-    │   ├── BadUpstream          502
-    │   │   └── UpstreamFailed   502, after retries
-    │   ├── UpstreamBusy         503, after retries
-    │   ├── UpstreamTimeout      504, after retries
-    │   │                        (this service can't serve)
-    │   ├── NoSlot               503
-    │   ├── Draining             503
-    │   └── NotStarted           503
-    ├── BrokenTransfer           after the first byte: the connection is cut
-    └── CannotStart              at start: the clients can't be made
+A DownloadError comes before the first byte and is answered as a problem document, a BrokenTransfer
+comes after the first byte, and CannotStart before any request.
 
 The text given to an error is for the log only. The client gets the `detail` of the class, so that
 no bucket name, key or host can reach it.
@@ -33,11 +9,15 @@ no bucket name, key or host can reach it.
 
 import logging
 from http import HTTPStatus
+from inspect import cleandoc
 from typing import ClassVar, Literal
 
 
 class DownloadError(Exception):
-    """A download that failed before its first byte; base of all answered errors."""
+    """A download that failed before its first byte; base of all answered errors.
+
+    The docstring of a class with a status is its `detail`, unless the class sets its own.
+    """
 
     status: ClassVar[int]
     kind: ClassVar[str]
@@ -50,11 +30,14 @@ class DownloadError(Exception):
 
     def __init_subclass__(cls, *, status: int | None = None, kind: str = "") -> None:
         if status is None:
-            return  # The class has the status, kind and title of its parent.
+            return  # The class has the status, kind, title and detail of its parent.
+        own = vars(cls)
         cls.status, cls.kind = status, kind
-        cls.title = vars(cls).get("title", kind.replace("-", " ").capitalize())
+        cls.title = own.get("title", kind.replace("-", " ").capitalize())
+        # `python -OO` drops docstrings.
+        cls.detail = own.get("detail", cleandoc(cls.__doc__ or cls.title))
         is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        cls.log_level = vars(cls).get("log_level", logging.WARNING if is_ours else logging.INFO)
+        cls.log_level = own.get("log_level", logging.WARNING if is_ours else logging.INFO)
 
     def __init__(self, log_text: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(log_text)
@@ -64,44 +47,38 @@ class DownloadError(Exception):
             self.headers["retry-after"] = str(retry_after)
 
 
-class SizeTooLarge(DownloadError, status=400, kind="size-too-large"):
-    """The size in the path is above BYTES_MAX_SIZE."""
+# This service refuses the request.
 
-    detail = "The size in the path is larger than this service allows."
+
+class SizeTooLarge(DownloadError, status=400, kind="size-too-large"):
+    """The size in the path is larger than this service allows."""
 
 
 class NotAllowed(DownloadError, status=401, kind="not-allowed"):
-    """The request has no valid token and no valid signature."""
+    """The request needs a valid access token, or a URL with a valid signature."""
 
-    detail = "This needs a valid access token, or a URL with a valid signature."
     # A 401 must have a challenge (RFC 9110, 11.6.1; RFC 6750, 3).
     default_headers: ClassVar = {"www-authenticate": 'Bearer realm="downspout"'}
 
 
-class NoToken(NotAllowed):
-    """The request has no valid token, and a signature would not help."""
-
-    detail = "This needs a valid access token."
+class NoToken(NotAllowed, status=401, kind="not-allowed"):
+    """The request needs a valid access token."""
 
 
 class NotSigned(DownloadError, status=403, kind="not-signed"):
-    """The URL has no valid signature, and a token would not help: there is no challenge."""
+    """The request needs a URL with a valid signature."""
 
-    title = "Not allowed"
-    detail = "This needs a URL with a valid signature."
+    title = "Not allowed"  # A token would not help, so there is no challenge.
 
 
 class NotAuthorized(DownloadError, status=403, kind="not-authorized"):
-    """The host's `authorize` returned false."""
+    """You may not download this."""
 
     title = "Not allowed"
-    detail = "You may not download this."
 
 
 class NotFound(DownloadError, status=404, kind="not-found"):
-    """No object exists for the path."""
-
-    detail = "There is nothing to download at this URL."
+    """There is nothing to download at this URL."""
 
 
 class AccessDenied(NotFound):
@@ -113,19 +90,13 @@ class AccessDenied(NotFound):
 class PreconditionFailed(DownloadError, status=412, kind="precondition-failed"):
     """The object is not the version that the request's conditions demand."""
 
-    detail = "The object is not the version that the request's conditions demand."
-
 
 class QueryTooLong(DownloadError, status=414, kind="query-too-long"):
-    """The query has more parameters than any download needs; parsing them takes long."""
-
-    detail = "The URL has more query parameters than this service reads."
+    """The URL has more query parameters than this service reads."""
 
 
 class RangeNotSatisfiable(DownloadError, status=416, kind="range-not-satisfiable"):
-    """Every requested range begins past the end of the object."""
-
-    detail = "The requested range begins past the end of the object."
+    """The requested range begins past the end of the object."""
 
     def __init__(self, log_text: str = "", *, length: int | None = None) -> None:
         super().__init__(log_text)
@@ -134,23 +105,21 @@ class RangeNotSatisfiable(DownloadError, status=416, kind="range-not-satisfiable
 
 
 class ClientLimitReached(DownloadError, status=429, kind="too-many-downloads-of-client"):
-    """MAX_DOWNLOADS_PER_CLIENT downloads of this client are running."""
+    """As many downloads as this service allows one client are running."""
 
     title = "Too many downloads of this client"
-    detail = "As many downloads as this service allows one client are running."
     retryable = True
 
 
 class HeaderTooLarge(DownloadError, status=431, kind="header-too-large"):
-    """A Range or conditional header is longer than any client needs."""
+    """A header of the request is longer than this service reads."""
 
-    detail = "A header of the request is longer than this service reads."
+
+# The upstream fails; after retries, where the error is transient.
 
 
 class BadUpstream(DownloadError, status=502, kind="bad-upstream"):
-    """The upstream refuses the request, can't be reached, or gives an invalid answer."""
-
-    detail = "The service behind this one gave no usable answer."
+    """The service behind this one gave no usable answer."""
 
 
 class UpstreamFailed(BadUpstream):
@@ -160,31 +129,30 @@ class UpstreamFailed(BadUpstream):
 
 
 class UpstreamBusy(DownloadError, status=503, kind="upstream-busy"):
-    """The upstream asked for fewer requests (503, SlowDown)."""
+    """The service behind this one is overloaded."""
 
-    detail = "The service behind this one is overloaded."
     default_headers: ClassVar = {"retry-after": "1"}
     retryable = transient = True
 
 
 class UpstreamTimeout(DownloadError, status=504, kind="upstream-timeout"):
-    """The upstream did not begin its answer in time."""
+    """The service behind this one did not answer in time."""
 
-    detail = "The service behind this one did not answer in time."
     retryable = transient = True
 
 
-class NoSlot(DownloadError, status=503, kind="too-many-downloads"):
-    """MAX_DOWNLOADS downloads are running, and none ended within QUEUE_TIMEOUT."""
+# This service can't serve.
 
-    detail = "As many downloads as this service allows are running."
+
+class NoSlot(DownloadError, status=503, kind="too-many-downloads"):
+    """As many downloads as this service allows are running."""
+
     retryable = True
 
 
 class Draining(DownloadError, status=503, kind="draining"):
-    """The process is about to end and starts no more downloads."""
+    """The instance is about to end; another one will answer."""
 
-    detail = "This instance is about to end; another one will answer."
     default_headers: ClassVar = {"retry-after": "1"}
     retryable = True
 

@@ -142,7 +142,7 @@ def test_invalid_credential_returns_401_with_challenge(
         "type": "urn:downspout:problem:not-allowed",
         "title": "Not allowed",
         "status": 401,
-        "detail": "This needs a valid access token, or a URL with a valid signature.",
+        "detail": "The request needs a valid access token, or a URL with a valid signature.",
         "request_id": answer.headers["x-request-id"],
         "retryable": False,
     }
@@ -248,7 +248,7 @@ def test_metrics_need_a_metrics_token(guarded: RunningService) -> None:
     """METRICS_TOKENS are valid for /metrics, ACCESS_TOKENS are not."""
     refused = guarded.get("/metrics")
     assert refused.status_code == 401
-    assert refused.json()["detail"] == "This needs a valid access token."
+    assert refused.json()["detail"] == "The request needs a valid access token."
     assert guarded.get("/metrics", headers=bearing(TOKENS[0])).status_code == 401
     assert guarded.get(IMAGE).status_code == 401
 
