@@ -1,0 +1,188 @@
+"""An HTTP protocol for uvicorn that sees slow and gone clients, and draining on SIGTERM.
+
+A host uses it as `uvicorn.run(app, http="downspout.server:Protocol")`. It needs the packages of
+`pip install downspout[server]`.
+"""
+
+import asyncio
+import fcntl
+import logging
+import signal
+import socket
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from .app import drain
+from .download.connection import CONNECTION
+
+__all__ = ["DrainOnSignal", "Protocol", "StandaloneProtocol"]
+
+TCP_ESTABLISHED = 1
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
+
+logger = logging.getLogger("downspout")
+
+
+def is_visible(transport: asyncio.Transport) -> bool:
+    """Return whether the kernel tells what the client has acknowledged: Linux does, for TCP."""
+    connection = transport.get_extra_info("socket")
+    families = (socket.AF_INET, socket.AF_INET6)
+    return sys.platform == "linux" and connection is not None and connection.family in families
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A client's connection, as a request finds it among the extensions of its ASGI scope."""
+
+    transport: asyncio.Transport
+    discard_body: Callable[[], None]
+    """Drops the body of the request that runs. Otherwise the server pauses reading at 64 KiB of a
+    body that no handler reads, and does not see that the client leaves."""
+
+    is_standalone: bool
+    """Whether the server serves downspout alone, without the middleware of a host."""
+
+    on_lost: Callable[[], None] | None = None
+    """Called when the connection is lost; belongs to the request that runs."""
+
+    def buffered(self) -> int:
+        """Return how many bytes the server and the kernel hold that the client has not taken."""
+        if self.transport.is_closing():  # Its descriptor may belong to another socket by now.
+            return 0
+        connection = self.transport.get_extra_info("socket")
+        queued = bytearray(4)
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+    def is_gone(self) -> bool:
+        """Return whether the client has left, also while the server has paused reading."""
+        if self.transport.is_closing():
+            return True
+        connection = self.transport.get_extra_info("socket")
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return int(state[0]) != TCP_ESTABLISHED
+
+    def abort(self) -> None:
+        """Close the connection with RST; the bytes in its buffers are dropped."""
+        if self.transport.is_closing():
+            return
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.transport.abort()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol; its requests can watch their connection and abort it.
+
+    uvicorn has no timeout for writes, and a closed transport waits until its buffer is flushed: a
+    client that takes nothing would hold its socket for ever. The kernel's TCP_USER_TIMEOUT is no
+    help, since it also drops slow clients.
+    """
+
+    is_standalone = False
+
+    _connection: Connection | None = None
+    _running: RequestResponseCycle | None = None
+    _without_body: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(transport)
+        if is_visible(transport):
+            self._connection = Connection(transport, self._discard_body, self.is_standalone)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that runs; uvicorn tells only the request that arrived last."""
+        if self._connection is not None and self._connection.on_lost is not None:
+            self._connection.on_lost()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a request, with its connection among the extensions of its scope."""
+        super().on_message_begin()
+        if self._connection is not None:
+            self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
+
+    def on_headers_complete(self) -> None:
+        """Note which request runs: the new one, unless it is queued behind another."""
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
+
+    def on_response_complete(self) -> None:
+        """Note which request runs: uvicorn starts the oldest one of its queue."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of a request's body, unless the request discards its body."""
+        if self.cycle is not self._without_body:
+            super().on_body(body)
+
+    def _discard_body(self) -> None:
+        self._without_body = self._running
+        if self._running is not None:
+            self._running.body.clear()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+
+class StandaloneProtocol(Protocol):
+    """The protocol of a server that serves downspout alone, without middleware around it."""
+
+    is_standalone = True
+
+
+class DrainOnSignal:
+    """Drains applications on SIGTERM and SIGINT, then calls the server's own signal handlers.
+
+    Those would stop listening at once. While the applications drain, readiness and new downloads
+    are answered with 503. To be made when the server has set its handlers, as in a lifespan;
+    outside of the main thread it does nothing.
+    """
+
+    def __init__(self, *apps: Starlette) -> None:
+        self._apps = apps
+        self._draining: asyncio.Task[None] | None = None
+        self._servers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if callable(handler) and handler is not signal.default_int_handler:
+                self._servers[number] = handler
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, and stop at a second SIGINT; platforms send SIGTERM twice."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # The server runs in another thread, or has stopped.
+            self._servers[number](number, frame)
+            return
+        if self._draining is None:
+            self._draining = loop.create_task(self._drain(number))
+        elif number == signal.SIGINT:
+            self._servers[number](number, frame)
+
+    async def _drain(self, number: int) -> None:
+        # Not in the signal handler, which may have interrupted the write of another log line.
+        logger.info("draining: new downloads get 503, running ones have SHUTDOWN_GRACE to finish")
+        try:
+            await asyncio.gather(*map(drain, self._apps))
+        finally:
+            self._servers[number](number, None)
