@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 # No object has more bytes than a 63-bit number counts. RFC 9110, 14.1.1 demands that larger
 # numerals are handled: here they count as HUGE, which is larger than any object.
-MAX_DIGITS = 18
-HUGE = 10**MAX_DIGITS
+HUGE = 10**18
 
 # No reader of archives or video asks for more parts at once. A request for more gets the whole
 # object, as section 14.2 advises for many small or overlapping ranges.
@@ -76,18 +76,12 @@ def _parse_spec(text: str) -> Spec | None:
     found = _SPEC.fullmatch(text)
     if found is None:
         return None
-    if found[3]:
-        return Spec(None, None, _parse_number(found[3]))
-    first, last = (digits.lstrip("0") for digits in found.groups(default="")[:2])
-    if found[2] and (len(last), last) < (len(first), first):
+    # Decimal reads numerals of any length; int() raises for thousands of digits.
+    numbers = [Decimal(digits) if digits else None for digits in found.groups()]
+    first, last, _ = numbers
+    if first is not None and last is not None and last < first:
         return None
-    return Spec(_parse_number(first), _parse_number(last) if found[2] else None)
-
-
-def _parse_number(digits: str) -> int:
-    """Return the number, or HUGE for one with more digits than int() may accept."""
-    digits = digits.lstrip("0") or "0"
-    return int(digits) if len(digits) <= MAX_DIGITS else HUGE
+    return Spec(*(one if one is None else int(one) if one < HUGE else HUGE for one in numbers))
 
 
 def resolve_ranges(specs: list[Spec], length: int) -> list[Part] | None:
@@ -110,12 +104,9 @@ def resolve_ranges(specs: list[Spec], length: int) -> list[Part] | None:
 
 def _merge(parts: list[Part], new: Part) -> list[Part]:
     touching = [p for p in parts if p.first <= new.last + 1 and new.first <= p.last + 1]
-    if not touching:
-        return [*parts, new]
-    index = parts.index(touching[0])
-    union = Part(min(p.first for p in [*touching, new]), max(p.last for p in [*touching, new]))
-    others = [p for p in parts if p not in touching]
-    return [*others[:index], union, *others[index:]]
+    index = parts.index(touching[0]) if touching else len(parts)
+    union = Part(min([new, *touching]).first, max(p.last for p in [new, *touching]))
+    return [*parts[:index], union, *(p for p in parts[index:] if p not in touching)]
 
 
 def parse_content_range(text: str) -> tuple[Part, int | None] | None:
