@@ -10,9 +10,8 @@ from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
-from .access.authorization import Access
+from .access.authorization import Access, Tokens
 from .access.hooks import Authorize, Locate, run_hook
-from .access.tokens import Tokens
 from .answers.problems import EXCEPTION_HANDLERS
 from .download.client_limit import ClientLimit
 from .lifespan import SharedLifespan

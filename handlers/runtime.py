@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import aiohttp
 from starlette.applications import Starlette
 
-from .access.authorization import Access
+from .access.authorization import Access, Tokens
 from .access.hooks import Locate
-from .access.tokens import Tokens
 from .body.read_ahead_policy import Budget
 from .download.admission import Admission
 from .download.client_limit import ClientLimit

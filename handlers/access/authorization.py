@@ -1,7 +1,10 @@
-"""The rule who may download: a valid token, a signed URL, or the host's `authorize`."""
+"""The rule who may download: a valid bearer token, a signed URL, or the host's `authorize`."""
 
+import hmac
 import logging
-from collections.abc import Awaitable, Callable, Collection
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from hashlib import sha256
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -10,9 +13,36 @@ from starlette.types import Scope
 from ..errors import NotAllowed, NotAuthorized, NoToken, NotSigned
 from ..telemetry.request_id import get_request_id
 from .signed_url import SigningKey, rejection_reason
-from .tokens import Tokens
+
+_BEARER = re.compile(rb"bearer +([^ ]+)", re.IGNORECASE)
 
 logger = logging.getLogger("downspout")
+
+
+class Tokens:
+    """A set of bearer tokens (RFC 6750), each of which is valid."""
+
+    def __init__(self, tokens: Collection[str]) -> None:
+        # Digests have one length, so that the time of a comparison tells no token's length.
+        self._digests = [sha256(token.encode()).digest() for token in tokens]
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def rejection_reason(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """Return why a request's bearer token is rejected (for the log), or None if it is valid.
+
+        `headers` are raw, as in an ASGI scope.
+        """
+        values = [value for name, value in headers if name == b"authorization"]
+        # With two headers, a proxy before this service may have checked the other one.
+        bearer = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
+        if bearer is None:
+            return "no token"
+        digest = sha256(bearer[1]).digest()
+        # Compare with all tokens: stopping at a match would tell which one it is.
+        matches = [hmac.compare_digest(digest, one) for one in self._digests]
+        return None if any(matches) else "wrong token"
 
 
 class Access:

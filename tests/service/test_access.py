@@ -20,8 +20,8 @@ from starlette.routing import Mount
 from starlette.types import Message
 
 from handlers import create_app, sign_url
+from handlers.access.authorization import Tokens
 from handlers.access.signed_url import SigningKey, rejection_reason
-from handlers.access.tokens import Tokens
 from handlers.answers.headers import private_cache_control
 from settings import Settings
 from tests.support.client import ask, connect, fetch

@@ -20,8 +20,8 @@ ROUNDS = 20_000
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+from handlers.access.authorization import Tokens  # noqa: E402
 from handlers.access.signed_url import SigningKey, rejection_reason  # noqa: E402 - found by the line above
-from handlers.access.tokens import Tokens  # noqa: E402
 
 TOKEN = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=64))
 KEY = SigningKey("a", TOKEN)
