@@ -6,18 +6,13 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from .answers.path import ExactRoute
 from .runtime import get_runtime
-
-AuthMode: TypeAlias = Literal["open", "token", "signature"]
-
-# landing.html has this line where the commands belong.
-_COMMANDS = "<!-- commands -->\n"
+from .settings import AuthMode
 
 
 async def landing(request: Request) -> Response:
@@ -31,7 +26,7 @@ async def landing(request: Request) -> Response:
         page, policy = _read_page()
         items = "".join(f"<li><code>{escape(line)}</code></li>\n" for line in commands)
         headers |= {"content-security-policy": policy, "referrer-policy": "no-referrer"}
-        return HTMLResponse(page.replace(_COMMANDS, items), headers=headers)
+        return HTMLResponse(page.replace("<!-- commands -->\n", items), headers=headers)
     lines = ["downspout: streamed downloads from S3 and other HTTP services.", "", *commands]
     return PlainTextResponse("\n".join(lines) + "\n", headers=headers)
 

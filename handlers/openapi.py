@@ -15,27 +15,17 @@ Json = dict[str, Any]
 
 
 async def openapi(request: Request) -> JSONResponse:
-    """Answer with the document of this application, wherever it is mounted."""
+    """Answer with the document, with this application's URL, limits and security."""
     runtime = get_runtime(request.app)
-    document = complete_document(
-        request.scope.get("root_path", ""),
-        max_size=runtime.settings.bytes_max_size,
-        is_open=runtime.access.is_open,
-    )
-    return JSONResponse(document)
-
-
-def complete_document(root_path: str, *, max_size: int, is_open: bool) -> Json:
-    """Return the document with its server, the largest size, security and HEAD operations."""
     document: Json = json.loads(_read_document())
-    document["servers"] = [{"url": root_path or "/"}]
+    document["servers"] = [{"url": request.scope.get("root_path") or "/"}]
     components = document["components"]
-    components["parameters"]["size"]["schema"]["maximum"] = max_size
+    components["parameters"]["size"]["schema"]["maximum"] = runtime.settings.bytes_max_size
     for path in document["paths"].values():
-        if is_open:
+        if runtime.access.is_open:
             path["get"].pop("security", None)
         path["head"] = _head_operation(path["get"], components["responses"])
-    return document
+    return JSONResponse(document)
 
 
 @cache

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, InitVar, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from .variables import (
     BUCKET,
@@ -25,6 +25,8 @@ from .variables import (
     setting,
     whole_number,
 )
+
+AuthMode: TypeAlias = Literal["open", "token", "signature"]
 
 MIB = 1024 * 1024
 
@@ -204,7 +206,7 @@ class Settings(Checked):
         return self.max_downloads + self.read_ahead_bytes // READ_AHEAD_PIECE_BYTES
 
     @property
-    def auth_mode(self) -> Literal["open", "token", "signature"]:
+    def auth_mode(self) -> AuthMode:
         """How requests are authorized; "token" where both tokens and signing keys are set."""
         if self.access_tokens:
             return "token"

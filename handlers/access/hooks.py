@@ -28,10 +28,7 @@ async def run_hook(function: Callable[[A], T | Awaitable[T]], threads: Executor,
     A cancelled caller stops waiting, but its thread is only free when the function returns: so
     there are never more calls than threads.
     """
-    is_async = iscoroutinefunction(function) or iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
-    if is_async:
+    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
         result = function(argument)
     else:
         call = threads.submit(copy_context().run, function, argument)
