@@ -184,14 +184,14 @@ class Settings(Checked):
         processes = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
         return cls(**cls.arguments(environ), processes=int(processes[0]) if processes else 1)
 
-    def conflicts(self) -> list[str]:
-        """Return a line for half of an access key and for a token without key."""
+    def problems(self) -> list[str]:
+        """Return a line for each wrong value, half of an access key, and token without key."""
         fields = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         key_id, secret, token = (getattr(self, one) for one in fields)
         names = [one.upper() if self.sources else one for one in fields]
         # "BUCKETEER_" where Heroku's add-on set a half. Halves of two keys do not make a key.
         prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in fields]
-        problems = []
+        problems = super().problems()
         if secret and (not key_id or prefixes[0] > prefixes[1]):
             problems.append(f"{prefixes[1]}{names[0]} is not set while {prefixes[1]}{names[1]} is")
         if key_id and (not secret or prefixes[1] > prefixes[0]):

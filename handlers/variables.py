@@ -4,9 +4,9 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from string import Formatter
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ class Kind:
     """Raises ValueError if a value is wrong; its text completes "NAME ..."."""
 
     parse: Callable[[str], Any] = str
-    """Returns the value of a text; a text that has none is returned as it is, a wrong value."""
+    """Returns the value of a text. After a ValueError the text itself is the value to check."""
 
     example: str = ""
     closes_access: bool = False
@@ -99,17 +99,17 @@ class Checked:
     """The variable that a value came from, by the name of the field."""
 
     def __post_init__(self) -> None:
-        """Raise SettingsError with a line for each problem: name, problem, example."""
+        """Raise SettingsError if there are problems."""
+        if problems := self.problems():
+            raise SettingsError(problems)
+
+    def problems(self) -> list[str]:
+        """Return a line for each wrong value: name, problem, example."""
         found = [
             one.problem(getattr(self, one.field), self.sources.get(one.field))
             for one in variables(type(self))
         ]
-        if problems := [one for one in (*found, *self.conflicts()) if one]:
-            raise SettingsError(problems)
-
-    def conflicts(self) -> list[str]:
-        """Return a line for each problem between values that are right by themselves."""
-        return []
+        return [line for line in found if line]
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -125,7 +125,9 @@ class Checked:
             name = one.find(environ)
             if name is not None:
                 sources[one.field] = name
-                values[one.field] = one.kind.parse(environ[name].strip())
+                values[one.field] = environ[name].strip()
+                with suppress(ValueError):
+                    values[one.field] = one.kind.parse(values[one.field])
             elif one.default is MISSING:
                 sources[one.field] = one.names[0]
                 values[one.field] = None
@@ -182,13 +184,7 @@ def seconds(least: float, most: float) -> Kind:
         is_right = type(value) in (int, float) and least <= value <= most
         _require(is_right, f"must be a number of seconds from {least:g} to {most:g}")
 
-    def parse(text: str) -> float | str:
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
-    return Kind(check, parse)
+    return Kind(check, float)
 
 
 def _parse_switch(text: str) -> bool | str:
@@ -228,20 +224,9 @@ def _check_endpoint_url(value: Any) -> None:
     _require("?" not in value, "must have no query")
 
 
-def _check_template(value: Any, *names: str) -> None:
-    expected = " and ".join("{" + name + "}" for name in names)
-    _require(isinstance(value, str) and value, "must be a text")
-    try:
-        parts = list(Formatter().parse(value))
-    except ValueError:
-        raise ValueError(f"must have balanced braces; its fields are {expected}") from None
-    for _, name, form, conversion in parts:
-        is_right = name is None or (name in names and not form and not conversion)
-        _require(is_right, f"must have no other fields than {expected}")
-
-
 def _check_key_template(value: Any) -> None:
-    _check_template(value, "task_id")
+    is_right = _matches("([^{}]|{{|}}|{task_id})+", value)
+    _require(is_right, "must be a text with no other field than {task_id}; {{ and }} are braces")
     try:
         check_key(value.format(task_id="9" * 19))
     except ValueError as error:
@@ -249,7 +234,8 @@ def _check_key_template(value: Any) -> None:
 
 
 def _check_url_template(value: Any) -> None:
-    _check_template(value, "task_id", "size")
+    is_right = _matches("([^{}]|{{|}}|{task_id}|{size})+", value)
+    _require(is_right, "must have no other fields than {task_id} and {size}; {{ and }} are braces")
     urls = [value.format(task_id=number, size=number) for number in (1, 2)]
     for url in urls:
         _check_url(url)
