@@ -19,8 +19,8 @@ import multiprocessing
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,7 @@ from typing import Any
 import uvicorn
 from pythonjsonlogger.core import RESERVED_ATTRS
 from starlette.applications import Starlette
+from starlette.types import Lifespan
 from uvicorn.supervisors import Multiprocess
 
 from handlers import BrokenTransfer, CannotStart, chain_problem, cli, create_app, curl_lines
@@ -65,8 +66,6 @@ FORMATTERS: dict[str, dict[str, Any]] = {
 }
 
 logger = logging.getLogger("downspout")
-
-Lifespan = Callable[[Starlette], AbstractAsyncContextManager[Any]]
 
 
 def main(arguments: list[str]) -> int:
@@ -118,7 +117,7 @@ def make_app(*, is_announced: bool = False) -> Starlette:
     return app
 
 
-def with_frozen_gc(lifespan: Lifespan) -> Lifespan:
+def with_frozen_gc(lifespan: Lifespan[Starlette]) -> Lifespan[Starlette]:
     """Return a lifespan in which garbage collection skips the objects made before it.
 
     Modules and botocore's service descriptions are 100,000 objects, and collecting them would
@@ -150,7 +149,7 @@ def serve(settings: Settings, server: ServerSettings) -> int:
         ws="none",
         lifespan="on",
         workers=server.web_concurrency,
-        log_config=logging_config(log_format(server), server.log_level),
+        log_config=logging_config(server),
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
@@ -252,15 +251,15 @@ def log_format(server: ServerSettings) -> str:
     return server.log_format or ("text" if sys.stdout.isatty() else "json")
 
 
-def logging_config(formatter: str, level: str = "info") -> dict[str, Any]:
-    """Return a configuration for uvicorn that logs lines of a formatter on standard output."""
-    stream = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
-    shared = {"handlers": ["stdout"], "level": level.upper(), "propagate": False}
+def logging_config(server: ServerSettings) -> dict[str, Any]:
+    """Return a configuration for uvicorn that logs on standard output."""
+    stdout = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+    shared = {"handlers": ["stdout"], "level": server.log_level.upper(), "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {formatter: FORMATTERS[formatter]},
-        "handlers": {"stdout": {**stream, "formatter": formatter}},
+        "formatters": FORMATTERS,
+        "handlers": {"stdout": {**stdout, "formatter": log_format(server)}},
         "loggers": {"uvicorn": shared, "downspout": shared},
     }
 

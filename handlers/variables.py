@@ -15,7 +15,6 @@ from .sources.s3.names import check_bucket, check_key
 
 # For other regions and hosts botocore raises its own exceptions, at start or at a request.
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
-REGION_NAME = rf"(?![0-9]+$){LABEL}"
 ENDPOINT_HOST = rf"(?:{LABEL}\.)*{LABEL}\.?|[0-9A-Fa-f:.]+"
 
 
@@ -105,11 +104,11 @@ class Checked:
 
     def problems(self) -> list[str]:
         """Return a line for each wrong value: name, problem, example."""
-        found = [
-            one.problem(getattr(self, one.field), self.sources.get(one.field))
+        return [
+            problem
             for one in variables(type(self))
+            if (problem := one.problem(getattr(self, one.field), self.sources.get(one.field)))
         ]
-        return [line for line in found if line]
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -236,18 +235,17 @@ def _check_key_template(value: Any) -> None:
 def _check_url_template(value: Any) -> None:
     is_right = _matches("([^{}]|{{|}}|{task_id}|{size})+", value)
     _require(is_right, "must have no other fields than {task_id} and {size}; {{ and }} are braces")
-    urls = [value.format(task_id=number, size=number) for number in (1, 2)]
-    for url in urls:
-        _check_url(url)
-    hosts = {urlsplit(url).netloc for url in urls}
-    _require(len(hosts) == 1, "must have its fields behind the host and port")
+    url, other = (value.format(task_id=number, size=number) for number in (1, 2))
+    _check_url(url)
+    is_right = urlsplit(url).netloc == urlsplit(other).netloc
+    _require(is_right, "must have its fields behind the host and port")
 
 
 BUCKET = Kind(check_bucket, example="photos")
 DIRECTORY = Kind(_check_directory)
 ENDPOINT_URL = Kind(_check_endpoint_url, example="https://fly.storage.tigris.dev")
 KEY_TEMPLATE = Kind(_check_key_template, example="images/{task_id}.jpg")
-REGION = matching(REGION_NAME, "must be the name of a region", "eu-central-1")
+REGION = matching(rf"(?![0-9]+$){LABEL}", "must be the name of a region", "eu-central-1")
 SWITCH = Kind(lambda value: _require(type(value) is bool, "must be true or false"), _parse_switch)
 TLS_VERIFY = Kind(_check_tls_verify, _parse_switch, "/etc/ssl/store-ca.pem")
 URL_TEMPLATE = Kind(_check_url_template, example="https://files.example/{task_id}/{size}")
