@@ -19,13 +19,7 @@ from ..body.resume import BodyResumer, ResumePolicy
 from ..body.retry import NO_RETRY, RetryPolicy
 from ..body.upstream import Chunk, Owner, Upstream
 from ..errors import BadUpstream, PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
-from ..rfc9110.conditions import (
-    Validators,
-    Verdict,
-    evaluate_conditions,
-    if_range_holds,
-    single_strong_tag,
-)
+from ..rfc9110.conditions import Validators, evaluate_conditions, if_range_holds, single_strong_tag
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.s3.bucket import StoredObject
@@ -233,12 +227,11 @@ def _parts(selectors: RequestSelectors, metadata: Upstream) -> list[Part] | None
 
 def _not_modified(selectors: RequestSelectors, metadata: Upstream) -> Selection | None:
     """Return the 304 if the client has this version; raise PreconditionFailed."""
-    verdict = evaluate_conditions(selectors.conditions, Validators.from_headers(metadata.headers))
-    if verdict is Verdict.FAILED:
-        raise PreconditionFailed("")
-    if verdict is not Verdict.NOT_MODIFIED:
+    status = evaluate_conditions(selectors.conditions, Validators.from_headers(metadata.headers))
+    if status is None:
         return None
-    status = HTTPStatus.NOT_MODIFIED
+    if status == HTTPStatus.PRECONDITION_FAILED:
+        raise PreconditionFailed("")
     return Selection(status=status, stored=metadata.headers, body=exact_body(metadata))
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
+from http import HTTPStatus
 from typing import Self
 
 from .dates import http_date
@@ -19,14 +19,6 @@ MAX_TAG = 1024
 MAX_TAGS = 4096
 
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
-
-
-class Verdict(Enum):
-    """The result of a request's conditions."""
-
-    PROCEED = "proceed"
-    NOT_MODIFIED = "304"
-    FAILED = "412"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +51,22 @@ def entity_tag(stored: str) -> str | None:
     return None
 
 
-def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> Verdict:
-    """Evaluate the conditional headers for an object that exists (section 13.2.2).
+def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> HTTPStatus | None:
+    """Return 304 or 412, if a condition demands it of an object that exists (13.2.2).
 
     An invalid date is ignored; an invalid list of entity tags matches nothing.
     """
     if (wanted := headers.get("if-match")) is not None:
         if not _matches(wanted, current.etag, strong=True):
-            return Verdict.FAILED
+            return HTTPStatus.PRECONDITION_FAILED
     elif _is_modified_since(headers.get("if-unmodified-since"), current) is True:
-        return Verdict.FAILED
+        return HTTPStatus.PRECONDITION_FAILED
     if (known := headers.get("if-none-match")) is not None:
         if _matches(known, current.etag, strong=False):
-            return Verdict.NOT_MODIFIED
+            return HTTPStatus.NOT_MODIFIED
     elif _is_modified_since(headers.get("if-modified-since"), current) is False:
-        return Verdict.NOT_MODIFIED
-    return Verdict.PROCEED
+        return HTTPStatus.NOT_MODIFIED
+    return None
 
 
 def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> bool:

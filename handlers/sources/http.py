@@ -18,7 +18,7 @@ from ..errors import (
     RangeNotSatisfiable,
     UpstreamBusy,
 )
-from ..rfc9110.conditions import Validators, Verdict, evaluate_conditions
+from ..rfc9110.conditions import Validators, evaluate_conditions
 from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
 from .response import READ_BUFFER, Owner, RawResponse, check_response, payload_reader
@@ -141,4 +141,4 @@ def _may_be_unmodified(headers: Mapping[str, str], conditions: Mapping[str, str]
         return "if-modified-since" in conditions
     stated = Validators.from_headers(headers)
     known = {"if-none-match": conditions["if-none-match"]}
-    return stated.etag is None or evaluate_conditions(known, stated) is Verdict.NOT_MODIFIED
+    return stated.etag is None or evaluate_conditions(known, stated) is not None
