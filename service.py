@@ -159,7 +159,7 @@ def serve(settings: Settings, server: ServerSettings) -> int:
     )
     announce(settings, server, listener, descriptors=raise_descriptor_limit())
     if config.workers > 1:
-        return supervise(config, listener, settings.metrics_directory)
+        return supervise(config, listener, settings)
     running = uvicorn.Server(config)
     # From here on no handler may raise: it could interrupt asyncio while it creates the server's
     # task, which then fails to start. uvicorn restores these handlers at its end and raises the
@@ -173,13 +173,11 @@ def serve(settings: Settings, server: ServerSettings) -> int:
     return EXIT_OK
 
 
-def supervise(
-    config: uvicorn.Config, listener: socket.socket, metrics_directory: str | None
-) -> int:
+def supervise(config: uvicorn.Config, listener: socket.socket, settings: Settings) -> int:
     """Serve with several worker processes, which add up their metrics; return the exit code."""
     with TemporaryDirectory(prefix="downspout-metrics-") as shared:
         # Prometheus' client reads it when a worker imports it.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory or shared
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = settings.metrics_directory or shared
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
     failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)

@@ -34,7 +34,7 @@ logger = logging.getLogger("downspout")
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection, as a request finds it among the extensions of its ASGI scope."""
+    """A client's connection: the ASGI extension that download/connection.py describes."""
 
     transport: asyncio.Transport
     socket: socket.socket
@@ -43,10 +43,7 @@ class Connection:
     body that no handler reads, and does not see that the client leaves."""
 
     is_standalone: bool
-    """Whether the server serves downspout alone, without the middleware of a host."""
-
     on_lost: Callable[[], None] | None = None
-    """Called when the connection is lost; belongs to the request that runs."""
 
     def buffered(self) -> int:
         """Return how many bytes the server and the kernel hold that the client has not taken."""
