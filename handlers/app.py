@@ -1,7 +1,6 @@
 """The application: its routes, its middleware, and how it answers errors."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import aiohttp
 from starlette.applications import Starlette
@@ -10,8 +9,8 @@ from starlette.types import ASGIApp
 
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
-from .access.authorization import Access, Tokens
-from .access.hooks import Authorize, Locate, run_hook
+from .access.authorization import Access
+from .access.hooks import Authorize, Locate
 from .answers.problems import EXCEPTION_HANDLERS
 from .download.client_limit import ClientLimit
 from .lifespan import SharedLifespan
@@ -69,14 +68,8 @@ def create_app(
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
     runtime = Runtime(
         settings=settings,
-        access=Access(
-            settings.access_tokens,
-            settings.url_signing_keys,
-            max_lifetime=settings.url_max_lifetime,
-            authorize=authorize and partial(run_hook, authorize, threads),
-        ),
+        access=Access(settings, authorize, threads),
         metrics=Metrics(settings.metrics_directory),
-        metrics_tokens=Tokens(settings.metrics_tokens),
         client_limit=ClientLimit(settings.max_downloads_per_client),
         locate=locate,
         threads=threads,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import aiohttp
 from starlette.applications import Starlette
 
-from .access.authorization import Access, Tokens
+from .access.authorization import Access
 from .access.hooks import Locate
 from .body.read_ahead_policy import Budget
 from .download.admission import Admission
@@ -37,7 +37,6 @@ class Runtime:
     settings: Settings
     access: Access
     metrics: Metrics
-    metrics_tokens: Tokens
     client_limit: ClientLimit
     locate: Locate | None
     threads: Executor

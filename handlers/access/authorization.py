@@ -3,7 +3,8 @@
 import hmac
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
+from concurrent.futures import Executor
 from hashlib import sha256
 from urllib.parse import parse_qsl
 
@@ -11,7 +12,9 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from ..errors import NotAllowed, NotAuthorized, NoToken, NotSigned
+from ..settings import Settings
 from ..telemetry.request_id import get_request_id
+from .hooks import Authorize, run_hook
 from .signed_url import SigningKey, rejection_reason
 
 _BEARER = re.compile(rb"bearer +([^ ]+)", re.IGNORECASE)
@@ -52,20 +55,15 @@ class Access:
     or not the object exists.
     """
 
-    def __init__(
-        self,
-        tokens: Collection[str],
-        signing_keys: Collection[str],
-        *,
-        max_lifetime: float,
-        authorize: Callable[[Request], Awaitable[bool]] | None = None,
-    ) -> None:
-        self._tokens = Tokens(tokens)
-        self._keys = [SigningKey.parse(key) for key in signing_keys]
-        self._max_lifetime = max_lifetime
+    def __init__(self, settings: Settings, authorize: Authorize | None, threads: Executor) -> None:
+        self._tokens = Tokens(settings.access_tokens)
+        self._metrics_tokens = Tokens(settings.metrics_tokens)
+        self._keys = [SigningKey.parse(key) for key in settings.url_signing_keys]
+        self._max_lifetime = settings.url_max_lifetime
         self._authorize = authorize
+        self._threads = threads
         without_tokens = NotAuthorized if authorize else NotSigned
-        self._rejection = NotAllowed if tokens else without_tokens
+        self._rejection = NotAllowed if self._tokens else without_tokens
 
     @property
     def is_open(self) -> bool:
@@ -79,7 +77,7 @@ class Access:
         """
         reasons = self._rejection_reasons(scope)
         if self._authorize is not None and (reasons or not (self._tokens or self._keys)):
-            if await self._authorize(Request(scope)):
+            if await run_hook(self._authorize, self._threads, Request(scope)):
                 return
             reasons.append("not authorized by the host")
         if reasons:
@@ -101,9 +99,9 @@ class Access:
             reasons.append(reason)
         return reasons
 
-
-def check_metrics(tokens: Tokens, scope: Scope) -> None:
-    """Raise NoToken unless a request may read the metrics; without tokens, any request may."""
-    if tokens and (reason := tokens.rejection_reason(scope["headers"])):
-        logger.info("metrics refused (%s) request_id=%s", reason, get_request_id(scope))
-        raise NoToken(reason)
+    def check_metrics(self, scope: Scope) -> None:
+        """Raise NoToken unless a request may read the metrics; without tokens, any request may."""
+        tokens = self._metrics_tokens
+        if tokens and (reason := tokens.rejection_reason(scope["headers"])):
+            logger.info("metrics refused (%s) request_id=%s", reason, get_request_id(scope))
+            raise NoToken(reason)
