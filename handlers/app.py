@@ -71,8 +71,7 @@ def create_app(
         access=Access(settings, authorize, threads),
         metrics=Metrics(settings.metrics_directory),
         client_limit=ClientLimit(settings.max_downloads_per_client),
-        locate=locate,
-        threads=threads,
+        locate=locate and partial(run_hook, locate, threads),
     )
     app = _Application(
         routes=[

@@ -58,7 +58,7 @@ def stream_object(
         except ValueError as error:
             raise NotFound(f"key {error}") from error
         download = get_download(request)
-        store = await download.in_time(download.serving.buckets.get(bucket), download.observer)
+        store = await download.in_time(download.serving.buckets.get(bucket))
         selectors = parse_selectors(request.method, request.headers)
         return await answer_with_object(download, store, key, selectors, filename=download_name)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -12,8 +13,9 @@ from starlette.applications import Starlette
 from .body.checksums import verifies_all
 from .body.read_ahead_policy import Budget
 from .download.admission import Admission
-from .download.watch import Watch
+from .download.client_rate import TICK_SECONDS
 from .runtime import Runtime, Serving
+from .settings import Settings
 from .sources.pools import Clients, open_clients
 from .sources.readiness import Readiness
 from .sources.s3.bucket import StoredObject
@@ -53,44 +55,50 @@ class SharedLifespan:
     @asynccontextmanager
     async def _serve(self, app: Starlette) -> AsyncIterator[None]:
         """Put the clients on `app.state` for as long as the application serves."""
-        settings = self._runtime.settings
+        settings, metrics = self._runtime.settings, self._runtime.metrics
         if settings.verify_checksums and not verifies_all():
             logger.warning(
                 "VERIFY_CHECKSUMS: the package awscrt is not installed; "
                 "objects that have only CRC32C or CRC64NVME are sent unverified"
             )
         async with open_clients(settings, s3=self._s3, http=self._http) as clients:
-            serving = self._serving(clients)
+            serving = _serving(settings, clients)
             app.state.s3, app.state.http = clients.s3, clients.http
             app.state.runtime = replace(self._runtime, serving=serving)
-            watching = asyncio.create_task(self._watch(serving))
+            watching = asyncio.create_task(self._watch(serving.admission))
             try:
                 yield
             finally:
                 # The clients close in a moment. A server has waited for the downloads before.
                 await serving.admission.drain(0)
                 watching.cancel()
-                self._runtime.metrics.set_counts(0, 0)
+                metrics.set_counts(0, 0)
                 app.state.runtime = self._runtime
                 del app.state.s3, app.state.http
 
-    def _serving(self, clients: Clients) -> Serving:
-        settings = self._runtime.settings
-        probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
-        wait = min(settings.queue_timeout, settings.first_byte_timeout)
-        return Serving(
-            buckets=clients.buckets,
-            http=clients.http,
-            admission=Admission(settings.max_downloads, wait=wait),
-            watch=Watch(),
-            read_ahead=Budget(settings.read_ahead_bytes),
-            readiness=Readiness(probe.probe),
-        )
-
-    async def _watch(self, serving: Serving) -> None:
+    async def _watch(self, admission: Admission) -> None:
         """Look at the downloads once a second, and set the gauges that other workers add up.
 
         Not at every change, of which there may be thousands in a second.
         """
-        metrics, admission = self._runtime.metrics, serving.admission
-        await serving.watch.run(lambda: metrics.set_counts(*admission.counts()))
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._runtime.metrics.set_counts(*admission.counts())
+            now = time.monotonic()
+            for monitor in list(self._runtime.monitors):
+                try:
+                    monitor.tick(now)
+                except Exception:  # The other downloads are looked at all the same.
+                    logger.exception("watching a download")
+
+
+def _serving(settings: Settings, clients: Clients) -> Serving:
+    probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
+    wait = min(settings.queue_timeout, settings.first_byte_timeout)
+    return Serving(
+        buckets=clients.buckets,
+        http=clients.http,
+        admission=Admission(settings.max_downloads, wait=wait),
+        read_ahead=Budget(settings.read_ahead_bytes),
+        readiness=Readiness(probe.probe),
+    )

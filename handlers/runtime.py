@@ -1,17 +1,17 @@
 """All that a request is served with, as one frozen object on `app.state.runtime`."""
 
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import aiohttp
 from starlette.applications import Starlette
 
 from .access.authorization import Access
-from .access.hooks import Locate
+from .access.hooks import Location
 from .body.read_ahead_policy import Budget
 from .download.admission import Admission
 from .download.client_limit import ClientLimit
-from .download.watch import Watch
+from .download.monitor import Monitor
 from .settings import Settings
 from .sources.readiness import Readiness
 from .sources.s3.buckets import Buckets
@@ -25,7 +25,6 @@ class Serving:
     buckets: Buckets
     http: aiohttp.ClientSession
     admission: Admission
-    watch: Watch
     read_ahead: Budget
     readiness: Readiness
 
@@ -38,9 +37,9 @@ class Runtime:
     access: Access
     metrics: Metrics
     client_limit: ClientLimit
-    locate: Locate | None
-    threads: Executor
-    """For hooks of the host that are plain functions."""
+    locate: Callable[[int], Awaitable[Location]] | None = None
+    monitors: set[Monitor] = field(default_factory=set)
+    """Of the downloads that run now."""
 
     serving: Serving | None = None
     """None before the lifespan is entered and after it is left."""

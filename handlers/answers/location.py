@@ -1,6 +1,5 @@
 """Where the image of a task is: by the settings, or by a hook of the host."""
 
-from ..access.hooks import run_hook
 from ..download.handle import Download
 from ..errors import NotFound
 from ..sources.s3.bucket import Bucket
@@ -16,10 +15,9 @@ async def resolve_location(download: Download, task_id: int) -> tuple[Bucket, st
     runtime, buckets = download.runtime, download.serving.buckets
     if runtime.locate is None:
         return buckets.default, runtime.settings.s3_image_key.format(task_id=task_id)
-    hook = run_hook(runtime.locate, runtime.threads, task_id)
-    location = await download.in_time(hook, download.observer)
+    location = await download.in_time(runtime.locate(task_id))
     if location is None:
         raise NotFound("the host's locate returned None")
     bucket, key = (None, location) if isinstance(location, str) else location
     check_key(key)
-    return await download.in_time(buckets.get(bucket), download.observer), key
+    return await download.in_time(buckets.get(bucket)), key

@@ -49,10 +49,10 @@ async def answer_with_url(
         read_timeout=settings.upstream_read_timeout,
         connect_timeout=settings.upstream_connect_timeout,
         retry_policy=download.retry_policy(),
-        headers={"x-request-id": download.request_id, **(headers or {})},
+        headers={"x-request-id": download.record.request_id, **(headers or {})},
     )
-    opening = _open(remote, download.method, selectors, download.owner)
-    upstream = await download.in_time(opening, download.observer)
+    opening = _open(remote, download.record.method, selectors, download.owner)
+    upstream = await download.in_time(opening)
     resume = _resume(remote, upstream, download) if upstream.read else None
     return stream(
         download,

@@ -24,7 +24,7 @@ async def answer_with_object(
     """
     settings = download.runtime.settings
     stored = StoredObject(bucket, key, download.retry_policy())
-    if download.method == "HEAD":
+    if download.record.method == "HEAD":
         selecting = select_head(stored, selectors)
     else:
         selecting = select_get(
@@ -35,7 +35,7 @@ async def answer_with_object(
             ahead=download.read_ahead(),
             verified=settings.verify_checksums,
         )
-    selection = await download.in_time(selecting, download.observer)
+    selection = await download.in_time(selecting)
     headers = download_headers(
         selection.stored,
         default_type=IMAGE_TYPE,

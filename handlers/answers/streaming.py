@@ -26,6 +26,6 @@ def stream(
     """
     if status == HTTPStatus.NOT_MODIFIED:
         headers = not_modified_headers(headers)
-    elif length is None and download.method == "GET" and download.http_version == "1.0":
+    elif length is None and download.record.method == "GET" and download.http_version == "1.0":
         raise BadUpstream("a body of unknown length, for an HTTP/1.0 client")
     return StreamingResponse(content=body, status_code=status, headers=headers)

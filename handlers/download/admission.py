@@ -1,11 +1,13 @@
 """How many downloads run at once, and until when."""
 
+import asyncio
 import time
 from typing import Protocol
 
 import anyio
 
 from ..errors import Draining, NoSlot
+from .interrupt import StopReason
 
 RETRY_AFTER_SECONDS = 5
 
@@ -21,8 +23,8 @@ END_SECONDS = 2.0
 class AdmittedDownload(Protocol):
     """A download that has a slot."""
 
-    def break_off(self) -> None:
-        """End the download visibly: the process ends."""
+    def stop(self, reason: StopReason) -> None:
+        """End the download visibly."""
 
 
 class NoBulkSlot(Exception):
@@ -42,36 +44,43 @@ class Admission:
         """Seconds that a request waits for slots, counted from its arrival."""
 
         self._admitted: set[AdmittedDownload] = set()
+        self._empty = asyncio.Event()
+        self._with_bulk: set[AdmittedDownload] = set()
         self._queue: set[anyio.CancelScope] = set()
-        self._empty = anyio.Event()
         self.is_draining = False
 
     async def acquire(self, download: AdmittedDownload, until: float) -> None:
         """Take a slot. Raises NoSlot when none gets free until then, Draining."""
         await self._take(self._slots, until)
         self._admitted.add(download)
+        self._empty.clear()
 
     def release(self, download: AdmittedDownload) -> None:
-        """Give a slot back."""
+        """Give a slot back; the bulk slot stays."""
         self._admitted.remove(download)
         self._slots.release()
         if not self._admitted:
             self._empty.set()
 
-    def try_acquire_bulk(self) -> None:
-        """Take a bulk slot beside the download's own slot. Raises NoBulkSlot."""
-        try:
-            self._bulk_slots.acquire_nowait()
-        except anyio.WouldBlock:
-            raise NoBulkSlot from None
+    def try_acquire_bulk(self, download: AdmittedDownload) -> None:
+        """Take a bulk slot, unless the download has one. Raises NoBulkSlot if none is free."""
+        if download not in self._with_bulk:
+            try:
+                self._bulk_slots.acquire_nowait()
+            except anyio.WouldBlock:
+                raise NoBulkSlot from None
+            self._with_bulk.add(download)
 
-    async def acquire_bulk(self, until: float) -> None:
+    async def acquire_bulk(self, download: AdmittedDownload, until: float) -> None:
         """Wait for a bulk slot. Raises NoSlot when none gets free until then, Draining."""
         await self._take(self._bulk_slots, until)
+        self._with_bulk.add(download)
 
-    def release_bulk(self) -> None:
-        """Give a bulk slot back."""
-        self._bulk_slots.release()
+    def release_bulk(self, download: AdmittedDownload) -> None:
+        """Give the bulk slot back, if the download has one."""
+        if download in self._with_bulk:
+            self._with_bulk.remove(download)
+            self._bulk_slots.release()
 
     async def _take(self, slots: anyio.Semaphore, until: float) -> None:
         if self.is_draining:
@@ -105,48 +114,10 @@ class Admission:
         with anyio.move_on_after(grace):
             await self._until_empty()
         for download in list(self._admitted):
-            download.break_off()
+            download.stop("drained")
         with anyio.move_on_after(END_SECONDS):
             await self._until_empty()
 
     async def _until_empty(self) -> None:
         while self._admitted:
-            if self._empty.is_set():
-                self._empty = anyio.Event()
             await self._empty.wait()
-
-
-class Slot:
-    """What one download holds of an Admission: a slot, and a bulk slot if its answer is large."""
-
-    __slots__ = ("_admission", "_has_bulk", "_until")
-
-    def __init__(self, admission: Admission, *, arrived: float) -> None:
-        self._admission = admission
-        self._until = arrived + admission.wait
-        self._has_bulk = False
-
-    async def acquire(self, download: AdmittedDownload) -> None:
-        """Take a slot; raises NoSlot, Draining."""
-        await self._admission.acquire(download, self._until)
-
-    def require_bulk(self) -> None:
-        """Hold a bulk slot from now on; raises NoBulkSlot where none is free at once."""
-        if not self._has_bulk:
-            self._admission.try_acquire_bulk()
-            self._has_bulk = True
-
-    async def wait_for_bulk(self) -> None:
-        """Hold a bulk slot from now on; raises NoSlot, Draining."""
-        await self._admission.acquire_bulk(self._until)
-        self._has_bulk = True
-
-    def release(self, download: AdmittedDownload) -> None:
-        """Give the slot back; the bulk slot stays."""
-        self._admission.release(download)
-
-    def release_bulk(self) -> None:
-        """Give the bulk slot back, if there is one."""
-        if self._has_bulk:
-            self._admission.release_bulk()
-            self._has_bulk = False

@@ -7,13 +7,12 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from ..body.observer import NO_OBSERVER, Observer
 from ..body.read_ahead_policy import ReadAheadPolicy
 from ..body.resume import ResumePolicy
 from ..body.retry import RetryPolicy
 from ..errors import NotStarted, UpstreamTimeout
 from ..runtime import Runtime, Serving
-from ..telemetry.observer import DownloadObserver
+from ..telemetry.record import Record
 from .interrupt import DeadlinePassed
 from .monitor import Monitor
 
@@ -22,13 +21,13 @@ SCOPE_KEY = "downspout.download"
 T = TypeVar("T")
 
 
-@dataclass(eq=False, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Download:
     """One request on a download route: its means, its deadline, and what it owns."""
 
     runtime: Runtime
+    record: Record
     monitor: Monitor
-    observer: DownloadObserver
     http_version: str
     is_private: bool
     """Whether shared caches must not keep the answer."""
@@ -44,48 +43,35 @@ class Download:
         return self.runtime.serving
 
     @property
-    def method(self) -> str:
-        """GET or HEAD."""
-        return self.monitor.record.method
-
-    @property
-    def request_id(self) -> str:
-        """The id that is sent to the bytes upstream, too."""
-        return self.monitor.record.request_id
-
-    @property
     def deadline(self) -> float:
         """The end of FIRST_BYTE_TIMEOUT, as a time.monotonic()."""
-        return self.monitor.record.began + self.runtime.settings.first_byte_timeout
+        return self.record.began + self.runtime.settings.first_byte_timeout
 
-    async def in_time(self, work: Awaitable[T], observer: Observer = NO_OBSERVER) -> T:
-        """Return the result of `work` before the deadline.
+    async def in_time(self, work: Awaitable[T], *, is_upstream: bool = True) -> T:
+        """Return the result of `work` before the deadline, else raise UpstreamTimeout.
 
-        Raises UpstreamTimeout, after it has told the observer.
+        `is_upstream` tells whether that counts as a failure of the upstream.
         """
         try:
             return await self.monitor.interrupt.run_until(self.deadline, work)
         except DeadlinePassed as error:
-            observer.upstream_failed(error)
+            if is_upstream:
+                self.record.upstream_failed(error)
             limit = self.runtime.settings.first_byte_timeout
             raise UpstreamTimeout(f"no answer within {limit:g} s") from error
 
     def retry_policy(self) -> RetryPolicy:
         """Return how a request to an upstream is tried again before the answer begins."""
-        return RetryPolicy(until=self.deadline, observer=self.observer)
+        return RetryPolicy(until=self.deadline, observer=self.record)
 
     def resume_policy(self) -> ResumePolicy:
         """Return how a broken body of this download is resumed."""
-        return ResumePolicy(self.owner, self.runtime.settings.max_resumes, self.observer)
+        return ResumePolicy(self.owner, self.runtime.settings.max_resumes, self.record)
 
     def read_ahead(self) -> ReadAheadPolicy:
         """Return how far a body of this download may be read ahead."""
         width = self.runtime.settings.read_ahead_connections
-        return ReadAheadPolicy(self.serving.read_ahead, width, self.monitor.lag, self.observer)
-
-    def break_off(self) -> None:
-        """End the download visibly: the process ends."""
-        self.monitor.stop("drained")
+        return ReadAheadPolicy(self.serving.read_ahead, width, self.monitor.lag, self.record)
 
 
 def get_download(request: Request) -> Download:

@@ -25,17 +25,16 @@ class Interrupt:
     cancellations (Task.cancelling), so this class counts its own.
     """
 
-    __slots__ = ("_before", "_is_due", "_is_over", "_loop", "_own", "_task", "_waiters", "reason")
+    __slots__ = ("_before", "_is_due", "_is_over", "_own", "_stopped", "_task", "reason")
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
-        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._before = 0  # cancellations of the task before `run`
         self._own = 0
         self._is_due = False
         self._is_over = False
-        self._waiters: list[asyncio.Future[None]] = []
+        self._stopped = asyncio.Event()
 
     async def run(self, work: Awaitable[None]) -> None:
         """Await `work`; return early where `stop` ended it.
@@ -64,11 +63,9 @@ class Interrupt:
         if self.reason is not None or self._is_over or self._task is None:
             return False
         self.reason = reason
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._stopped.set()
         # In the next turn of the loop: an application that waits in `stopped` returns first.
-        self._loop.call_soon(self.cancel)
+        asyncio.get_running_loop().call_soon(self.cancel)
         return True
 
     def cancel(self) -> None:
@@ -83,10 +80,7 @@ class Interrupt:
 
     async def stopped(self) -> None:
         """Return when `stop` is called."""
-        if self.reason is None:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+        await self._stopped.wait()
 
     async def run_until(self, deadline: float, work: Awaitable[T]) -> T:
         """Return the result of `work`, which is part of what `run` awaits.
@@ -94,7 +88,8 @@ class Interrupt:
         `deadline` is a time.monotonic(). Raises DeadlinePassed.
         """
         # asyncio.timeout would do the same in three times the time; each download needs it once.
-        timer = self._loop.call_later(max(deadline - time.monotonic(), 0), self._expire)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(deadline - time.monotonic(), 0), self._expire)
         try:
             return await work
         except asyncio.CancelledError as error:

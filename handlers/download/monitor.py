@@ -1,34 +1,26 @@
 """Watching the messages of one download in both directions."""
 
 import asyncio
-import logging
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Self
 
 from starlette.types import Message, Receive, Send
 
-from ..telemetry.metrics import Metrics
 from ..telemetry.record import Record
-from .admission import SMALL, Slot
+from .admission import SMALL, Admission
 from .client_rate import SERVER_ONLY, ClientRateGuard
 from .connection import Connection
 from .interrupt import Interrupt, StopReason
 
-logger = logging.getLogger("downspout")
-
 
 class Monitor:
-    """Passes messages on, counts bytes, and stops a download whose client is gone or stalled.
-
-    Entered as a context manager while the application runs; `finish` comes after it.
-    """
+    """Passes messages on, counts bytes, and stops a download whose client is gone or stalled."""
 
     def __init__(
         self,
         record: Record,
-        metrics: Metrics,
         receive: Receive,
         send: Send,
         *,
@@ -36,31 +28,36 @@ class Monitor:
         connection: Connection | None,
     ) -> None:
         self.record = record
+        self.connection = connection
         self.interrupt = Interrupt()
-        self.slot: Slot | None = None
-        self._metrics = metrics
+        self.admission: Admission | None = None
+        """Set when the request is authorized: it may need a bulk slot from now on."""
         self._guard = guard
-        self._connection = connection
         self._receive = receive
         self._send = send
         self._is_sending = False
-        self._counted = 0
-        self._listener: asyncio.Task[None] | None = None
 
-    def __enter__(self) -> Self:
+    async def run(self, work: Awaitable[None], watched: set["Monitor"]) -> None:
+        """Await `work` under watch: `tick` is called for each monitor in `watched`.
+
+        Returns early if the download is stopped; otherwise raises as `Interrupt.run` does.
+        """
+        connection, listener = self.connection, None
         # Our own server calls back when the connection is lost; others have to be asked.
-        if self._connection is None:
-            self._listener = asyncio.get_running_loop().create_task(self._listen())
+        if connection is None:
+            listener = asyncio.get_running_loop().create_task(self._listen())
         else:
-            self._connection.on_lost = self._lose_client
-            self._connection.discard_body()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-        elif self._connection is not None and self._connection.on_lost == self._lose_client:
-            self._connection.on_lost = None
+            connection.on_lost = self._lose_client
+            connection.discard_body()
+        watched.add(self)
+        try:
+            await self.interrupt.run(work)
+        finally:
+            watched.discard(self)
+            if listener is not None:
+                listener.cancel()
+            elif connection is not None and connection.on_lost == self._lose_client:
+                connection.on_lost = None
 
     async def receive(self) -> Message:
         """Return the disconnect of a client that stays until the download is stopped."""
@@ -90,19 +87,17 @@ class Monitor:
 
     def _prepared(self, start: Message) -> Message:
         """Return the start of an answer with its Server-Timing, and a bulk slot if it is large."""
-        headers = start.get("headers", ())
-        self.record.expected = _content_length(headers)
-        if self.slot is None:  # It would time the check of the credentials.
+        headers, record = start.get("headers", ()), self.record
+        lengths = (int(value) for name, value in headers if name.lower() == b"content-length")
+        record.expected = next(lengths, None)
+        if self.admission is None:  # It would time the check of the credentials.
             return start
-        if self._is_large(start["status"]):
-            self.slot.require_bulk()
-        return {**start, "headers": [*headers, self.record.server_timing()]}
-
-    def _is_large(self, status: int) -> bool:
-        if self.record.method == "HEAD":
-            return False
-        expected = self.record.expected
-        return status == HTTPStatus.OK if expected is None else expected > SMALL
+        is_large = (record.expected or 0) > SMALL
+        if record.expected is None:
+            is_large = start["status"] == HTTPStatus.OK
+        if is_large and record.method != "HEAD":
+            self.admission.try_acquire_bulk(self)
+        return {**start, "headers": [*headers, record.server_timing()]}
 
     async def _listen(self) -> None:
         # A server that fails to say what its client does has lost the client.
@@ -124,41 +119,18 @@ class Monitor:
         if self.interrupt.reason is not None:  # The application swallowed the cancellation.
             self.interrupt.cancel()
             return
-        if self._connection is not None and self._connection.is_gone():
+        connection = self.connection
+        if connection is not None and connection.is_gone():
             self._lose_client()
-        self._count_sent()
+        self.record.count_sent()
+        buffered = 0 if connection is None else connection.buffered()
         if not self._is_sending:
             self._guard.rest()
-        elif self._guard.is_too_slow(self.record.sent - self._buffered(), now):
+        elif self._guard.is_too_slow(self.record.sent - buffered, now):
             self.stop("client_stalled")
-            if self._connection is not None:
-                self._connection.abort()
-
-    def _buffered(self) -> int:
-        return self._connection.buffered() if self._connection is not None else 0
+            if connection is not None:
+                connection.abort()
 
     def lag(self) -> int:
         """Return how many of the bytes sent the client may not have taken."""
-        return SERVER_ONLY.buffer if self._connection is None else self._connection.buffered()
-
-    def finish(self) -> None:
-        """Log and count the download at its end."""
-        self.record.log()
-        self.record.error = None  # It keeps frames, and with them the last chunks, alive.
-        try:
-            self._count_sent()
-            self._metrics.count_download(self.record)
-        except OSError:  # The directory shared by the workers may fail; the answer must not.
-            logger.exception("metrics")
-
-    def _count_sent(self) -> None:
-        sent, self._counted = self.record.sent - self._counted, self.record.sent
-        if sent:
-            self._metrics.count_sent(self.record.route, sent)
-
-
-def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
-    for name, value in headers:
-        if name.lower() == b"content-length":
-            return int(value)
-    return None
+        return SERVER_ONLY.buffer if self.connection is None else self.connection.buffered()

@@ -10,12 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import BrokenTransfer, DownloadError, Draining, QueryTooLong
 from ..runtime import Runtime
-from ..telemetry.observer import DownloadObserver
 from ..telemetry.record import Record
 from ..telemetry.request_id import get_request_id
-from .admission import NoBulkSlot, Slot
+from .admission import NoBulkSlot
 from .client_rate import KERNEL, SERVER_ONLY, ClientRateGuard
-from .connection import CONNECTION, Connection
+from .connection import CONNECTION
 from .handle import SCOPE_KEY, Download
 from .host_middleware import break_visibly, compatible_send
 from .interrupt import StrayCancellation
@@ -23,6 +22,8 @@ from .monitor import Monitor
 
 # To parse as many parameters as a request can have takes a tenth of a second.
 MAX_PARAMETERS = 100
+
+STOPPED = {"client_stalled": "the client took too little", "drained": "the process ends"}
 
 Refuse = Callable[[Scope, DownloadError | HTTPException], Response]
 """Make the answer to a request that is refused."""
@@ -49,21 +50,26 @@ class DownloadScope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one download; raise an error that must break the connection."""
         download = self._start(scope, receive, send)
+        failure: Exception | None = None
         try:
-            failure = await self._run(scope, download)
+            try:
+                watched = download.runtime.monitors
+                await download.monitor.run(self._serve(scope, download), watched)
+            except Exception as error:  # noqa: BLE001 - `_conclude` decides about it
+                failure = error
             failure = await self._conclude(scope, download, failure, send)
             if failure is not None:
                 raise failure
         finally:
             # A traceback refers to this frame; a reference back would keep the last chunks alive.
             failure = None
-            download.monitor.finish()
+            download.record.finish()
 
     def _start(self, scope: Scope, receive: Receive, send: Send) -> Download:
         runtime: Runtime = scope["app"].state.runtime
-        settings = runtime.settings
-        connection = _connection(scope)
+        connection = (scope.get("extensions") or {}).get(CONNECTION)
         record = Record(
+            metrics=runtime.metrics,
             method=scope["method"],
             path=scope["path"],
             route=getattr(scope.get("route"), "path", self.source),
@@ -71,37 +77,19 @@ class DownloadScope:
             request_id=get_request_id(scope),
         )
         guard = ClientRateGuard(
-            stall=settings.client_stall_timeout,
-            min_rate=settings.client_min_rate,
+            stall=runtime.settings.client_stall_timeout,
+            min_rate=runtime.settings.client_min_rate,
             visibility=SERVER_ONLY if connection is None else KERNEL,
         )
         if connection is None or not connection.is_standalone:
             send = compatible_send(scope, send)
-        monitor = Monitor(
-            record, runtime.metrics, receive, send, guard=guard, connection=connection
-        )
         return Download(
             runtime=runtime,
-            monitor=monitor,
-            observer=DownloadObserver(record, runtime.metrics),
+            record=record,
+            monitor=Monitor(record, receive, send, guard=guard, connection=connection),
             http_version=scope.get("http_version", "1.1"),
             is_private=not (self.is_guarded and runtime.access.is_open),
         )
-
-    async def _run(self, scope: Scope, download: Download) -> Exception | None:
-        """Serve the request under its monitor; return what it raised."""
-        monitor, serving = download.monitor, download.runtime.serving
-        if serving is not None:
-            serving.watch.add(monitor)
-        try:
-            with monitor:
-                await monitor.interrupt.run(self._serve(scope, download))
-        except Exception as error:  # noqa: BLE001 - `_conclude` decides about it
-            return error
-        finally:
-            if serving is not None:
-                serving.watch.remove(monitor)
-        return None
 
     async def _serve(self, scope: Scope, download: Download) -> None:
         """Authorize, admit and serve the request; answer a refusal with a problem document."""
@@ -110,35 +98,37 @@ class DownloadScope:
                 await self._authorize(scope, download)
             await self._admit(scope, download)
         except (DownloadError, HTTPException) as error:
-            if download.monitor.record.status:  # The answer has begun.
+            if download.record.status:  # The answer has begun.
                 raise
             await self._refuse(scope, download, error, download.monitor.send)
 
     async def _authorize(self, scope: Scope, download: Download) -> None:
         if scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
             raise QueryTooLong
-        if not download.runtime.access.is_open:
-            await download.in_time(download.runtime.access.check(scope))
+        access = download.runtime.access
+        if not access.is_open:
+            await download.in_time(access.check(scope), is_upstream=False)
 
     async def _admit(self, scope: Scope, download: Download) -> None:
         """Serve the request with a slot, with a bulk slot where the answer turns out large."""
-        slot = Slot(download.serving.admission, arrived=download.monitor.record.began)
+        monitor, admission = download.monitor, download.serving.admission
         limit, client = download.runtime.client_limit, scope.get("client")
         counted = limit.acquire(client[0] if client else None)
-        download.monitor.slot = slot
+        monitor.admission = admission
+        until = download.record.began + admission.wait
         try:
             try:
-                await self._serve_with(slot, scope, download)
+                await self._serve_with_slot(scope, download, until)
             except NoBulkSlot:
                 # Nothing was sent. The slot is free and the upstream closed while it waits.
-                await slot.wait_for_bulk()
-                await self._serve_with(slot, scope, download)
+                await admission.acquire_bulk(monitor, until)
+                await self._serve_with_slot(scope, download, until)
         finally:
-            slot.release_bulk()
+            admission.release_bulk(monitor)
             limit.release(counted)
 
-    async def _serve_with(self, slot: Slot, scope: Scope, download: Download) -> None:
-        monitor = download.monitor
+    async def _serve_with_slot(self, scope: Scope, download: Download, until: float) -> None:
+        monitor, record = download.monitor, download.record
         served = {
             **scope,
             SCOPE_KEY: download,
@@ -148,50 +138,43 @@ class DownloadScope:
             # Starlette would answer the refusals of a handler; here `_serve` answers all of them.
             "starlette.exception_handlers": ({}, {}),
         }
-        await slot.acquire(download)
-        monitor.record.slot_seconds = time.monotonic() - monitor.record.began
+        admission = download.serving.admission
+        await admission.acquire(monitor, until)
+        record.slot_seconds = time.monotonic() - record.began
         try:
             async with AsyncExitStack() as download.owner:
                 await self.app(served, monitor.receive, monitor.send)
         finally:
-            slot.release(download)
+            admission.release(monitor)
 
     async def _refuse(
         self, scope: Scope, download: Download, error: DownloadError | HTTPException, send: Send
     ) -> None:
-        download.monitor.record.refuse(error)
+        download.record.refuse(error)
         await self.refuse(scope, error)(scope, download.monitor.receive, send)
 
     async def _conclude(
         self, scope: Scope, download: Download, failure: Exception | None, send: Send
     ) -> Exception | None:
         """Record how the download ended; return the error that must break the connection."""
-        record, reason = download.monitor.record, download.monitor.interrupt.reason
+        record, reason = download.record, download.monitor.interrupt.reason
         if reason == "client_gone":
             return None
-        if reason == "client_stalled":
-            failure = BrokenTransfer(reason, "the client took too little")
-        elif reason == "drained" and not record.status:
+        if reason == "drained" and not record.status:
             # The monitor passes on no message of a stopped download, and so sees no status.
             record.status = Draining.status
             await self._refuse(scope, download, Draining(), send)
             return None
-        elif reason == "drained":
-            failure = BrokenTransfer(reason, "the process ends")
+        if reason is not None:
+            failure = BrokenTransfer(reason, STOPPED[reason])
         elif isinstance(failure, StrayCancellation) and record.status:
             failure = BrokenTransfer("truncated", str(failure))
         if failure is None:
             return None
         record.error = failure
         record.outcome = failure.outcome if isinstance(failure, BrokenTransfer) else "failed"
-        connection = _connection(scope)
-        is_standalone = connection is not None and connection.is_standalone
-        is_visible = reason == "client_stalled" or is_standalone
-        if isinstance(failure, BrokenTransfer) and not is_visible:
+        connection = download.monitor.connection
+        is_visible = connection is not None and connection.is_standalone
+        if isinstance(failure, BrokenTransfer) and not is_visible and reason != "client_stalled":
             await break_visibly(send)
         return failure
-
-
-def _connection(scope: Scope) -> Connection | None:
-    connection: Connection | None = (scope.get("extensions") or {}).get(CONNECTION)
-    return connection

@@ -2,9 +2,8 @@
 
 import os
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -16,14 +15,10 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from .record import Record
-
 # From a store in the same rack to the default FIRST_BYTE_TIMEOUT.
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-
-M = TypeVar("M", Counter, Histogram)
 
 
 class Metrics:
@@ -35,7 +30,8 @@ class Metrics:
 
     def __init__(self, shared: str | None = None) -> None:
         self._shared = Path(shared) if shared else None
-        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        # Kept, because `labels()` costs as much as all the rest of counting.
+        self._child = cache(lambda metric, *labels: metric.labels(*labels))
         self._registry = registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
@@ -68,11 +64,11 @@ class Metrics:
         self._running.set(running)
         self._waiting.set(waiting)
 
-    def count_download(self, record: Record) -> None:
+    def count_download(self, route: str, outcome: str, first_byte: float | None) -> None:
         """Count a download that has ended; `count_sent` has counted its bytes."""
-        self._child(self._downloads, record.route, record.outcome).inc()
-        if record.first_byte is not None:
-            self._child(self._first_byte, record.route).observe(record.first_byte)
+        self._child(self._downloads, route, outcome).inc()
+        if first_byte is not None:
+            self._child(self._first_byte, route).observe(first_byte)
 
     def count_sent(self, route: str, size: int) -> None:
         """Count bytes of bodies."""
@@ -85,13 +81,6 @@ class Metrics:
     def count_failure(self, source: str, kind: str) -> None:
         """Count a failure of an upstream."""
         self._child(self._upstream_errors, source, kind).inc()
-
-    def _child(self, metric: M, *labels: str) -> M:
-        """Return the metric with these labels, kept: `labels()` costs as much as all the rest."""
-        found: M | None = self._children.get((metric, labels))
-        if found is None:
-            found = self._children[metric, labels] = metric.labels(*labels)
-        return found
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

@@ -1,4 +1,4 @@
-"""One download, as it is recorded: one line in the log at its end."""
+"""One download, as it is recorded: in the metrics, and as one line of the log at its end."""
 
 import logging
 import time
@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 
-from ..errors import Broken, DownloadError, Draining, NoSlot
+from ..errors import Broken, BrokenTransfer, DownloadError, Draining, NoSlot
+from .metrics import Metrics
 
 logger = logging.getLogger("downspout")
 
@@ -22,8 +23,9 @@ MAX_LOGGED = 500  # characters of a path or a reason, so that a line of the log 
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """What is known of one download, while it runs and at its end."""
+    """What is known of one download; also the `Observer` (body/observer.py) of its upstream."""
 
+    metrics: Metrics
     method: str
     path: str
     route: str
@@ -33,6 +35,8 @@ class Record:
     outcome: Outcome = "drained"
     status: int = 0
     sent: int = 0
+    """Bytes of the body that were handed to the server."""
+
     expected: int | None = None
     """Content-Length of the answer; None without one."""
 
@@ -45,6 +49,26 @@ class Record:
     resumes: int = 0
     error: Exception | None = None
     began: float = field(default_factory=time.monotonic)
+    _counted: int = field(default=0, init=False)
+
+    def body_resumed(self) -> None:
+        """Count a body that was re-opened at its next byte."""
+        self.resumes += 1
+        self.metrics.count_resume(self.route)
+
+    def upstream_failed(self, error: BaseException) -> None:
+        """Count a failed request or a broken body, repaired later or not.
+
+        A missing object and other answers below the level of a warning are no failures.
+        """
+        if isinstance(error, DownloadError) and error.log_level < logging.WARNING:
+            return
+        kind = "upstream_timeout"  # of an attempt that the end of its time has cancelled
+        if isinstance(error, BrokenTransfer):
+            kind = error.outcome
+        elif isinstance(error, DownloadError):
+            kind = error.kind.replace("-", "_")
+        self.metrics.count_failure(self.source, kind)
 
     def refuse(self, error: DownloadError | HTTPException) -> None:
         """Record that a problem document answers the request."""
@@ -53,8 +77,7 @@ class Record:
         if isinstance(error, NoSlot | Draining):
             self.outcome = "shed"
         else:
-            is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            self.outcome = "failed" if is_ours else "refused"
+            self.outcome = "failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
 
     def complete(self) -> None:
         """Record that the whole answer was handed to the server."""
@@ -67,8 +90,23 @@ class Record:
         slot, upstream = self.slot_seconds * 1000, (elapsed - self.slot_seconds) * 1000
         return b"server-timing", b"slot;dur=%.1f, upstream;dur=%.1f" % (slot, upstream)
 
-    def log(self) -> None:
-        """Write the one line that says how the download ended; never the query string."""
+    def count_sent(self) -> None:
+        """Count the bytes that were sent since the last call."""
+        if size := self.sent - self._counted:
+            self._counted = self.sent
+            self.metrics.count_sent(self.route, size)
+
+    def finish(self) -> None:
+        """Log and count the download at its end."""
+        self._log()
+        self.error = None  # It keeps frames, and with them the last chunks, alive.
+        try:
+            self.count_sent()
+            self.metrics.count_download(self.route, self.outcome, self.first_byte)
+        except OSError:  # The directory shared by the workers may fail; the answer must not.
+            logger.exception("metrics")
+
+    def _log(self) -> None:
         level = logging.INFO if self.outcome in INFO_OUTCOMES else logging.WARNING
         level = max(level, getattr(self.error, "log_level", level))
         if not logger.isEnabledFor(level):
@@ -76,8 +114,7 @@ class Record:
         fields = self._fields()
         # One attribute, so that it cannot clash with a host's own fields. Logger.log would spend
         # time on finding its caller.
-        extra = {"download": fields}
-        text = self._text(fields)
+        extra, text = {"download": fields}, self._text(fields)
         logger.handle(
             logger.makeRecord(logger.name, level, __file__, 0, text, (), None, "log", extra)
         )
@@ -93,6 +130,7 @@ class Record:
         )
 
     def _fields(self) -> dict[str, Any]:
+        """Return the fields of the line; never the query string."""
         return {
             "method": self.method,
             "path": quote(self.path)[:MAX_LOGGED],

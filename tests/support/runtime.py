@@ -12,7 +12,6 @@ from handlers import create_app
 from handlers.body.read_ahead_policy import Budget
 from handlers.download.admission import Admission
 from handlers.download.handle import Download
-from handlers.download.watch import Watch
 from handlers.runtime import Runtime, Serving
 from settings import Settings
 
@@ -24,12 +23,7 @@ def app_with(admission: Admission, **hooks: Any) -> Starlette:
     app = create_app(Settings(s3_image_bucket="photos"), **hooks)
     runtime: Runtime = app.state.runtime
     serving = Serving(
-        buckets=NONE,
-        http=NONE,
-        admission=admission,
-        watch=Watch(),
-        read_ahead=Budget(0),
-        readiness=NONE,
+        buckets=NONE, http=NONE, admission=admission, read_ahead=Budget(0), readiness=NONE
     )
     app.state.runtime = replace(runtime, serving=serving)
     return app

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from handlers.download.admission import Admission, NoBulkSlot
+from handlers.download.interrupt import StopReason
 from handlers.errors import DownloadError, Draining, NoSlot
 
 
@@ -18,7 +19,8 @@ class Download:
         self.admission = admission
         self.broken_off = False
 
-    def break_off(self) -> None:
+    def stop(self, reason: StopReason) -> None:
+        assert reason == "drained"
         self.broken_off = True
         self.admission.release(self)
 
@@ -70,16 +72,17 @@ async def test_waiting_is_in_turn_and_told() -> None:
 async def test_share_is_kept_for_small_downloads() -> None:
     """Long downloads get seven places of eight, and small ones all of them."""
     admission = admission_of(16)
-    for _ in range(14):
-        await admission.acquire(Download(admission), soon())
-        admission.try_acquire_bulk()
-    await admission.acquire(Download(admission), soon())
+    downloads = [Download(admission) for _ in range(15)]
+    for download in downloads[:14]:
+        await admission.acquire(download, soon())
+        admission.try_acquire_bulk(download)
+    await admission.acquire(downloads[14], soon())
     with pytest.raises(NoBulkSlot):
-        admission.try_acquire_bulk()
+        admission.try_acquire_bulk(downloads[14])
     with pytest.raises(NoSlot):
-        await admission.acquire_bulk(until=0)
-    admission.release_bulk()
-    await admission.acquire_bulk(soon())
+        await admission.acquire_bulk(downloads[14], until=0)
+    admission.release_bulk(downloads[0])
+    await admission.acquire_bulk(downloads[14], soon())
 
 
 async def test_draining_turns_away_who_comes_and_who_waits() -> None:

@@ -203,7 +203,7 @@ async def test_bulk_slot_of_a_download_without_a_slot_is_given_back(leaves: bool
     others: list[Any] = [object() for _ in range(8)]
     for other in others[:7]:
         await admission.acquire(other, 0)
-        admission.try_acquire_bulk()
+        admission.try_acquire_bulk(other)
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
@@ -213,11 +213,11 @@ async def test_bulk_slot_of_a_download_without_a_slot_is_given_back(leaves: bool
         tasks.start_soon(download_from, answering, app_with(admission), client)
         await anyio.wait_all_tasks_blocked()
         await admission.acquire(others[7], 0)
-        admission.release_bulk()
+        admission.release_bulk(others[0])
         if leaves:
             await anyio.wait_all_tasks_blocked()
             client.leave()
-    admission.try_acquire_bulk()
+    admission.try_acquire_bulk(others[0])
     assert admission.counts() == (8, 0)
     assert client.statuses == ([] if leaves else [503])
 
@@ -276,9 +276,9 @@ async def test_watch_ticks_a_download_that_waits_for_authorization() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(download_from, answer, app, client)
         await asked.wait()
-        assert len(app.state.runtime.serving.watch) == 1
+        assert len(app.state.runtime.monitors) == 1
         client.leave()
-    assert len(app.state.runtime.serving.watch) == 0
+    assert len(app.state.runtime.monitors) == 0
 
 
 async def test_receive_that_fails_counts_as_a_disconnect(app: Starlette) -> None:
