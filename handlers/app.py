@@ -22,6 +22,15 @@ from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
 
+ROUTES = [
+    *image.routes,
+    *bytes_.routes,
+    *health.routes,
+    *metrics.routes,
+    *openapi.routes,
+    *landing.routes,
+]
+
 # Headers that a page's script may send and see, beyond those that browsers always allow.
 CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")
 CORS_RESPONSE_HEADERS = (
@@ -50,20 +59,17 @@ def create_app(
 ) -> Starlette:
     """Return an application that serves by `settings`; several may live in one process.
 
-    Its lifespan opens and closes its clients. A server runs the lifespan by itself; a host that
-    mounts the application enters `app.router.lifespan_context(app)`.
+    A server runs its lifespan, which opens and closes the clients; a host that mounts the
+    application enters `app.router.lifespan_context(app)`.
 
-    `s3`, an entered client of aiobotocore, and `http`, a session of aiohttp, replace the clients
-    that the lifespan would open. The host closes them, after the lifespan. The settings for
-    credentials, region, endpoint, TLS and pools then have no effect.
+    `s3`, an entered client of aiobotocore, and `http`, a session of aiohttp, replace these
+    clients; the host closes them, after the lifespan. The settings for credentials, region,
+    endpoint, TLS and pools then have no effect.
 
-    `authorize` is called with each request of a download, before anything else; true authorizes
-    the request. It may raise Starlette's HTTPException. Where tokens or signing keys are set, a
-    valid token or signed URL authorizes a request, too.
-
-    `locate` is called with the number of a task and returns where its image is: a key in the
-    settings' bucket, a bucket and a key, or None for a 404. Both hooks may be async; a plain
-    function runs in a thread.
+    `authorize` is called with each request of a download; true authorizes it, as a valid token or
+    signed URL does. It may raise Starlette's HTTPException. `locate` is called with the number of
+    a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
+    None for a 404. Both hooks may be async; a plain function runs in a thread.
     """
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
     runtime = Runtime(
@@ -73,22 +79,7 @@ def create_app(
         client_limit=ClientLimit(settings.max_downloads_per_client),
         locate=locate and partial(run_hook, locate, threads),
     )
-    app = _Application(
-        routes=[
-            *image.routes,
-            *bytes_.routes,
-            *health.routes,
-            *metrics.routes,
-            *openapi.routes,
-            *landing.routes,
-        ],
-        exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=SharedLifespan(runtime, s3=s3, http=http),
-    )
-    # A redirect would go to the host that the request's Host header names.
-    app.router.redirect_slashes = False
-    app.state.runtime = runtime
-    return app
+    return _Application(runtime, SharedLifespan(runtime=runtime, s3=s3, http=http))
 
 
 async def drain(app: Starlette, grace: float | None = None) -> None:
@@ -106,6 +97,12 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
 
 class _Application(Starlette):
     """Starlette, with middleware outside of Starlette's own error handling."""
+
+    def __init__(self, runtime: Runtime, lifespan: SharedLifespan) -> None:
+        super().__init__(routes=ROUTES, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
+        # A redirect would go to the host that the request's Host header names.
+        self.router.redirect_slashes = False
+        self.state.runtime = runtime
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

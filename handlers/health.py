@@ -6,7 +6,7 @@ from starlette.responses import PlainTextResponse, Response
 from .answers.path import ExactRoute
 from .answers.problems import NOT_READY, ProblemResponse
 from .errors import DownloadError, Draining, NotStarted
-from .runtime import Serving, get_runtime
+from .runtime import get_runtime
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -18,7 +18,11 @@ async def healthz(_: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Answer 200 when downloads would be served, otherwise 503."""
-    failure = await _failure(get_runtime(request.app).serving)
+    serving = get_runtime(request.app).serving
+    failure: DownloadError | None = NotStarted()
+    if serving is not None:
+        is_draining = serving.admission.is_draining
+        failure = Draining() if is_draining else await serving.readiness.failure()
     if failure is None:
         return PlainTextResponse("ready\n", headers=_NO_STORE)
     return ProblemResponse(
@@ -30,14 +34,6 @@ async def readyz(request: Request) -> Response:
         retryable=True,
         headers={"retry-after": "2"},
     )
-
-
-async def _failure(serving: Serving | None) -> DownloadError | None:
-    if serving is None:
-        return NotStarted()
-    if serving.admission.is_draining:
-        return Draining()
-    return await serving.readiness.failure()
 
 
 routes = [ExactRoute("/healthz", healthz), ExactRoute("/readyz", readyz)]

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 from starlette.applications import Starlette
@@ -24,18 +24,16 @@ from .sources.s3.client import S3Client
 logger = logging.getLogger("downspout")
 
 
+@dataclass(kw_only=True, slots=True)
 class SharedLifespan:
     """Serves from the first entering to the last leaving: a host and a server may each enter."""
 
-    def __init__(
-        self, runtime: Runtime, *, s3: S3Client | None, http: aiohttp.ClientSession | None
-    ) -> None:
-        self._runtime = runtime
-        self._s3 = s3
-        self._http = http
-        self._entered = 0
-        self._stack = AsyncExitStack()
-        self._lock = asyncio.Lock()
+    runtime: Runtime
+    s3: S3Client | None
+    http: aiohttp.ClientSession | None
+    _entered: int = 0
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def __call__(self, app: Starlette) -> AsyncIterator[None]:
@@ -55,16 +53,16 @@ class SharedLifespan:
     @asynccontextmanager
     async def _serve(self, app: Starlette) -> AsyncIterator[None]:
         """Put the clients on `app.state` for as long as the application serves."""
-        settings, metrics = self._runtime.settings, self._runtime.metrics
+        settings, metrics = self.runtime.settings, self.runtime.metrics
         if settings.verify_checksums and not verifies_all():
             logger.warning(
                 "VERIFY_CHECKSUMS: the package awscrt is not installed; "
                 "objects that have only CRC32C or CRC64NVME are sent unverified"
             )
-        async with open_clients(settings, s3=self._s3, http=self._http) as clients:
+        async with open_clients(settings, s3=self.s3, http=self.http) as clients:
             serving = _serving(settings, clients)
             app.state.s3, app.state.http = clients.s3, clients.http
-            app.state.runtime = replace(self._runtime, serving=serving)
+            app.state.runtime = replace(self.runtime, serving=serving)
             watching = asyncio.create_task(self._watch(serving.admission))
             try:
                 yield
@@ -73,7 +71,7 @@ class SharedLifespan:
                 await serving.admission.drain(0)
                 watching.cancel()
                 metrics.set_counts(0, 0)
-                app.state.runtime = self._runtime
+                app.state.runtime = self.runtime
                 del app.state.s3, app.state.http
 
     async def _watch(self, admission: Admission) -> None:
@@ -83,9 +81,9 @@ class SharedLifespan:
         """
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self._runtime.metrics.set_counts(*admission.counts())
+            self.runtime.metrics.set_counts(*admission.counts())
             now = time.monotonic()
-            for monitor in list(self._runtime.monitors):
+            for monitor in list(self.runtime.monitors):
                 try:
                     monitor.tick(now)
                 except Exception:  # The other downloads are looked at all the same.

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .app import drain
-from .download.connection import CONNECTION
+from .download.monitor import CONNECTION
 
 __all__ = ["DrainOnSignal", "Protocol", "StandaloneProtocol"]
 
@@ -34,7 +34,7 @@ logger = logging.getLogger("downspout")
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection: the ASGI extension that download/connection.py describes."""
+    """A client's connection: the ASGI extension that download/monitor.py describes."""
 
     transport: asyncio.Transport
     socket: socket.socket

@@ -1,5 +1,6 @@
 """How many downloads one client may have at once."""
 
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from ..errors import ClientLimitReached
@@ -12,38 +13,34 @@ CLIENT_BITS = 64
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
+@dataclass(slots=True)
 class ClientLimit:
     """Counts the downloads of each client, including those that wait for a slot."""
 
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._counts: dict[str, int] = {}
+    limit: int | None
+    counts: dict[str, int] = field(default_factory=dict)
 
     def acquire(self, address: str | None) -> str | None:
         """Count one more download; return the client to pass to `release`.
 
         Raises ClientLimitReached. Without an address, as on a Unix socket, there is no limit.
         """
-        if self._limit is None or address is None:
+        if self.limit is None or address is None:
             return None
         client = client_network(address)
-        count = self._counts.get(client, 0)
-        if count >= self._limit:
+        count = self.counts.get(client, 0)
+        if count >= self.limit:
             raise ClientLimitReached(f"{count} of {client}", retry_after=RETRY_AFTER_SECONDS)
-        self._counts[client] = count + 1
+        self.counts[client] = count + 1
         return client
 
     def release(self, client: str | None) -> None:
         """Count one download less."""
         if client is None:
             return
-        self._counts[client] -= 1
-        if not self._counts[client]:  # Otherwise the table would grow with every address.
-            del self._counts[client]
-
-    def is_unused(self) -> bool:
-        """Return whether no download is counted."""
-        return not self._counts
+        self.counts[client] -= 1
+        if not self.counts[client]:  # Otherwise the table would grow with every address.
+            del self.counts[client]
 
 
 def client_network(address: str) -> str:

@@ -35,6 +35,7 @@ KERNEL = BufferVisibility(32 * 1024 * 1024, 1 / 16)
 SERVER_ONLY = BufferVisibility(4 * 1024 * 1024 + 256 * 1024, 1)
 
 
+@dataclass(kw_only=True, slots=True)
 class ClientRateGuard:
     """Judges what a client takes while messages wait for it.
 
@@ -43,17 +44,14 @@ class ClientRateGuard:
     give or take one step. So a faster client is never given up, however large its steps are.
     """
 
-    __slots__ = ("_began", "_from", "_min_rate", "_moved", "_stall", "_step", "_taken", "_visible")
-
-    def __init__(self, *, stall: float, min_rate: int, visibility: BufferVisibility) -> None:
-        self._stall = stall
-        self._min_rate = min_rate
-        self._visible = visibility
-        self._step = 0.0
-        self._taken = 0
-        self._began: float | None = None
-        self._from = 0
-        self._moved = 0.0
+    stall: float
+    min_rate: int
+    visibility: BufferVisibility
+    _step: float = 0.0
+    _taken: int = 0
+    _began: float | None = None
+    _from: int = 0
+    _moved: float = 0.0
 
     def rest(self) -> None:
         """Note that no message waits for the client."""
@@ -67,10 +65,10 @@ class ClientRateGuard:
         """
         taken = max(taken, self._taken)
         step, self._taken = taken - self._taken, taken
-        largest = self._visible.buffer * self._visible.step
+        largest = self.visibility.buffer * self.visibility.step
         if self._began is None:
             # Only what was taken at once shows how large the client's buffer has become.
-            step = int(min(step, self._visible.buffer) * self._visible.step)
+            step = int(min(step, self.visibility.buffer) * self.visibility.step)
             self._began, self._moved, self._from = now, now, taken
         elif step:
             self._moved = now
@@ -79,11 +77,11 @@ class ClientRateGuard:
         if now - self._moved > limit:
             return True
         if now - self._began > 2 * limit:
-            if taken - self._from + self._step < self._min_rate * (now - self._began):
+            if taken - self._from + self._step < self.min_rate * (now - self._began):
                 return True
             self._began, self._from = now, taken
         return False
 
     def _stall_limit(self) -> float:
-        one_step = self._step / (self._min_rate or LOWEST_RATE)
-        return max(self._stall, min(one_step, LONGEST_SECONDS)) + TICK_SECONDS
+        one_step = self._step / (self.min_rate or LOWEST_RATE)
+        return max(self.stall, min(one_step, LONGEST_SECONDS)) + TICK_SECONDS

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 StopReason: TypeAlias = Literal["client_gone", "client_stalled", "drained"]
@@ -18,6 +19,7 @@ class StrayCancellation(RuntimeError):
     """A CancelledError that neither this download nor the server has caused."""
 
 
+@dataclass(slots=True)
 class Interrupt:
     """Cancels the task of one download, and takes its own cancellations back.
 
@@ -25,16 +27,13 @@ class Interrupt:
     cancellations (Task.cancelling), so this class counts its own.
     """
 
-    __slots__ = ("_before", "_is_due", "_is_over", "_own", "_stopped", "_task", "reason")
-
-    def __init__(self) -> None:
-        self.reason: StopReason | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._before = 0  # cancellations of the task before `run`
-        self._own = 0
-        self._is_due = False
-        self._is_over = False
-        self._stopped = asyncio.Event()
+    reason: StopReason | None = None
+    _task: asyncio.Task[Any] | None = None
+    _before: int = 0  # cancellations of the task before `run`
+    _own: int = 0
+    _is_due: bool = False
+    _is_over: bool = False
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, work: Awaitable[None]) -> None:
         """Await `work`; return early where `stop` ended it.

@@ -2,40 +2,60 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Final, Protocol
 
 from starlette.types import Message, Receive, Send
 
 from ..telemetry.record import Record
 from .admission import SMALL, Admission
 from .client_rate import SERVER_ONLY, ClientRateGuard
-from .connection import Connection
 from .interrupt import Interrupt, StopReason
 
+CONNECTION: Final = "downspout.connection"
+"""Key of an ASGI extension in `scope["extensions"]`; its value is a Connection."""
 
+
+class Connection(Protocol):
+    """What a server may show of a request's connection."""
+
+    on_lost: Callable[[], None] | None
+    """Called when the connection is lost; the request that runs sets it."""
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether no middleware of a host stands between the server and the application."""
+
+    def buffered(self) -> int:
+        """Return how many bytes the client has not acknowledged."""
+
+    def is_gone(self) -> bool:
+        """Return whether the client has left."""
+
+    def abort(self) -> None:
+        """Close the connection at once, and drop its buffers."""
+
+    def discard_body(self) -> None:
+        """Drop the body of the request, so that the server goes on reading."""
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
 class Monitor:
     """Passes messages on, counts bytes, and stops a download whose client is gone or stalled."""
 
-    def __init__(
-        self,
-        record: Record,
-        receive: Receive,
-        send: Send,
-        *,
-        guard: ClientRateGuard,
-        connection: Connection | None,
-    ) -> None:
-        self.record = record
-        self.connection = connection
-        self.interrupt = Interrupt()
-        self.admission: Admission | None = None
-        """Set when the request is authorized: it may need a bulk slot from now on."""
-        self._guard = guard
-        self._receive = receive
-        self._send = send
-        self._is_sending = False
+    record: Record
+    connection: Connection | None
+    guard: ClientRateGuard
+    from_client: Receive
+    to_client: Send
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    admission: Admission | None = None
+    """Set when the request is authorized: it may need a bulk slot from now on."""
+
+    _is_sending: bool = False
 
     async def run(self, work: Awaitable[None], watched: set["Monitor"]) -> None:
         """Await `work` under watch: `tick` is called for each monitor in `watched`.
@@ -74,7 +94,7 @@ class Monitor:
         if is_start:
             message = self._prepared(message)
         self._is_sending = True
-        await self._send(message)
+        await self.to_client(message)
         self._is_sending = False
         if is_start:
             self.record.status = message["status"]
@@ -102,7 +122,7 @@ class Monitor:
     async def _listen(self) -> None:
         # A server that fails to say what its client does has lost the client.
         with suppress(Exception):
-            while (await self._receive())["type"] != "http.disconnect":
+            while (await self.from_client())["type"] != "http.disconnect":
                 pass
         self._lose_client()
 
@@ -125,8 +145,8 @@ class Monitor:
         self.record.count_sent()
         buffered = 0 if connection is None else connection.buffered()
         if not self._is_sending:
-            self._guard.rest()
-        elif self._guard.is_too_slow(self.record.sent - buffered, now):
+            self.guard.rest()
+        elif self.guard.is_too_slow(self.record.sent - buffered, now):
             self.stop("client_stalled")
             if connection is not None:
                 connection.abort()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import KW_ONLY, dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -14,11 +15,10 @@ from ..telemetry.record import Record
 from ..telemetry.request_id import get_request_id
 from .admission import NoBulkSlot
 from .client_rate import KERNEL, SERVER_ONLY, ClientRateGuard
-from .connection import CONNECTION
 from .handle import SCOPE_KEY, Download
 from .host_middleware import break_visibly, compatible_send
 from .interrupt import StrayCancellation
-from .monitor import Monitor
+from .monitor import CONNECTION, Monitor
 
 # To parse as many parameters as a request can have takes a tenth of a second.
 MAX_PARAMETERS = 100
@@ -29,6 +29,7 @@ Refuse = Callable[[Scope, DownloadError | HTTPException], Response]
 """Make the answer to a request that is refused."""
 
 
+@dataclass(slots=True)
 class DownloadScope:
     """Owns what a download opens, from before its handler to its end.
 
@@ -38,14 +39,12 @@ class DownloadScope:
     `__call__`, whatever happened in it.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, source: str, refuse: Refuse, is_guarded: bool = True
-    ) -> None:
-        self.app = app
-        self.source = source
-        self.refuse = refuse
-        self.is_guarded = is_guarded
-        """Whether a request must be authorized."""
+    app: ASGIApp
+    _: KW_ONLY
+    source: str
+    refuse: Refuse
+    is_guarded: bool = True
+    """Whether a request must be authorized."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one download; raise an error that must break the connection."""
@@ -83,10 +82,13 @@ class DownloadScope:
         )
         if connection is None or not connection.is_standalone:
             send = compatible_send(scope, send)
+        monitor = Monitor(
+            record=record, connection=connection, guard=guard, from_client=receive, to_client=send
+        )
         return Download(
             runtime=runtime,
             record=record,
-            monitor=Monitor(record, receive, send, guard=guard, connection=connection),
+            monitor=monitor,
             http_version=scope.get("http_version", "1.1"),
             is_private=not (self.is_guarded and runtime.access.is_open),
         )

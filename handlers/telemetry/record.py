@@ -54,7 +54,7 @@ class Record:
     def body_resumed(self) -> None:
         """Count a body that was re-opened at its next byte."""
         self.resumes += 1
-        self.metrics.count_resume(self.route)
+        self.metrics.resumes(self.route).inc()
 
     def upstream_failed(self, error: BaseException) -> None:
         """Count a failed request or a broken body, repaired later or not.
@@ -68,7 +68,7 @@ class Record:
             kind = error.outcome
         elif isinstance(error, DownloadError):
             kind = error.kind.replace("-", "_")
-        self.metrics.count_failure(self.source, kind)
+        self.metrics.upstream_errors(self.source, kind).inc()
 
     def refuse(self, error: DownloadError | HTTPException) -> None:
         """Record that a problem document answers the request."""
@@ -94,7 +94,7 @@ class Record:
         """Count the bytes that were sent since the last call."""
         if size := self.sent - self._counted:
             self._counted = self.sent
-            self.metrics.count_sent(self.route, size)
+            self.metrics.sent_bytes(self.route).inc(size)
 
     def finish(self) -> None:
         """Log and count the download at its end."""
@@ -102,7 +102,9 @@ class Record:
         self.error = None  # It keeps frames, and with them the last chunks, alive.
         try:
             self.count_sent()
-            self.metrics.count_download(self.route, self.outcome, self.first_byte)
+            self.metrics.downloads(self.route, self.outcome).inc()
+            if self.first_byte is not None:
+                self.metrics.first_byte(self.route).observe(self.first_byte)
         except OSError:  # The directory shared by the workers may fail; the answer must not.
             logger.exception("metrics")
 

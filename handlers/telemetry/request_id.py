@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,11 +12,11 @@ _SANE = re.compile(SANE_REQUEST_ID.encode())
 _KEY = "downspout.request_id"
 
 
+@dataclass(slots=True)
 class RequestId:
     """Pure ASGI middleware that gives every request an id and every answer its X-Request-ID."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request under its id."""

@@ -140,7 +140,7 @@ def test_worker_that_died_runs_no_more_downloads(tmp_path: Path) -> None:
     """The gauges of a process that is no more are not added."""
     script = (
         "from handlers.telemetry.metrics import Metrics; import os, sys; "
-        "m = Metrics(sys.argv[1]); m.set_counts(3, 1); m.count_resume('r'); "
+        "m = Metrics(sys.argv[1]); m.set_counts(3, 1); m.resumes('r').inc(); "
         "print(m.text().decode(), flush=True); os._exit(0)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]

@@ -21,7 +21,6 @@ from handlers.download.admission import Admission
 from handlers.download.handle import Download
 from handlers.download.scope import DownloadScope
 from handlers.errors import BrokenTransfer, NoSlot, NotFound
-from handlers.telemetry.metrics import Metrics
 from tests.support.runtime import app_with
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
@@ -300,7 +299,7 @@ async def test_metrics_that_fail_cost_no_download(
     def failing(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(Metrics, "count_download", failing)
+    monkeypatch.setattr(app.state.runtime.metrics, "downloads", failing)
     await download_from(answer, app, Client())
     assert "GET / 204 complete" in caplog.text
 
