@@ -22,14 +22,7 @@ from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
 
-ROUTES = [
-    *image.routes,
-    *bytes_.routes,
-    *health.routes,
-    *metrics.routes,
-    *openapi.routes,
-    *landing.routes,
-]
+PAGES = (image, bytes_, health, metrics, openapi, landing)
 
 # Headers that a page's script may send and see, beyond those that browsers always allow.
 CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")
@@ -99,7 +92,8 @@ class _Application(Starlette):
     """Starlette, with middleware outside of Starlette's own error handling."""
 
     def __init__(self, runtime: Runtime, lifespan: SharedLifespan) -> None:
-        super().__init__(routes=ROUTES, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
+        routes = [route for page in PAGES for route in page.routes]
+        super().__init__(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
         # A redirect would go to the host that the request's Host header names.
         self.router.redirect_slashes = False
         self.state.runtime = runtime

@@ -103,11 +103,8 @@ class _EmbeddedDownload(StreamingResponse):
     def __init__(self, downloads: Starlette, handler: Handler, *, source: str) -> None:
         super().__init__(_no_body())
         self._downloads = downloads
-        self._app = RequestId(
-            DownloadScope(
-                request_response(handler), source=source, refuse=refusal, is_guarded=False
-            )
-        )
+        app = request_response(handler)
+        self._app = RequestId(DownloadScope(app, source=source, refuse=refusal, is_guarded=False))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, send and close the download; raises an error that must break the connection."""

@@ -25,9 +25,8 @@ class Connection(Protocol):
     on_lost: Callable[[], None] | None
     """Called when the connection is lost; the request that runs sets it."""
 
-    @property
-    def is_standalone(self) -> bool:
-        """Whether no middleware of a host stands between the server and the application."""
+    is_standalone: bool
+    """Whether no middleware of a host stands between the server and the application."""
 
     def buffered(self) -> int:
         """Return how many bytes the client has not acknowledged."""

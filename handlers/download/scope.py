@@ -75,11 +75,9 @@ class DownloadScope:
             source=self.source,
             request_id=get_request_id(scope),
         )
-        guard = ClientRateGuard(
-            stall=runtime.settings.client_stall_timeout,
-            min_rate=runtime.settings.client_min_rate,
-            visibility=SERVER_ONLY if connection is None else KERNEL,
-        )
+        stall, min_rate = runtime.settings.client_stall_timeout, runtime.settings.client_min_rate
+        visibility = SERVER_ONLY if connection is None else KERNEL
+        guard = ClientRateGuard(stall=stall, min_rate=min_rate, visibility=visibility)
         if connection is None or not connection.is_standalone:
             send = compatible_send(scope, send)
         monitor = Monitor(

@@ -6,20 +6,13 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+import prometheus_client as prometheus
+from prometheus_client import multiprocess
 
 # From a store in the same rack to the default FIRST_BYTE_TIMEOUT.
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 
 
 class Metrics:
@@ -31,12 +24,12 @@ class Metrics:
 
     def __init__(self, shared: str | None = None) -> None:
         self._shared = Path(shared) if shared else None
-        self._registry = registry = CollectorRegistry()
-        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        self._registry = registry = prometheus.CollectorRegistry()
+        gauge = partial(prometheus.Gauge, registry=registry, multiprocess_mode="livesum")
 
-        def counter(name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        def counter(name: str, text: str, *labels: str) -> Callable[..., prometheus.Counter]:
             # Cached, because `labels` costs as much as all the rest of counting.
-            return cache(Counter(name, text, labels, registry=registry).labels)
+            return cache(prometheus.Counter(name, text, labels, registry=registry).labels)
 
         self.downloads = counter(
             "downspout_downloads", "Downloads that have ended, by outcome.", "route", "outcome"
@@ -51,7 +44,7 @@ class Metrics:
             "source",
             "kind",
         )
-        first_byte = Histogram(
+        first_byte = prometheus.Histogram(
             "downspout_first_byte_seconds",
             "Seconds from a request to the beginning of its answer.",
             ["route"],
@@ -72,20 +65,25 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         if self._shared is None:
-            return generate_latest(self._registry)
+            return prometheus.generate_latest(self._registry)
         _remove_dead_workers(self._shared)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        registry = prometheus.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
+        return prometheus.generate_latest(registry)
 
 
 def _remove_dead_workers(shared: Path) -> None:
     """Take the gauges of workers that have ended out of the sums."""
     for file in shared.glob("gauge_live*_*.db"):
-        with suppress(ValueError, PermissionError):  # Not a process id; the process lives.
-            pid = int(file.stem.rpartition("_")[2])
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                with suppress(FileNotFoundError):  # Another worker was faster.
-                    mark_process_dead(pid, path=str(shared))  # type: ignore[no-untyped-call]
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            with suppress(FileNotFoundError):  # Another worker was faster.
+                multiprocess.mark_process_dead(int(pid), path=str(shared))  # type: ignore[no-untyped-call]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True

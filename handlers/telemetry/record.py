@@ -72,12 +72,11 @@ class Record:
 
     def refuse(self, error: DownloadError | HTTPException) -> None:
         """Record that a problem document answers the request."""
-        status = error.status if isinstance(error, DownloadError) else error.status_code
         self.error = error
-        if isinstance(error, NoSlot | Draining):
-            self.outcome = "shed"
-        else:
-            self.outcome = "failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"
+        status = error.status if isinstance(error, DownloadError) else error.status_code
+        is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        is_shed = isinstance(error, NoSlot | Draining)
+        self.outcome = "shed" if is_shed else "failed" if is_ours else "refused"
 
     def complete(self) -> None:
         """Record that the whole answer was handed to the server."""
