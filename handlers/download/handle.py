@@ -1,5 +1,7 @@
 """The handle of one download: what routes and answers get to work with."""
 
+import asyncio
+import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,7 +15,6 @@ from ..body.retry import RetryPolicy
 from ..errors import NotStarted, UpstreamTimeout
 from ..runtime import Runtime, Serving
 from ..telemetry.record import Record
-from .interrupt import DeadlinePassed
 from .monitor import Monitor
 
 SCOPE_KEY = "downspout.download"
@@ -53,8 +54,11 @@ class Download:
         `is_upstream` tells whether that counts as a failure of the upstream.
         """
         try:
-            return await self.monitor.interrupt.run_until(self.deadline, work)
-        except DeadlinePassed as error:
+            async with asyncio.timeout(self.deadline - time.monotonic()) as timeout:
+                return await work
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
             if is_upstream:
                 self.record.upstream_failed(error)
             limit = self.runtime.settings.first_byte_timeout

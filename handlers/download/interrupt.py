@@ -1,18 +1,11 @@
 """Stopping a download's task for a reason, and telling our cancellation from others'."""
 
 import asyncio
-import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 StopReason: TypeAlias = Literal["client_gone", "client_stalled", "drained"]
-
-T = TypeVar("T")
-
-
-class DeadlinePassed(Exception):
-    """The work of `run_until` took too long."""
 
 
 class StrayCancellation(RuntimeError):
@@ -31,7 +24,6 @@ class Interrupt:
     _task: asyncio.Task[Any] | None = None
     _before: int = 0  # cancellations of the task before `run`
     _own: int = 0
-    _is_due: bool = False
     _is_over: bool = False
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,32 +72,3 @@ class Interrupt:
     async def stopped(self) -> None:
         """Return when `stop` is called."""
         await self._stopped.wait()
-
-    async def run_until(self, deadline: float, work: Awaitable[T]) -> T:
-        """Return the result of `work`, which is part of what `run` awaits.
-
-        `deadline` is a time.monotonic(). Raises DeadlinePassed.
-        """
-        # asyncio.timeout would do the same in three times the time; each download needs it once.
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(max(deadline - time.monotonic(), 0), self._expire)
-        try:
-            return await work
-        except asyncio.CancelledError as error:
-            if not self._is_own_deadline():
-                raise
-            raise DeadlinePassed from error
-        finally:
-            timer.cancel()
-
-    def _expire(self) -> None:
-        self._is_due = True
-        self.cancel()
-
-    def _is_own_deadline(self) -> bool:
-        """Return whether the deadline alone caused a cancellation, which is over then."""
-        if not self._is_due or self.reason is not None or self._task is None:
-            return False
-        self._is_due = False
-        self._own -= 1
-        return self._task.uncancel() <= self._before

@@ -98,8 +98,8 @@ class DownloadScope:
                 await self._authorize(scope, download)
             await self._admit(scope, download)
         except (DownloadError, HTTPException) as error:
-            if download.record.status:  # The answer has begun.
-                raise
+            if download.record.status or download.monitor.interrupt.reason:
+                raise  # The answer has begun, or the download is stopped.
             await self._refuse(scope, download, error, download.monitor.send)
 
     async def _authorize(self, scope: Scope, download: Download) -> None:

@@ -334,7 +334,8 @@ async def test_task_that_was_cancelled_before_keeps_its_count(app: Starlette) ->
     task.uncancel()
 
 
-async def test_client_that_leaves_at_the_deadline_is_gone(app: Starlette) -> None:
+@pytest.mark.parametrize("first", ["client", "deadline"])
+async def test_client_that_leaves_at_the_deadline_is_gone(app: Starlette, first: str) -> None:
     """Of two reasons to cancel in one turn of the loop, the log names the client."""
     records: list[Any] = []
     client = Client()
@@ -343,8 +344,15 @@ async def test_client_that_leaves_at_the_deadline_is_gone(app: Starlette) -> Non
         monitor = handle(scope).monitor
         records.append(monitor.record)
         monitor.record.began -= 1000
-        asyncio.get_running_loop().call_soon(monitor.stop, "client_gone")
-        await handle(scope).in_time(anyio.sleep_forever())
+
+        async def wait() -> None:
+            if first == "deadline":
+                asyncio.get_running_loop().call_soon(monitor.stop, "client_gone")
+            await anyio.sleep_forever()
+
+        if first == "client":
+            asyncio.get_running_loop().call_soon(monitor.stop, "client_gone")
+        await handle(scope).in_time(wait())
 
     await download_from(opening, app, client)
     assert records[0].outcome == "client_gone"

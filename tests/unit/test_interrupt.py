@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 
 import pytest
 
-from handlers.download.interrupt import DeadlinePassed, Interrupt, StrayCancellation
+from handlers.download.interrupt import Interrupt, StrayCancellation
 
 
 def own_task() -> asyncio.Task[None]:
@@ -107,34 +106,6 @@ async def test_stray_cancellation_is_an_error() -> None:
 
     with pytest.raises(StrayCancellation):
         await Interrupt().run(leaking())
-
-
-async def test_run_until_within_the_deadline_returns_the_result() -> None:
-    """The timer is gone with the work."""
-    interrupt = Interrupt()
-    results: list[int] = []
-
-    async def work() -> None:
-        results.append(await interrupt.run_until(time.monotonic() + 60, asyncio.sleep(0, 7)))
-
-    await interrupt.run(work())
-    assert results == [7]
-
-
-async def test_run_until_after_the_deadline_raises() -> None:
-    """What follows the deadline is not cancelled."""
-    interrupt = Interrupt()
-    went_on: list[bool] = []
-
-    async def work() -> None:
-        with pytest.raises(DeadlinePassed):
-            await interrupt.run_until(time.monotonic() - 1, wait())
-        await asyncio.sleep(0)
-        went_on.append(True)
-
-    await interrupt.run(work())
-    assert went_on
-    assert own_task().cancelling() == 0
 
 
 async def test_stopped_returns_before_the_cancellation() -> None:
