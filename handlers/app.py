@@ -79,8 +79,7 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
     """Start no more downloads; return when the running ones have ended.
 
     After `grace` seconds (`Settings.shutdown_grace` by default) the remaining downloads are broken
-    off, visibly. From now on readiness and new downloads are answered with 503. To be called
-    before the lifespan is left; outside of it there is nothing to drain.
+    off, visibly. Readiness and new downloads get 503. Call it before the lifespan is left.
     """
     runtime = get_runtime(app)
     if runtime.serving is not None:

@@ -15,8 +15,7 @@ from .body.read_ahead_policy import Budget
 from .download.admission import Admission
 from .download.client_rate import TICK_SECONDS
 from .runtime import Runtime, Serving
-from .settings import Settings
-from .sources.pools import Clients, open_clients
+from .sources.pools import open_clients
 from .sources.readiness import Readiness
 from .sources.s3.bucket import StoredObject
 from .sources.s3.client import S3Client
@@ -53,14 +52,22 @@ class SharedLifespan:
     @asynccontextmanager
     async def _serve(self, app: Starlette) -> AsyncIterator[None]:
         """Put the clients on `app.state` for as long as the application serves."""
-        settings, metrics = self.runtime.settings, self.runtime.metrics
+        settings = self.runtime.settings
         if settings.verify_checksums and not verifies_all():
             logger.warning(
                 "VERIFY_CHECKSUMS: the package awscrt is not installed; "
                 "objects that have only CRC32C or CRC64NVME are sent unverified"
             )
         async with open_clients(settings, s3=self.s3, http=self.http) as clients:
-            serving = _serving(settings, clients)
+            probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
+            wait = min(settings.queue_timeout, settings.first_byte_timeout)
+            serving = Serving(
+                buckets=clients.buckets,
+                http=clients.http,
+                admission=Admission(settings.max_downloads, wait=wait),
+                read_ahead=Budget(settings.read_ahead_bytes),
+                readiness=Readiness(probe.probe),
+            )
             app.state.s3, app.state.http = clients.s3, clients.http
             app.state.runtime = replace(self.runtime, serving=serving)
             watching = asyncio.create_task(self._watch(serving.admission))
@@ -70,7 +77,7 @@ class SharedLifespan:
                 # The clients close in a moment. A server has waited for the downloads before.
                 await serving.admission.drain(0)
                 watching.cancel()
-                metrics.set_counts(0, 0)
+                self.runtime.metrics.set_counts(0, 0)
                 app.state.runtime = self.runtime
                 del app.state.s3, app.state.http
 
@@ -88,15 +95,3 @@ class SharedLifespan:
                     monitor.tick(now)
                 except Exception:  # The other downloads are looked at all the same.
                     logger.exception("watching a download")
-
-
-def _serving(settings: Settings, clients: Clients) -> Serving:
-    probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
-    wait = min(settings.queue_timeout, settings.first_byte_timeout)
-    return Serving(
-        buckets=clients.buckets,
-        http=clients.http,
-        admission=Admission(settings.max_downloads, wait=wait),
-        read_ahead=Budget(settings.read_ahead_bytes),
-        readiness=Readiness(probe.probe),
-    )

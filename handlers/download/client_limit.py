@@ -36,11 +36,10 @@ class ClientLimit:
 
     def release(self, client: str | None) -> None:
         """Count one download less."""
-        if client is None:
-            return
-        self.counts[client] -= 1
-        if not self.counts[client]:  # Otherwise the table would grow with every address.
-            del self.counts[client]
+        if client is not None:
+            self.counts[client] -= 1
+            if not self.counts[client]:  # Otherwise the table would grow with every address.
+                del self.counts[client]
 
 
 def client_network(address: str) -> str:

@@ -24,8 +24,7 @@ def compatible_send(scope: Scope, send: Send) -> Send:
     async def compatible(message: Message) -> None:
         if message["type"] == "http.response.start":
             if is_at_risk and _has_plain_body(message):
-                headers = [*message.get("headers", ()), _IDENTITY]
-                message = {**message, "headers": headers}
+                message = {**message, "headers": [*message.get("headers", ()), _IDENTITY]}
         elif isinstance(message.get("body"), memoryview):
             message = {**message, "body": bytes(message["body"])}
         await send(message)
@@ -40,10 +39,9 @@ def _has_plain_body(start: Message) -> bool:
 
 
 async def break_visibly(send: Send, *, seconds: float = 1.0) -> None:
-    """Make a host's middleware of Starlette's base class fail, where it is around us.
+    """Make Starlette's BaseHTTPMiddleware fail, if a host has it around us.
 
-    It ends the body properly before it raises what was raised here, and so makes a broken body
-    look whole. A second start of the response makes it fail first; servers refuse that message.
+    It would end a broken body properly. A second start makes it fail first; servers refuse that.
     """
     with suppress(Exception), anyio.move_on_after(seconds):
         await send({"type": "http.response.start", "status": 500, "headers": []})

@@ -21,11 +21,10 @@ class Interrupt:
     """
 
     reason: StopReason | None = None
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[Any] | None = None
-    _before: int = 0  # cancellations of the task before `run`
     _own: int = 0
     _is_over: bool = False
-    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, work: Awaitable[None]) -> None:
         """Await `work`; return early where `stop` ended it.
@@ -35,11 +34,11 @@ class Interrupt:
         # No task group: it and its scopes would take a tenth of the time of a small download.
         task = self._task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of asyncio runs in a task
-        self._before = task.cancelling()
+        before = task.cancelling()
         try:
             await work
         except asyncio.CancelledError as error:
-            if task.cancelling() > self._before + self._own:
+            if task.cancelling() > before + self._own:
                 raise
             if not self._own:
                 raise StrayCancellation("cancelled by neither server nor client") from error
@@ -54,8 +53,8 @@ class Interrupt:
         if self.reason is not None or self._is_over or self._task is None:
             return False
         self.reason = reason
-        self._stopped.set()
-        # In the next turn of the loop: an application that waits in `stopped` returns first.
+        self.stopped.set()
+        # In the next turn of the loop: an application that waits for `stopped` returns first.
         asyncio.get_running_loop().call_soon(self.cancel)
         return True
 
@@ -68,7 +67,3 @@ class Interrupt:
     def finish(self) -> None:
         """Let the work end undisturbed: the client has the whole answer."""
         self._is_over = True
-
-    async def stopped(self) -> None:
-        """Return when `stop` is called."""
-        await self._stopped.wait()

@@ -80,7 +80,7 @@ class Monitor:
 
     async def receive(self) -> Message:
         """Return the disconnect of a client that stays until the download is stopped."""
-        await self.interrupt.stopped()
+        await self.interrupt.stopped.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:

@@ -52,8 +52,7 @@ class DownloadScope:
         failure: Exception | None = None
         try:
             try:
-                watched = download.runtime.monitors
-                await download.monitor.run(self._serve(scope, download), watched)
+                await download.monitor.run(self._serve(scope, download), download.runtime.monitors)
             except Exception as error:  # noqa: BLE001 - `_conclude` decides about it
                 failure = error
             failure = await self._conclude(scope, download, failure, send)
@@ -105,9 +104,8 @@ class DownloadScope:
     async def _authorize(self, scope: Scope, download: Download) -> None:
         if scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
             raise QueryTooLong
-        access = download.runtime.access
-        if not access.is_open:
-            await download.in_time(access.check(scope), is_upstream=False)
+        if not download.runtime.access.is_open:
+            await download.in_time(download.runtime.access.check(scope), is_upstream=False)
 
     async def _admit(self, scope: Scope, download: Download) -> None:
         """Serve the request with a slot, with a bulk slot where the answer turns out large."""

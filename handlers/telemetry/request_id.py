@@ -23,7 +23,8 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _sent_id(scope) or os.urandom(16).hex().encode()
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = sent if _SANE.fullmatch(sent) else os.urandom(16).hex().encode()
         scope[_KEY] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
@@ -35,15 +36,6 @@ class RequestId:
         await self.app(scope, receive, send_with_id)
 
 
-def _sent_id(scope: Scope) -> bytes | None:
-    """Return the id that the client has sent, if it is sane."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value if _SANE.fullmatch(value) else None
-    return None
-
-
 def get_request_id(scope: Scope) -> str:
     """Return the id that `RequestId` gave to this request."""
-    request_id: str = scope[_KEY]
-    return request_id
+    return str(scope[_KEY])

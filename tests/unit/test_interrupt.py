@@ -114,7 +114,7 @@ async def test_stopped_returns_before_the_cancellation() -> None:
     heard: list[bool] = []
 
     async def work() -> None:
-        await interrupt.stopped()
+        await interrupt.stopped.wait()
         heard.append(True)
         await wait()
 
