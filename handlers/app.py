@@ -1,6 +1,7 @@
 """The application: its routes, its middleware, and how it answers errors."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import aiohttp
 from starlette.applications import Starlette
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp
 from . import bytes as bytes_
 from . import health, image, landing, metrics, openapi
 from .access.authorization import Access
-from .access.hooks import Authorize, Locate
+from .access.hooks import Authorize, Locate, run_hook
 from .answers.problems import EXCEPTION_HANDLERS
 from .download.client_limit import ClientLimit
 from .lifespan import SharedLifespan
