@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from .answers.path import ExactRoute
-from .answers.problems import NOT_READY, ProblemResponse
+from .answers.problems import ProblemResponse
 from .errors import DownloadError, Draining, NotStarted
 from .runtime import get_runtime
 
@@ -28,7 +28,7 @@ async def readyz(request: Request) -> Response:
     return ProblemResponse(
         request.scope,
         status=503,
-        kind=NOT_READY,
+        kind="not-ready",
         title="Not ready",
         detail=failure.detail,
         retryable=True,

@@ -3,21 +3,40 @@
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from .answers.location import resolve_location
-from .answers.path import download_route, parse_task_id
+from .answers.path import ExactRoute, parse_task_id
 from .answers.selectors import parse_selectors
 from .answers.stored_object import answer_with_object
-from .download.handle import get_download
+from .download.handle import Download, get_download
+from .errors import NotFound
+from .sources.s3.bucket import Bucket
+from .sources.s3.names import check_key
 
 
 async def image(request: Request) -> StreamingResponse:
     """Answer with the object of this task, or with what the request selects of it."""
     download = get_download(request)
     task_id = parse_task_id(request.path_params["task_id"])
-    bucket, key = await resolve_location(download, task_id)
+    bucket, key = await _resolve_location(download, task_id)
     selectors = parse_selectors(request.method, request.headers)
     filename = request.query_params.get("download")
     return await answer_with_object(download, bucket, key, selectors, filename=filename)
 
 
-routes = [download_route("/tasks/{task_id}/image", image, name="image", source="s3")]
+async def _resolve_location(download: Download, task_id: int) -> tuple[Bucket, str]:
+    """Return the bucket and the key of a task's image.
+
+    Raises NotFound where the host's `locate` returns None, ValueError for a name that it returns
+    and that is none, UpstreamTimeout.
+    """
+    runtime, buckets = download.runtime, download.serving.buckets
+    if runtime.locate is None:
+        return buckets.default, runtime.settings.s3_image_key.format(task_id=task_id)
+    location = await download.in_time(runtime.locate(task_id))
+    if location is None:
+        raise NotFound("the host's locate returned None")
+    bucket, key = (None, location) if isinstance(location, str) else location
+    check_key(key)
+    return await download.in_time(buckets.get(bucket)), key
+
+
+routes = [ExactRoute("/tasks/{task_id}/image", image, name="image", source="s3")]

@@ -11,7 +11,7 @@ import aiohttp
 from starlette.applications import Starlette
 
 from .body.checksums import verifies_all
-from .body.read_ahead_policy import Budget
+from .body.read_ahead import Budget
 from .download.admission import Admission
 from .download.client_rate import TICK_SECONDS
 from .runtime import Runtime, Serving

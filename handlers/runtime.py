@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 
 from .access.authorization import Access
 from .access.hooks import Location
-from .body.read_ahead_policy import Budget
+from .body.read_ahead import Budget
 from .download.admission import Admission
 from .download.client_limit import ClientLimit
 from .download.monitor import Monitor

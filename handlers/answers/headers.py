@@ -46,8 +46,6 @@ _NO_CODINGS = ("aws-chunked", "identity")
 _SHARED_DIRECTIVES = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
-_NOT_MODIFIED_HEADERS = ("etag", "last-modified", "cache-control", "expires")
-
 
 def download_headers(
     stored: Mapping[str, str],
@@ -93,11 +91,6 @@ def private_cache_control(stored: str) -> str:
         return "no-store"  # Alone, since must-understand makes caches ignore it.
     kept = [d for d, name in zip(directives, names, strict=True) if name not in _SHARED_DIRECTIVES]
     return ", ".join(["private", *kept])
-
-
-def not_modified_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a 200 that its 304 must have, too (RFC 9110, 15.4.5)."""
-    return {name: headers[name] for name in _NOT_MODIFIED_HEADERS if name in headers}
 
 
 def type_headers(stored: Mapping[str, str], default_type: str) -> dict[str, str]:

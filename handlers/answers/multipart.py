@@ -1,11 +1,12 @@
 """Several parts of an object in one body (multipart/byteranges; RFC 9110, section 14.6)."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from ..body.upstream import Chunk, Upstream
 from ..rfc9110.ranges import Part
+from .version import Version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,20 +29,12 @@ class Multipart:
         """The number of bytes in the body, including the framing."""
         return sum(len(self._head(part)) + part.length for part in self.parts) + len(self._end())
 
-    async def body(
-        self,
-        first: Upstream,
-        open_part: Callable[[Part], Awaitable[Upstream]],
-        stream_part: Callable[[Upstream], AsyncIterator[Chunk]],
-    ) -> AsyncIterator[Chunk]:
-        """Yield the framed parts: `first` is open, `open_part` opens each later part in turn.
-
-        `open_part` must raise nothing but BrokenTransfer.
-        """
+    async def body(self, first: Upstream, version: Version) -> AsyncIterator[Chunk]:
+        """Yield the framed parts: `first` is open, `version` opens each later part in turn."""
         for part in self.parts:
             yield self._head(part)
-            upstream = first if part is self.parts[0] else await open_part(part)
-            async for chunk in stream_part(upstream):
+            upstream = first if part is self.parts[0] else await version.open_later_part(part)
+            async for chunk in version.body(upstream):
                 yield chunk
         yield self._end()
 

@@ -23,24 +23,17 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ExactRoute(Route):
-    """A GET and HEAD route that ends where the path ends; Starlette's allows a newline there."""
+    """A GET and HEAD route that ends where the path ends; Starlette's allows a newline there.
+
+    Its handler runs in a download scope if `source` names the upstream of its downloads.
+    """
 
     def __init__(
-        self,
-        path: str,
-        handler: Handler,
-        *,
-        name: str | None = None,
-        middleware: list[Middleware] | None = None,
+        self, path: str, handler: Handler, *, name: str | None = None, source: str | None = None
     ) -> None:
-        super().__init__(path, handler, methods=["GET", "HEAD"], name=name, middleware=middleware)
+        scope = [Middleware(DownloadScope, source=source, refuse=refusal)] if source else None
+        super().__init__(path, handler, methods=["GET", "HEAD"], name=name, middleware=scope)
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
-
-
-def download_route(path: str, handler: Handler, *, name: str, source: str) -> ExactRoute:
-    """Return a route whose handler runs in a download scope; `source` names the upstream."""
-    scope = Middleware(DownloadScope, source=source, refuse=refusal)
-    return ExactRoute(path, handler, name=name, middleware=[scope])
 
 
 def parse_task_id(digits: str) -> int:

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -15,18 +16,6 @@ from ..errors import BrokenTransfer, DownloadError
 from ..telemetry.request_id import get_request_id
 
 logger = logging.getLogger("downspout")
-
-# Kinds of problems that do not come from a DownloadError.
-NOT_READY = "not-ready"
-METHOD_NOT_ALLOWED = "method-not-allowed"
-INTERNAL = "internal-error"
-
-_KNOWN = frozenset(HTTPStatus)
-
-
-def problem_type(kind: str) -> str:
-    """Return the type URI of a kind of problem (RFC 9457, 3.1.1)."""
-    return f"urn:downspout:problem:{kind}"
 
 
 class ProblemResponse(Response):
@@ -46,7 +35,7 @@ class ProblemResponse(Response):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         problem = {
-            "type": problem_type(kind),
+            "type": f"urn:downspout:problem:{kind}",
             "title": title,
             "status": status,
             "detail": detail,
@@ -75,7 +64,7 @@ def refusal(scope: Scope, error: DownloadError | HTTPException) -> Response:
 
 def _http_exception(scope: Scope, error: HTTPException) -> Response:
     status = error.status_code
-    phrase = HTTPStatus(status).phrase if status in _KNOWN else "Refused"
+    phrase = responses.get(status, "Refused")
     title = phrase.capitalize()
     # The router gives no text of its own; a host may.
     has_text = error.detail not in (None, "", phrase)
@@ -108,7 +97,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return ProblemResponse(
         request.scope,
         status=500,
-        kind=INTERNAL,
+        kind="internal-error",
         title="Internal error",
         detail="Internal error. The log has details under this request id.",
     )

@@ -1,17 +1,15 @@
 """The answer to a request for a body of another HTTP service: opened, with its headers."""
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from starlette.responses import StreamingResponse
 
-from ..body.exact import exact_body
-from ..body.resume import BodyResumer
+from ..body.resume import ResumePolicy
 from ..body.retry import NO_RETRY
-from ..body.upstream import Upstream
+from ..body.upstream import Owner, Upstream
 from ..download.handle import Download
-from ..errors import PreconditionFailed
 from ..rfc9110.conditions import (
     Validators,
     forwardable_conditions,
@@ -21,9 +19,9 @@ from ..rfc9110.conditions import (
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.http import RemoteBody
-from .headers import download_headers
 from .selectors import RequestSelectors
 from .streaming import stream
+from .version import Version
 
 
 async def answer_with_url(
@@ -53,13 +51,13 @@ async def answer_with_url(
     )
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)
-    resume = _resume(remote, upstream, download) if upstream.read else None
     return stream(
         download,
-        exact_body(upstream, resume),
-        status=upstream.status,
-        headers=_headers(upstream, filename, is_private=download.is_private),
-        length=upstream.length,
+        upstream,
+        _version(remote, upstream, download.resume_policy()).body(upstream),
+        default_type="application/octet-stream",
+        has_ranges=_supports_ranges(upstream),
+        filename=filename,
     )
 
 
@@ -91,33 +89,24 @@ def _is_part_of(if_range: str, upstream: Upstream) -> bool:
     return if_range_holds(if_range, stated, now=None)
 
 
-def _resume(remote: RemoteBody, upstream: Upstream, download: Download) -> BodyResumer | None:
-    """Return how to resume this body, where the upstream supports versions and ranges."""
+def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Version:
+    """Return the version of the body; it is resumable if the upstream supports that."""
     stated = Validators.from_headers(upstream.headers)
-    version = stated.strong_etag or stated.last_modified
+    if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
-    if version is None or upstream.length is None or not _supports_ranges(upstream):
-        return None
-    if not if_range_holds(version, stated, now=now):
-        return None
-    first = upstream.part.first if upstream.part else 0
-    last = first + upstream.length - 1
-    # The resume policy tries again by itself. The whole has as many bytes as at the beginning.
-    total = upstream.total if upstream.part else upstream.length
-    once = replace(remote, retry_policy=NO_RETRY, length=total)
+    once = replace(remote, retry_policy=NO_RETRY, length=upstream.object_length)
 
-    async def open_at(position: int, owner: ExitStack) -> Upstream:
-        part = Part(first + position, last)
-        rest = await once.open(
-            owner, method="GET", conditions={"if-range": version}, spec=Spec(part.first, part.last)
-        )
-        found = Validators.from_headers(rest.headers)
-        is_same = found.etag == stated.etag and found.last_modified in (None, stated.last_modified)
-        if rest.part != part or not is_same:
-            raise PreconditionFailed("the upstream no longer has this version")
-        return rest
+    async def request_part(part: Part, owner: Owner) -> Upstream:
+        spec = Spec(part.first, part.last)
+        return await once.open(owner, method="GET", conditions={"if-range": if_range}, spec=spec)
 
-    return BodyResumer(download.resume_policy(), open_at)
+    return Version(
+        validators=stated,
+        total=upstream.object_length,
+        request_part=request_part,
+        is_resumable=_supports_ranges(upstream) and if_range_holds(if_range, stated, now=now),
+        resume_policy=policy,
+    )
 
 
 def _supports_ranges(upstream: Upstream) -> bool:
@@ -137,16 +126,3 @@ def _upstream_range(selectors: RequestSelectors, size: int | None) -> Spec | Non
     if parts is None or len(parts) > 1:
         return None
     return Spec(parts[0].first, parts[0].last) if parts else Spec(size, None)
-
-
-def _headers(upstream: Upstream, filename: str | None, *, is_private: bool) -> dict[str, str]:
-    part, total = upstream.part, upstream.total
-    return download_headers(
-        upstream.headers,
-        default_type="application/octet-stream",
-        length=upstream.length,
-        content_range=part.content_range(total) if part and total is not None else None,
-        ranges=_supports_ranges(upstream),
-        download_name=filename,
-        private=is_private,
-    )

@@ -27,11 +27,19 @@ class RequestSelectors:
     """The conditional headers of the request; names in lower case."""
 
     @property
-    def lone_if_match(self) -> str | None:
-        """The entity tag of If-Match, where it is the only condition and one strong tag."""
-        if set(self.conditions) != {"if-match"}:
+    def sole_tag(self) -> str | None:
+        """The strong entity tag of If-Match or If-Range, where that is the only condition."""
+        conditions = {**self.conditions, **({"if-range": self.if_range} if self.if_range else {})}
+        if conditions.keys() not in ({"if-match"}, {"if-range"}):
             return None
-        return single_strong_tag(self.conditions["if-match"])
+        return single_strong_tag(*conditions.values())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one request to a store answers it, in a way that all stores agree on."""
+        if (self.conditions or self.if_range is not None) and self.sole_tag is None:
+            return False
+        return self.specs is None or (len(self.specs) == 1 and self.specs[0].suffix != 0)
 
 
 def parse_selectors(method: str, headers: Headers) -> RequestSelectors:

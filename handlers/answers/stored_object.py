@@ -1,13 +1,37 @@
-"""The answer to a request for an object of a bucket: selected, opened, with its headers."""
+"""The answer to a request for an object of a bucket: which bytes of it, and with which status.
+
+The store is only asked for the whole or for one plain range, with at most If-Match of one strong
+entity tag, because all stores agree on these. Lists, weak tags, dates and all other ranges are
+decided here after a HEAD, which costs a second request (RFC 9110, 13 and 14).
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from starlette.responses import StreamingResponse
 
+from ..body.checksums import start_verifier
+from ..body.exact import exact_body
+from ..body.retry import NO_RETRY
+from ..body.upstream import Chunk, Owner, Upstream
 from ..download.handle import Download
+from ..errors import PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
+from ..rfc9110.conditions import Validators, evaluate_conditions, if_range_holds
+from ..rfc9110.dates import http_date
+from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.s3.bucket import Bucket, StoredObject
-from .headers import download_headers
-from .selection import IMAGE_TYPE, select_get, select_head
+from .headers import type_headers
+from .multipart import Multipart
 from .selectors import RequestSelectors
 from .streaming import stream
+from .version import Version
+
+# The content type of an object that was stored without one.
+IMAGE_TYPE = "image/jpeg"
+
+# How often an object may be replaced between its HEAD and its GET before the answer is a 503.
+ATTEMPTS = 3
 
 
 async def answer_with_object(
@@ -22,33 +46,125 @@ async def answer_with_object(
 
     The download's owner closes what this opens. Raises DownloadError.
     """
-    settings = download.runtime.settings
     stored = StoredObject(bucket, key, download.retry_policy())
-    if download.record.method == "HEAD":
-        selecting = select_head(stored, selectors)
-    else:
-        selecting = select_get(
-            stored,
-            selectors,
-            download.owner,
-            download.resume_policy(),
-            ahead=download.read_ahead(),
-            verified=settings.verify_checksums,
+    answer = _ObjectAnswer(download, stored, selectors, filename)
+    opening = answer.head() if download.record.method == "HEAD" else answer.get()
+    return await download.in_time(opening)
+
+
+@dataclass(frozen=True, slots=True)
+class _ObjectAnswer:
+    """Opens the object that a request wants, and makes the answer."""
+
+    download: Download
+    stored: StoredObject
+    selectors: RequestSelectors
+    filename: str | None
+
+    async def head(self) -> StreamingResponse:
+        """Return the answer to HEAD; raise DownloadError."""
+        metadata = await self.stored.head()
+        return self._not_modified(metadata) or self._stream(metadata, exact_body(metadata))
+
+    async def get(self) -> StreamingResponse:
+        """Return the answer to GET, opened; raise DownloadError."""
+        specs, tag = self.selectors.specs, self.selectors.sole_tag
+        if self.selectors.is_plain:
+            spec = specs[0] if specs else None
+            try:
+                upstream = await self.stored.open(self.download.owner, spec=spec, if_match=tag)
+                current = Validators.from_headers(upstream.headers)
+                version = self._version(current, upstream.object_length, current.strong_etag)
+                return self._whole_or_part(upstream, version)
+            except (PreconditionFailed, RangeNotSatisfiable):
+                pass  # Stores mean different things by these: the metadata decides.
+        refused: Validators | None = None
+        for _ in range(ATTEMPTS):
+            metadata = await self.stored.head()
+            if answer := self._not_modified(metadata):
+                return answer
+            current = Validators.from_headers(metadata.headers)
+            parts = self._parts(metadata, current)
+            if parts == []:
+                raise RangeNotSatisfiable("", length=metadata.length)
+            # A store that refuses its own entity tag compares tags in a way of its own.
+            tag = current.strong_etag if current != refused else None
+            version = self._version(current, metadata.length, tag)
+            try:
+                return await self._open_parts(version, tag, parts)
+            except (PreconditionFailed, RangeNotSatisfiable):
+                refused = current
+        raise UpstreamBusy("the object is replaced faster than it can be read", retry_after=1)
+
+    def _version(self, current: Validators, total: int | None, tag: str | None) -> Version:
+        async def request_part(part: Part, owner: Owner) -> Upstream:
+            once = replace(self.stored, retry_policy=NO_RETRY)
+            return await once.open(owner, spec=Spec(part.first, part.last), if_match=tag)
+
+        return Version(
+            validators=current,
+            total=total,
+            request_part=request_part,
+            is_resumable=current.strong_etag is not None,
+            resume_policy=self.download.resume_policy(),
+            ahead=self.download.read_ahead(),
         )
-    selection = await download.in_time(selecting)
-    headers = download_headers(
-        selection.stored,
-        default_type=IMAGE_TYPE,
-        length=selection.length,
-        content_range=selection.content_range,
-        ranges=selection.length is not None,
-        download_name=filename,
-        default_cache_control=settings.image_cache_control,
-        private=download.is_private,
-        metadata_names=settings.s3_metadata_headers,
-    )
-    if selection.content_type:
-        headers["content-type"] = selection.content_type
-    return stream(
-        download, selection.body, status=selection.status, headers=headers, length=selection.length
-    )
+
+    async def _open_parts(
+        self, version: Version, tag: str | None, parts: list[Part] | None
+    ) -> StreamingResponse:
+        """Open the first of the parts, or the whole if there are none."""
+        spec = Spec(parts[0].first, parts[0].last) if parts else None
+        opened = await self.stored.open(self.download.owner, spec=spec, if_match=tag)
+        first = version.check(opened)
+        if parts is None or len(parts) == 1 or first.part is None or version.total is None:
+            return self._whole_or_part(first, version)
+        content_type = type_headers(first.headers, IMAGE_TYPE)["content-type"]
+        multipart = Multipart(parts=parts, total=version.total, content_type=content_type)
+        framed = replace(first, part=None, length=multipart.length)
+        response = self._stream(framed, multipart.body(first, version))
+        response.headers["content-type"] = multipart.media_type
+        return response
+
+    def _parts(self, metadata: Upstream, current: Validators) -> list[Part] | None:
+        """Return the parts to send, none for 416, or None for the whole."""
+        specs, if_range = self.selectors.specs, self.selectors.if_range
+        if specs is None or metadata.length is None:
+            return None
+        now = http_date(metadata.headers.get("date", ""))
+        if if_range is not None and not if_range_holds(if_range, current, now=now):
+            return None
+        parts = resolve_ranges(specs, metadata.length)
+        # Without a strong tag, the store can't be held to one version for several requests.
+        if parts and len(parts) > 1 and current.strong_etag is None:
+            return None
+        return parts
+
+    def _not_modified(self, metadata: Upstream) -> StreamingResponse | None:
+        """Return the 304 if the client has this version; raise PreconditionFailed."""
+        current = Validators.from_headers(metadata.headers)
+        status = evaluate_conditions(self.selectors.conditions, current)
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            raise PreconditionFailed("")
+        if status is None:
+            return None
+        metadata.status = HTTPStatus.NOT_MODIFIED
+        return self._stream(metadata, exact_body(metadata))
+
+    def _whole_or_part(self, upstream: Upstream, version: Version) -> StreamingResponse:
+        is_verified = self.download.runtime.settings.verify_checksums and upstream.part is None
+        verifier = start_verifier(upstream.headers) if is_verified else None
+        return self._stream(upstream, version.body(upstream, verifier))
+
+    def _stream(self, upstream: Upstream, body: AsyncIterator[Chunk]) -> StreamingResponse:
+        settings = self.download.runtime.settings
+        return stream(
+            self.download,
+            upstream,
+            body,
+            default_type=IMAGE_TYPE,
+            has_ranges=upstream.length is not None,
+            filename=self.filename,
+            default_cache_control=settings.image_cache_control,
+            metadata_names=settings.s3_metadata_headers,
+        )

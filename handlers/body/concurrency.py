@@ -4,7 +4,40 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .read_ahead_limits import ReadAheadLimits
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadAheadLimits:
+    """When bodies are read ahead, and how; sizes in bytes, times in seconds."""
+
+    min_length: int = 8 * MIB
+    """A shorter body ends before a second connection has shown its gain."""
+
+    min_piece: int = MIB
+    max_piece: int = 8 * MIB
+    """The larger a piece, the less it costs that its connection idles until its first byte."""
+
+    stall: float = 0.25
+    """Nothing is read ahead of a client that takes no bytes for this long."""
+
+    window: float = 0.01
+    """The time that is measured before each decision about the number of connections."""
+
+    min_worth: float = 0.75
+    """Part of the expected speed that more connections must reach together to be kept."""
+
+    max_busy: float = 2 / 3
+    """Part of the time that the event loop's thread runs, above which the CPU is the limit."""
+
+    max_rate: float = 200 * MIB
+    """Bytes per second on one connection that no store limits: S3 gives 50 to 100 MiB/s."""
+
+    client: float = 0.2
+    """The time over which a client must be slower than the store to be read ahead less."""
+
+    hold: float = 1.0
+    """The time without growth after connections were taken back; doubled each time."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,7 +70,7 @@ class ConcurrencyController:
     def __init__(self, most: int, limits: ReadAheadLimits) -> None:
         self.width = 1
         self._most = most
-        self._limits = limits
+        self.limits = limits
         self._rate_each = 0.0
         """Bytes per second of a connection before the newest; 0 if no connection is on trial."""
         self._client_share = 0.0
@@ -48,15 +81,16 @@ class ConcurrencyController:
     def update(self, window: Window) -> None:
         """Grow, shrink or keep the width."""
         now, client_share = window.began + window.seconds, 1 - window.waited / window.seconds
-        weight = min(window.seconds / self._limits.client, 1)
+        weight = min(window.seconds / self.limits.client, 1)
         self._client_share += (client_share - self._client_share) * weight
+        rate = window.received / window.seconds
         if self.width > 1 and self._client_share > 1 / 2:
             self.back_off(now, self.width // 2)
-        elif window.flowing >= self.width:
-            rate = window.received / window.seconds
-            if rate < self._rate_each * self.width * self._limits.min_worth:
-                self.back_off(now, round(rate / self._rate_each))
-                return
+        elif window.flowing < self.width:
+            return  # Connections without bytes have not shown their gain.
+        elif rate < self._rate_each * self.width * self.limits.min_worth:
+            self.back_off(now, round(rate / self._rate_each))
+        else:
             self._rate_each = 0.0
             is_client_slow = max(client_share, self._client_share) > 1 / 2
             if now >= self._held_until and not is_client_slow and self._can_grow(window, rate):
@@ -66,8 +100,8 @@ class ConcurrencyController:
     def _can_grow(self, window: Window, rate: float) -> bool:
         return (
             self.width < self._most
-            and window.busy < window.seconds * self._limits.max_busy
-            and rate < self.width * self._limits.max_rate
+            and window.busy < window.seconds * self.limits.max_busy
+            and rate < self.width * self.limits.max_rate
         )
 
     def back_off(self, now: float, width: int) -> None:
@@ -81,11 +115,8 @@ class ConcurrencyController:
 class Meter:
     """Measures how a body is read, and updates its controller after each window."""
 
-    def __init__(
-        self, controller: ConcurrencyController, limits: ReadAheadLimits, lag: Callable[[], int]
-    ) -> None:
+    def __init__(self, controller: ConcurrencyController, lag: Callable[[], int]) -> None:
         self.controller = controller
-        self.limits = limits
         self._lag = lag
         self._delivered = 0
         self._asked = self._handed_out = time.monotonic()
@@ -98,7 +129,7 @@ class Meter:
     def start_read(self) -> None:
         """Note that the client has taken everything."""
         self._asked = time.monotonic()
-        if self._asked - self._handed_out >= self.limits.stall:
+        if self._asked - self._handed_out >= self.controller.limits.stall:
             self.controller.back_off(self._asked, 1)
 
     def finish_read(self, size: int, flowing: Callable[[], int]) -> None:
@@ -108,7 +139,7 @@ class Meter:
         window.waited += now - self._asked
         self._delivered += size
         window.seconds = now - window.began
-        if window.seconds < self.limits.window:
+        if window.seconds < self.controller.limits.window:
             return
         self._window = Window(began=now, flowing=flowing())
         window.busy = self._window.busy - window.busy

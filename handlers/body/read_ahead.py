@@ -1,14 +1,55 @@
 """Read-ahead: a body over several connections if the store limits each of them."""
 
 import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+from ..errors import BrokenTransfer
 from ..rfc9110.ranges import Part
-from .concurrency import Meter
-from .pieces import OpenPart, Piece, Pieces
-from .read_ahead_policy import ReadAheadPolicy
-from .upstream import Chunk, Owner, Read, Upstream
+from .concurrency import ConcurrencyController, Meter, ReadAheadLimits
+from .piece import Piece, open_to_read
+from .upstream import NO_OBSERVER, Chunk, Observer, OpenPart, Owner, Read, Upstream
+
+
+@dataclass(slots=True)
+class Budget:
+    """The bytes that the pieces of all bodies of an application may have together."""
+
+    left: int
+    limits: ReadAheadLimits = field(default_factory=ReadAheadLimits)
+    controller: Callable[[int, ReadAheadLimits], ConcurrencyController] = ConcurrencyController
+
+    def take(self, most: int) -> int:
+        """Return the size that a piece may have, 0 if that is less than the smallest piece.
+
+        No piece gets more than half of what is left, so that others get something.
+        """
+        size = min(most, self.left // 2)
+        if size < self.limits.min_piece:
+            return 0
+        self.left -= size
+        return size
+
+    def give(self, size: int) -> None:
+        """Give back bytes that were delivered or dropped."""
+        self.left += size
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAheadPolicy:
+    """How far the bodies of one request are read ahead."""
+
+    budget: Budget
+    width: int
+    """Maximum parallel connections of one body; 1 disables read-ahead."""
+
+    lag: Callable[[], int] = lambda: 0
+    """Returns how many sent bytes the client may not have taken."""
+
+    observer: Observer = NO_OBSERVER
 
 
 def read_ahead(
@@ -18,12 +59,10 @@ def read_ahead(
 
     `owner` closes it, with all tasks and connections.
     """
-    limits = policy.budget.limits
-    if policy.width <= 1 or upstream.read is None or part.length < limits.min_length:
+    is_short = part.length < policy.budget.limits.min_length
+    if policy.width <= 1 or upstream.read is None or is_short:
         return upstream
-    controller = policy.budget.controller(policy.width, limits)
-    meter = Meter(controller, limits, policy.lag)
-    body = ReadAhead(upstream, part.first, Pieces(part.last, open_part, policy, meter), meter)
+    body = ReadAhead(upstream, part, open_part, policy)
     owner.callback(body.close)
     return replace(upstream, read=body.read, close=body.close)
 
@@ -35,15 +74,21 @@ class ReadAhead:
     one request.
     """
 
-    def __init__(self, upstream: Upstream, position: int, pieces: Pieces, meter: Meter) -> None:
+    def __init__(
+        self, upstream: Upstream, part: Part, open_part: OpenPart, policy: ReadAheadPolicy
+    ) -> None:
+        limits = policy.budget.limits
         self._stream: Read | None = upstream.read
         self._stack = ExitStack()
         self._stack.callback(upstream.close)
-        self._surplus: Chunk = b""
-        """Bytes of the stream from the beginning of the first piece on."""
-        self._position = position
-        self._pieces = pieces
-        self._meter = meter
+        self._position, self._last = part.first, part.last
+        self._open_part = open_part
+        self._policy = policy
+        self._meter = Meter(policy.budget.controller(policy.width, limits), policy.lag)
+        self._pieces: deque[Piece] = deque()
+        """In order; the stream may have passed the beginning of the first."""
+        self._gap = 2 * limits.min_piece
+        """Bytes that the stream gives, at least, while the first piece is opened."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self) -> Chunk:
@@ -59,53 +104,106 @@ class ReadAhead:
         self._position += len(chunk)
         self._meter.finish_read(len(chunk), self._flowing)
         if self._meter.controller.width == 1:
-            self._pieces.drop()
-        elif self._pieces.first:
+            self._drop_pieces()
+        elif self._pieces:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._meter.limits.stall, self._pieces.drop)
+            self._timer = loop.call_later(self._policy.budget.limits.stall, self._drop_pieces)
         return chunk
 
     async def _next(self) -> Chunk:
         while True:
-            is_streaming, width = self._stream is not None, self._meter.controller.width
-            if width > 1:
-                self._pieces.start(width, self._position, is_streaming=is_streaming)
-            first = self._pieces.first
-            if first is None or self._position < first.part.first:
-                if self._stream:
-                    return await self._read_stream(self._stream, first)
-                if self._position > self._pieces.last:
+            if self._meter.controller.width > 1:
+                self._start_pieces()
+            piece = self._pieces[0] if self._pieces else None
+            if piece is None or self._position < piece.part.first:
+                if self._stream is None and self._position > self._last:
                     return b""
-                self._stream = await self._pieces.open_rest(self._position, self._stack)
-            elif self._stream:
-                self._leave_stream(first)
-            elif chunk := await self._pieces.read():
+                return await self._read_stream()
+            if self._is_useless(piece):
+                self._skip_first(piece)
+            elif chunk := await self._read_piece(piece):
                 return chunk
 
-    async def _read_stream(self, stream: Read, first: Piece | None) -> Chunk:
-        chunk, self._surplus = self._surplus, b""
-        if not chunk:
-            chunk = await stream()
-            self._meter.receive(len(chunk))
-        if first:
-            border = first.part.first - self._position
-            chunk, self._surplus = chunk[:border], chunk[border:]
+    async def _read_stream(self) -> Chunk:
+        if self._stream is None:
+            rest = Part(self._position, self._last)
+            self._stream = await open_to_read(self._open_part, rest, self._stack)
+        chunk = await self._stream()
+        self._meter.receive(len(chunk))
         return chunk
 
-    def _leave_stream(self, first: Piece) -> None:
-        """Go on with the first piece, or without it if the stream was faster."""
-        if first.has_begun and not first.failure:
-            self._stream, self._surplus = None, b""
+    async def _read_piece(self, piece: Piece) -> Chunk:
+        """Return bytes of the first piece, b"" if another may be first now."""
+        if self._stream:
+            self._stream = None
             self._stack.close()
-        else:
-            self._pieces.skip_first()
+        known = self._position - piece.position
+        chunk = await piece.read()
+        self._policy.budget.give(len(chunk))
+        if not chunk:
+            self._pieces.popleft()
+        return chunk[known:]
+
+    def _is_useless(self, piece: Piece) -> bool:
+        """Return whether the first piece has failed, or the stream was faster."""
+        if self._stream is None:
+            return bool(piece.failure) and not piece.has_begun
+        return bool(piece.failure) or not piece.has_begun or piece.part.last < self._position
+
+    def _skip_first(self, piece: Piece) -> None:
+        self._drop(self._pieces.popleft())
+        self._gap *= 2
+        if piece.failure:
+            self._policy.observer.upstream_failed(BrokenTransfer(*piece.failure))
+            controller = self._meter.controller
+            controller.back_off(time.monotonic(), controller.width // 2)
 
     def _flowing(self) -> int:
-        return (self._stream is not None) + self._pieces.flowing()
+        """Return how many connections give bytes."""
+        flowing = sum(piece.has_begun and not piece.is_over for piece in self._pieces)
+        return (self._stream is not None) + flowing
+
+    def _start_pieces(self) -> None:
+        """Start pieces until as many connections are at work as the controller wants."""
+        active = (self._stream is not None) + sum(not piece.is_over for piece in self._pieces)
+        while active < self._meter.controller.width and self._start_piece():
+            active += 1
+
+    def _start_piece(self) -> bool:
+        # Some pieces may be over before their turn; more would pile up before a slow client.
+        if len(self._pieces) >= self._policy.width * 3 // 2:
+            return False
+        position = self._position
+        if self._pieces:
+            if self._pieces[-1].failure:
+                return False
+            position = self._pieces[-1].part.last + 1
+        elif self._stream:
+            position += max(self._size(position), self._gap)
+        size = self._policy.budget.take(self._size(position))
+        if size:
+            part = Part(position, position + size - 1)
+            self._pieces.append(Piece(part, self._open_part, self._meter))
+        return bool(size)
+
+    def _size(self, first: int) -> int:
+        """Return the size of a piece at `first`: all connections should reach the end at once."""
+        limits, left = self._policy.budget.limits, self._last + 1 - first
+        missing = left + sum(piece.missing for piece in self._pieces)
+        size = min(max(missing // self._policy.width, limits.min_piece), limits.max_piece)
+        return left if left - size < limits.min_piece else size
+
+    def _drop_pieces(self) -> None:
+        while self._pieces:
+            self._drop(self._pieces.popleft())
+
+    def _drop(self, piece: Piece) -> None:
+        piece.drop()
+        self._policy.budget.give(piece.untaken)
 
     def close(self) -> None:
         """Close everything and give the budget back. May be called twice; no read follows."""
         if self._timer:
             self._timer.cancel()
-        self._pieces.drop()
+        self._drop_pieces()
         self._stack.close()

@@ -6,16 +6,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 
-from ..errors import (
-    BrokenTransfer,
-    DownloadError,
-    NotFound,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-)
-from .observer import NO_OBSERVER, Observer
+from .. import errors
+from ..errors import BrokenTransfer
 from .retry import retry_delay
-from .upstream import Chunk, Upstream
+from .upstream import NO_OBSERVER, Chunk, Observer, Upstream
 
 OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
 """Opens the rest of a body from a position on; the stack closes it.
@@ -23,6 +17,8 @@ OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
 Raises DownloadError: PreconditionFailed, NotFound or RangeNotSatisfiable if the upstream no
 longer has this version.
 """
+
+_GONE = (errors.NotFound, errors.PreconditionFailed, errors.RangeNotSatisfiable)
 
 
 @dataclass(slots=True)
@@ -84,9 +80,13 @@ class BodyResumer:
             try:
                 async with asyncio.timeout(left):
                     return await _with_first_bytes(await self._open_at(position, self._opened))
-            except (PreconditionFailed, NotFound, RangeNotSatisfiable) as gone:
+            except (
+                errors.PreconditionFailed,
+                errors.NotFound,
+                errors.RangeNotSatisfiable,
+            ) as gone:
                 raise BrokenTransfer("changed", f"at byte {position}: {gone}") from broken
-            except (BrokenTransfer, DownloadError, TimeoutError) as error:
+            except (BrokenTransfer, errors.DownloadError, TimeoutError) as error:
                 self._policy.observer.upstream_failed(error)
                 self._opened.close()
         raise broken

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import DownloadError
-from .observer import NO_OBSERVER, Observer
+from .upstream import NO_OBSERVER, Observer
 
 FIRST_DELAY = 0.1
 MAX_DELAY = 5.0

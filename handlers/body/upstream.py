@@ -45,3 +45,28 @@ class Upstream:
 
     None if there is no body, whatever length the headers state: for HEAD and for a 304.
     """
+
+    @property
+    def object_length(self) -> int | None:
+        """Bytes of the whole object, if the upstream tells."""
+        return self.total if self.part else self.length
+
+
+OpenPart = Callable[[Part, Owner], Awaitable[Upstream]]
+"""Opens exactly this part of the version that is read; the owner closes it.
+
+Raises DownloadError.
+"""
+
+
+class Observer:
+    """Counts what goes wrong with the upstream of one download; this one counts nothing."""
+
+    def upstream_failed(self, error: BaseException) -> None:
+        """Count a failed request or a broken body, whether or not it is retried."""
+
+    def body_resumed(self) -> None:
+        """Count a broken body that goes on at its next byte."""
+
+
+NO_OBSERVER = Observer()

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from ..body.read_ahead_policy import ReadAheadPolicy
+from ..body.read_ahead import ReadAheadPolicy
 from ..body.resume import ResumePolicy
 from ..body.retry import RetryPolicy
 from ..errors import NotStarted, UpstreamTimeout

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 
+from ..body.upstream import Observer
 from ..errors import Broken, BrokenTransfer, DownloadError, Draining, NoSlot
 from .metrics import Metrics
 
@@ -22,8 +23,8 @@ MAX_LOGGED = 500  # characters of a path or a reason, so that a line of the log 
 
 
 @dataclass(kw_only=True, slots=True)
-class Record:
-    """What is known of one download; also the `Observer` (body/observer.py) of its upstream."""
+class Record(Observer):
+    """What is known of one download; it also observes its upstream."""
 
     metrics: Metrics
     method: str

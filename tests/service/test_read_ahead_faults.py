@@ -22,10 +22,9 @@ from typing import Any
 import pytest
 
 from handlers import drain
-from handlers.body.concurrency import ConcurrencyController, Window
-from handlers.body.pieces import Piece
-from handlers.body.read_ahead_limits import ReadAheadLimits
-from handlers.body.read_ahead_policy import Budget
+from handlers.body.concurrency import ConcurrencyController, ReadAheadLimits, Window
+from handlers.body.piece import Piece
+from handlers.body.read_ahead import Budget
 from tests.support.client import Received, abort, ask, connect, fetch
 from tests.support.components import BUCKET, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving, misbehaving

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from handlers.body.upstream import Chunk, Owner, Upstream
+from handlers.body.upstream import Chunk, Observer, Owner, Upstream
 from handlers.errors import BrokenTransfer, DownloadError
 from handlers.rfc9110.ranges import Part
 
@@ -44,7 +44,7 @@ class MemoryConnection:
 
 
 @dataclass
-class RecordingObserver:
+class RecordingObserver(Observer):
     """Keeps what an observer is told."""
 
     failed: list[str] = field(default_factory=list)

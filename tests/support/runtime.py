@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 
 from handlers import create_app
-from handlers.body.read_ahead_policy import Budget
+from handlers.body.read_ahead import Budget
 from handlers.download.admission import Admission
 from handlers.download.handle import Download
 from handlers.runtime import Runtime, Serving

@@ -1,0 +1,77 @@
+"""One version of an object or of a remote body, from which all bytes of an answer come."""
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ..body.checksums import Verifier
+from ..body.exact import exact_body
+from ..body.read_ahead import ReadAheadPolicy, read_ahead
+from ..body.resume import BodyResumer, ResumePolicy
+from ..body.upstream import Chunk, OpenPart, Owner, Upstream
+from ..errors import BadUpstream, PreconditionFailed
+from ..rfc9110.conditions import Validators
+from ..rfc9110.ranges import Part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """Opens further parts of a body, and refuses parts of another version."""
+
+    validators: Validators
+    total: int | None
+    """Bytes of the whole, if the upstream tells."""
+
+    request_part: OpenPart
+    """Requests a part, without retries: a body that has begun has its own."""
+
+    is_resumable: bool
+    """Whether `request_part` gets no other version from an upstream that obeys RFC 9110."""
+
+    resume_policy: ResumePolicy
+    ahead: ReadAheadPolicy | None = None
+    """None reads nothing ahead."""
+
+    def check(self, upstream: Upstream) -> Upstream:
+        """Return an upstream of this version; close another and raise PreconditionFailed."""
+        ours, theirs = self.validators, Validators.from_headers(upstream.headers)
+        is_same = (
+            theirs.etag == ours.etag
+            and theirs.last_modified in (None, ours.last_modified)
+            and upstream.object_length in (None, self.total)
+        )
+        if not is_same:
+            upstream.close()
+            raise PreconditionFailed("the upstream has another version by now")
+        return upstream
+
+    async def open_part(self, part: Part, owner: Owner) -> Upstream:
+        """Open exactly a part of this version; raise DownloadError."""
+        upstream = self.check(await self.request_part(part, owner))
+        if upstream.part != part:
+            upstream.close()
+            raise BadUpstream("the upstream gave the whole instead of a part")
+        return upstream
+
+    async def open_later_part(self, part: Part) -> Upstream:
+        """Open a part of a multipart body when the parts before it have been sent."""
+        resumer = BodyResumer(self.resume_policy, lambda _, owner: self.open_part(part, owner))
+        return await resumer.open()
+
+    def body(self, upstream: Upstream, verifier: Verifier | None = None) -> AsyncIterator[Chunk]:
+        """Yield the body of an opened upstream, resumed while the upstream has this version."""
+        if upstream.length is None or not self.is_resumable:
+            return exact_body(upstream, verifier=verifier)
+        part = upstream.part or Part(0, upstream.length - 1)
+
+        async def open_at(position: int, owner: ExitStack) -> Upstream:
+            rest = Part(part.first + position, part.last)
+            return self._read_ahead(await self.open_part(rest, owner), rest, owner)
+
+        body = self._read_ahead(upstream, part, self.resume_policy.owner)
+        return exact_body(body, BodyResumer(self.resume_policy, open_at), verifier)
+
+    def _read_ahead(self, opened: Upstream, part: Part, owner: Owner) -> Upstream:
+        if self.ahead is None:
+            return opened
+        return read_ahead(opened, part, owner, self.open_part, self.ahead)

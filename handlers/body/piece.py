@@ -1,0 +1,101 @@
+"""A piece of a body, read into memory ahead of its turn."""
+
+import asyncio
+from collections import deque
+from contextlib import ExitStack
+
+from ..errors import Broken, BrokenTransfer, DownloadError
+from ..rfc9110.ranges import Part
+from .concurrency import Meter
+from .upstream import Chunk, OpenPart, Read
+
+# Small chunks are joined up to this size, since each chunk costs time on its way to the client.
+JOINED = 128 * 1024
+
+
+async def open_to_read(open_part: OpenPart, part: Part, stack: ExitStack) -> Read:
+    """Open a part and return its `read`; raise BrokenTransfer."""
+    try:
+        read = (await open_part(part, stack)).read
+    except DownloadError as error:
+        text = f"a part: {type(error).__name__}: {error}"
+        raise BrokenTransfer("truncated", text) from error
+    if read is None:
+        raise BrokenTransfer("truncated", "a part without a body")
+    return read
+
+
+class Piece:
+    """A part of a body, filled by a task of its own."""
+
+    def __init__(self, part: Part, open_part: OpenPart, meter: Meter) -> None:
+        self.part = part
+        self.missing = part.length
+        """Bytes that have not arrived."""
+        self.untaken = part.length
+        """Bytes that `read` has not returned."""
+        self.is_over = False
+        """Whether no more bytes arrive."""
+        self.failure: tuple[Broken, str] | None = None
+        """Arguments of a BrokenTransfer: an exception's frames would keep the piece alive."""
+        self._chunks: deque[Chunk] = deque()
+        self._news = asyncio.Event()
+        self._stack = ExitStack()
+        filling = self._fill(open_part, meter)
+        self._task: asyncio.Task[None] | None = asyncio.create_task(filling)
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether bytes have arrived."""
+        return self.missing < self.part.length
+
+    @property
+    def position(self) -> int:
+        """The position in the object of the next byte that `read` returns."""
+        return self.part.last + 1 - self.untaken
+
+    async def _fill(self, open_part: OpenPart, meter: Meter) -> None:
+        try:
+            read = await open_to_read(open_part, self.part, self._stack)
+            while self.missing >= 0 and (chunk := await read()):
+                meter.receive(len(chunk))
+                self.missing -= len(chunk)
+                if self.missing >= 0:
+                    self._chunks.append(chunk)
+                    self._news.set()
+        except BrokenTransfer as broken:
+            self.failure = broken.outcome, str(broken)
+        except Exception as error:  # noqa: BLE001 - its reader would wait for ever
+            self.failure = "truncated", f"a part: {type(error).__name__}"
+        finally:
+            if self.missing and not self.failure:
+                self.failure = "truncated", "a part of another length"
+            self.is_over = True
+            self._stack.close()
+            self._news.set()
+
+    async def read(self) -> Chunk:
+        """Return the next bytes, b"" at the end; raise BrokenTransfer after those that arrived.
+
+        A cancelled call loses no bytes.
+        """
+        while not self._chunks and not self.is_over:
+            self._news.clear()
+            await self._news.wait()
+        if self.failure and not self._chunks:
+            raise BrokenTransfer(*self.failure)
+        chunks: list[Chunk] = []
+        size = 0
+        while self._chunks and (not chunks or size + len(self._chunks[0]) <= JOINED):
+            chunks.append(self._chunks.popleft())
+            size += len(chunks[-1])
+        self.untaken -= size
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def drop(self) -> None:
+        """Close it and forget its bytes."""
+        if self._task:
+            self._task.cancel()
+            self._task = None  # The task's frames keep the piece alive.
+        self._stack.close()
+        self._chunks.clear()
