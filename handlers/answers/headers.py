@@ -7,7 +7,6 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from ..rfc9110.conditions import Validators
-from ..rfc9110.digests import repr_digest
 
 # These stored headers are sent as they are. Headers of the store itself (x-amz-*, server), of its
 # connection and cookies are never sent.
@@ -51,35 +50,25 @@ def download_headers(
     stored: Mapping[str, str],
     *,
     default_type: str,
-    length: int | None = None,
-    content_range: str | None = None,
-    ranges: bool = False,
-    download_name: str | None = None,
     default_cache_control: str | None = None,
-    private: bool = False,
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the headers of an answer with a body of `length` bytes.
-
-    `stored` has names in lower case. Shared caches must not store a `private` answer.
-    """
-    headers = _stored_headers(stored, metadata_names)
+    """Return the headers that describe an object; `stored` has names in lower case."""
+    current = Validators.from_headers(stored)
+    validators = {"etag": current.etag, "last-modified": current.last_modified}
+    headers = {name: value for name, value in validators.items() if value is not None}
+    for name in (*_STORED, *(f"x-amz-meta-{name}" for name in metadata_names)):
+        if name in stored and _is_valid(stored[name]):
+            headers[name] = stored[name]
     if default_cache_control:
         headers.setdefault("cache-control", default_cache_control)
-    if private:
-        headers["cache-control"] = private_cache_control(headers.get("cache-control", ""))
-    if length is not None:
-        headers["content-length"] = str(length)
-    if ranges:
-        headers["accept-ranges"] = "bytes"
-    if content_range is not None:
-        headers["content-range"] = content_range
-    elif digest := repr_digest(stored):
-        headers["repr-digest"] = digest
-    headers |= type_headers(stored, default_type)
-    if download_name is not None:
-        headers["content-disposition"] = attachment(download_name)
-    return headers
+    if _TOKENS.fullmatch(language := stored.get("content-language", "")):
+        headers["content-language"] = language
+    if _TOKENS.fullmatch(coding := stored.get("content-encoding", "")):
+        codings = [c for c in re.findall(_TCHARS, coding) if c.lower() not in _NO_CODINGS]
+        if codings:
+            headers["content-encoding"] = ", ".join(codings)
+    return headers | type_headers(stored, default_type)
 
 
 @lru_cache(maxsize=256)
@@ -130,22 +119,6 @@ def attachment(name: str) -> str:
     plain = re.sub(r'[^\x20-\x7e]|["%\\;]', "_", name)
     encoded = f"; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR)}" if plain != name else ""
     return f'attachment; filename="{plain}"{encoded}'
-
-
-def _stored_headers(stored: Mapping[str, str], metadata_names: Collection[str]) -> dict[str, str]:
-    current = Validators.from_headers(stored)
-    validators = {"etag": current.etag, "last-modified": current.last_modified}
-    headers = {name: value for name, value in validators.items() if value is not None}
-    for name in (*_STORED, *(f"x-amz-meta-{name}" for name in metadata_names)):
-        if name in stored and _is_valid(stored[name]):
-            headers[name] = stored[name]
-    if _TOKENS.fullmatch(language := stored.get("content-language", "")):
-        headers["content-language"] = language
-    if _TOKENS.fullmatch(coding := stored.get("content-encoding", "")):
-        codings = [c for c in re.findall(_TCHARS, coding) if c.lower() not in _NO_CODINGS]
-        if codings:
-            headers["content-encoding"] = ", ".join(codings)
-    return headers
 
 
 def _is_valid(value: str) -> bool:

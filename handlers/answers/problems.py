@@ -49,35 +49,30 @@ class ProblemResponse(Response):
 
 def refusal(scope: Scope, error: DownloadError | HTTPException) -> Response:
     """Return the answer to a request that is refused, by us, by the router or by the host."""
-    if isinstance(error, HTTPException):
-        return _http_exception(scope, error)
+    if isinstance(error, DownloadError):
+        return ProblemResponse(
+            scope,
+            status=error.status,
+            kind=error.kind,
+            title=error.title,
+            detail=error.detail,
+            retryable=error.retryable,
+            headers=error.headers,
+        )
+    phrase = responses.get(error.status_code, "Refused")
+    title = detail = phrase.capitalize()
+    if error.detail not in (None, "", phrase):  # The router gives no text of its own.
+        detail = str(error.detail)
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "There is no such path."
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"This path does not answer {scope['method']}."
     return ProblemResponse(
         scope,
-        status=error.status,
-        kind=error.kind,
-        title=error.title,
-        detail=error.detail,
-        retryable=error.retryable,
-        headers=error.headers,
-    )
-
-
-def _http_exception(scope: Scope, error: HTTPException) -> Response:
-    status = error.status_code
-    phrase = responses.get(status, "Refused")
-    title = phrase.capitalize()
-    # The router gives no text of its own; a host may.
-    has_text = error.detail not in (None, "", phrase)
-    ours: dict[int, str] = {
-        HTTPStatus.NOT_FOUND: "There is no such path.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not answer {scope['method']}.",
-    }
-    return ProblemResponse(
-        scope,
-        status=status,
+        status=error.status_code,
         kind=title.lower().replace(" ", "-"),
         title=title,
-        detail=str(error.detail) if has_text else ours.get(status, title),
+        detail=detail,
         headers=error.headers,
     )
 

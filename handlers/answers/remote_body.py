@@ -19,6 +19,7 @@ from ..rfc9110.conditions import (
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.http import RemoteBody
+from .headers import download_headers
 from .selectors import RequestSelectors
 from .streaming import stream
 from .version import Version
@@ -55,7 +56,7 @@ async def answer_with_url(
         download,
         upstream,
         _version(remote, upstream, download.resume_policy()).body(upstream),
-        default_type="application/octet-stream",
+        download_headers(upstream.headers, default_type="application/octet-stream"),
         has_ranges=_supports_ranges(upstream),
         filename=filename,
     )
@@ -71,22 +72,16 @@ async def _open(
     if single_strong_tag(selectors.if_range) or http_date(selectors.if_range):
         asking = conditions | {"if-range": selectors.if_range}
         upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
-        if upstream.part is None or _is_part_of(selectors.if_range, upstream):
+        stated = Validators.from_headers(upstream.headers)
+        # A 206 has to repeat the entity tag, but no date (RFC 9110, 15.3.7).
+        is_told = single_strong_tag(selectors.if_range) or stated.last_modified
+        if upstream.part is None or not is_told:
+            return upstream
+        if if_range_holds(selectors.if_range, stated, now=None):
             return upstream
         # An upstream without If-Range support sends a part of its present version.
         upstream.close()
     return await remote.open(owner, method=method, conditions=conditions)
-
-
-def _is_part_of(if_range: str, upstream: Upstream) -> bool:
-    """Return whether a 206 is of the version that `if_range` names, as far as it tells.
-
-    A 206 has to repeat the entity tag, but no date (RFC 9110, 15.3.7).
-    """
-    stated = Validators.from_headers(upstream.headers)
-    if single_strong_tag(if_range) is None and stated.last_modified is None:
-        return True
-    return if_range_holds(if_range, stated, now=None)
 
 
 def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Version:
@@ -94,9 +89,9 @@ def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Ve
     stated = Validators.from_headers(upstream.headers)
     if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
-    once = replace(remote, retry_policy=NO_RETRY, length=upstream.object_length)
 
     async def request_part(part: Part, owner: Owner) -> Upstream:
+        once = replace(remote, retry_policy=NO_RETRY, length=upstream.object_length)
         spec = Spec(part.first, part.last)
         return await once.open(owner, method="GET", conditions={"if-range": if_range}, spec=spec)
 

@@ -21,7 +21,7 @@ from ..rfc9110.conditions import Validators, evaluate_conditions, if_range_holds
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.s3.bucket import Bucket, StoredObject
-from .headers import type_headers
+from .headers import download_headers, type_headers
 from .multipart import Multipart
 from .selectors import RequestSelectors
 from .streaming import stream
@@ -158,13 +158,13 @@ class _ObjectAnswer:
 
     def _stream(self, upstream: Upstream, body: AsyncIterator[Chunk]) -> StreamingResponse:
         settings = self.download.runtime.settings
-        return stream(
-            self.download,
-            upstream,
-            body,
+        headers = download_headers(
+            upstream.headers,
             default_type=IMAGE_TYPE,
-            has_ranges=upstream.length is not None,
-            filename=self.filename,
             default_cache_control=settings.image_cache_control,
             metadata_names=settings.s3_metadata_headers,
+        )
+        has_ranges, filename = upstream.length is not None, self.filename
+        return stream(
+            self.download, upstream, body, headers, has_ranges=has_ranges, filename=filename
         )

@@ -1,6 +1,6 @@
-"""The last step of every answer with a body: its headers, and Starlette's StreamingResponse."""
+"""The last step of every answer with a body: headers of the message, and a StreamingResponse."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from starlette.responses import StreamingResponse
@@ -8,7 +8,8 @@ from starlette.responses import StreamingResponse
 from ..body.upstream import Chunk, Upstream
 from ..download.handle import Download
 from ..errors import BadUpstream
-from .headers import download_headers
+from ..rfc9110.digests import repr_digest
+from .headers import attachment, private_cache_control
 
 # A 304 must have these headers of its 200 (RFC 9110, 15.4.5).
 _NOT_MODIFIED_HEADERS = ("etag", "last-modified", "cache-control", "expires")
@@ -18,36 +19,30 @@ def stream(
     download: Download,
     upstream: Upstream,
     body: AsyncIterator[Chunk],
+    headers: dict[str, str],
     *,
-    default_type: str,
     has_ranges: bool,
     filename: str | None,
-    default_cache_control: str | None = None,
-    metadata_names: Collection[str] = (),
 ) -> StreamingResponse:
-    """Return the answer that streams `body`, with the status and the headers of `upstream`.
+    """Return the answer that streams `body`; `headers` describe the object of `upstream`.
 
     Raises BadUpstream for a body of unknown length to an HTTP/1.0 client, which knows no chunks
     (RFC 9112, 7.1) and could not tell the whole body from a part.
     """
-    part, total = upstream.part, upstream.total
-    headers = download_headers(
-        upstream.headers,
-        default_type=default_type,
-        length=upstream.length,
-        content_range=part.content_range(total) if part and total is not None else None,
-        ranges=has_ranges,
-        download_name=filename,
-        default_cache_control=default_cache_control,
-        private=download.is_private,
-        metadata_names=metadata_names,
-    )
+    if upstream.length is not None:
+        headers["content-length"] = str(upstream.length)
+    elif upstream.read and download.http_version == "1.0":
+        raise BadUpstream("a body of unknown length, for an HTTP/1.0 client")
+    if download.is_private:
+        headers["cache-control"] = private_cache_control(headers.get("cache-control", ""))
+    if has_ranges:
+        headers["accept-ranges"] = "bytes"
+    if upstream.part and upstream.total is not None:
+        headers["content-range"] = upstream.part.content_range(upstream.total)
+    elif digest := repr_digest(upstream.headers):
+        headers["repr-digest"] = digest
+    if filename is not None:
+        headers["content-disposition"] = attachment(filename)
     if upstream.status == HTTPStatus.NOT_MODIFIED:
         headers = {name: headers[name] for name in _NOT_MODIFIED_HEADERS if name in headers}
-    elif (
-        upstream.length is None
-        and download.record.method == "GET"
-        and download.http_version == "1.0"
-    ):
-        raise BadUpstream("a body of unknown length, for an HTTP/1.0 client")
     return StreamingResponse(content=body, status_code=upstream.status, headers=headers)

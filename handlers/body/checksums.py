@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..rfc9110.digests import whole_checksums
+from .upstream import Chunk
 
 
+@dataclass(slots=True)
 class _Crc:
     """A cyclic redundancy check with the interface of hashlib's objects."""
 
-    def __init__(self, step: Callable[[bytes | memoryview, int], int], size: int) -> None:
-        self._step = step
-        self._size = size
-        self._value = 0
+    step: Callable[[Chunk, int], int]
+    size: int
+    value: int = 0
 
-    def update(self, data: bytes | memoryview) -> None:
-        self._value = self._step(data, self._value)
+    def update(self, data: Chunk) -> None:
+        self.value = self.step(data, self.value)
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(self._size, "big")
+        return self.value.to_bytes(self.size, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Verifier:
     _expected: bytes
     _checksum: Any
 
-    def update(self, data: bytes | memoryview) -> None:
+    def update(self, data: Chunk) -> None:
         """Add the next bytes."""
         self._checksum.update(data)
 
@@ -45,21 +46,16 @@ class Verifier:
 def start_verifier(stored: Mapping[str, str]) -> Verifier | None:
     """Return a verifier of the whole object; None without a checksum that can be computed."""
     for name, expected in whole_checksums(stored).items():
-        if checksum := _start(name, len(expected)):
-            return Verifier(name, expected, checksum)
+        if name.startswith("sha"):
+            return Verifier(name, expected, hashlib.new(name))
+        if module := zlib if name == "crc32" else _awscrt():
+            return Verifier(name, expected, _Crc(getattr(module, name), len(expected)))
     return None
 
 
 def verifies_all() -> bool:
     """Return whether all checksums of S3 can be computed: some need the package awscrt."""
     return _awscrt() is not None
-
-
-def _start(name: str, size: int) -> Any:
-    if name.startswith("sha"):
-        return hashlib.new(name)
-    module = zlib if name == "crc32" else _awscrt()
-    return _Crc(getattr(module, name), size) if module else None
 
 
 def _awscrt() -> Any:

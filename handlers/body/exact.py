@@ -30,11 +30,13 @@ async def exact_body(
             upstream.close()
             upstream = await resumer.resume(received, broken, silent_since=progress_at)
             continue
+        received += len(chunk)
         if verifier:
-            _verify(verifier, chunk, is_last=not chunk or received + len(chunk) == expected)
+            verifier.update(chunk)
+            if (received == expected or not chunk) and not verifier.matches():
+                raise BrokenTransfer("corrupt", f"not the bytes of the stored {verifier.name}")
         if not chunk:
             return
-        received += len(chunk)
         if received == expected:
             received += len(await read())
         if expected is not None and received > expected:
@@ -49,9 +51,3 @@ async def exact_body(
 def _check_end(chunk: Chunk, received: int, expected: int | None) -> None:
     if not chunk and expected is not None and received < expected:
         raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
-
-
-def _verify(verifier: Verifier, chunk: Chunk, *, is_last: bool) -> None:
-    verifier.update(chunk)
-    if is_last and not verifier.matches():
-        raise BrokenTransfer("corrupt", f"not the bytes of the stored {verifier.name}")

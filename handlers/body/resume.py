@@ -54,7 +54,8 @@ class BodyResumer:
         no longer has this version. What was opened before is closed.
         """
         self._policy.observer.upstream_failed(broken)
-        upstream = await self._open(position, broken, silent_since)
+        attempts = self._policy.max_resumes
+        upstream = await self._open(position, broken, silent_since, attempts)
         self._policy.observer.body_resumed()
         return upstream
 
@@ -64,14 +65,16 @@ class BodyResumer:
         The status is sent already, so that a failure is a BrokenTransfer.
         """
         unopened = BrokenTransfer("truncated", "a part could not be opened")
-        return await self._open(0, unopened, time.monotonic())
+        return await self._open(0, unopened, time.monotonic(), 1 + self._policy.max_resumes)
 
-    async def _open(self, position: int, broken: BrokenTransfer, silent_since: float) -> Upstream:
+    async def _open(
+        self, position: int, broken: BrokenTransfer, silent_since: float, attempts: int
+    ) -> Upstream:
         if self._opened is None:  # Most bodies do not break and need no stack.
             self._opened = ExitStack()
             self._policy.owner.callback(self._opened.close)
         self._opened.close()
-        for tries in range(self._policy.max_resumes):
+        for tries in range(attempts):
             delay = retry_delay(tries)
             left = silent_since + self._policy.max_silence - time.monotonic() - delay
             if left <= 0:
@@ -80,11 +83,7 @@ class BodyResumer:
             try:
                 async with asyncio.timeout(left):
                     return await _with_first_bytes(await self._open_at(position, self._opened))
-            except (
-                errors.PreconditionFailed,
-                errors.NotFound,
-                errors.RangeNotSatisfiable,
-            ) as gone:
+            except _GONE as gone:
                 raise BrokenTransfer("changed", f"at byte {position}: {gone}") from broken
             except (BrokenTransfer, errors.DownloadError, TimeoutError) as error:
                 self._policy.observer.upstream_failed(error)

@@ -130,6 +130,13 @@ async def test_version_that_is_gone_breaks_as_changed(
     assert len(store.connections) == 1
 
 
+async def test_later_part_is_opened_once_without_resumes(store: MemoryStore) -> None:
+    """MAX_RESUMES=0 forbids resuming, not the parts of a multipart answer."""
+    async with AsyncExitStack() as owner:
+        upstream = await BodyResumer(ResumePolicy(owner, 0), store.open_at).open()
+        assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
+
+
 async def test_later_part_is_opened_with_the_patience_of_a_resume(store: MemoryStore) -> None:
     """It is retried, and counts as no resume."""
     observer = RecordingObserver()
