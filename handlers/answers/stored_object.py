@@ -12,7 +12,7 @@ from http import HTTPStatus
 from starlette.responses import StreamingResponse
 
 from ..body.checksums import start_verifier
-from ..body.exact import exact_body
+from ..body.resume import exact_body
 from ..body.retry import NO_RETRY
 from ..body.upstream import Chunk, Owner, Upstream
 from ..download.handle import Download
@@ -120,7 +120,7 @@ class _ObjectAnswer:
         if parts is None or len(parts) == 1 or first.part is None or version.total is None:
             return self._whole_or_part(first, version)
         content_type = type_headers(first.headers, IMAGE_TYPE)["content-type"]
-        multipart = Multipart(parts=parts, total=version.total, content_type=content_type)
+        multipart = Multipart(parts, version.total, content_type)
         framed = replace(first, part=None, length=multipart.length)
         response = self._stream(framed, multipart.body(first, version))
         response.headers["content-type"] = multipart.media_type

@@ -5,9 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..body.checksums import Verifier
-from ..body.exact import exact_body
 from ..body.read_ahead import ReadAheadPolicy, read_ahead
-from ..body.resume import BodyResumer, ResumePolicy
+from ..body.resume import BodyResumer, ResumePolicy, exact_body
 from ..body.upstream import Chunk, OpenPart, Owner, Upstream
 from ..errors import BadUpstream, PreconditionFailed
 from ..rfc9110.conditions import Validators
@@ -72,6 +71,5 @@ class Version:
         return exact_body(body, BodyResumer(self.resume_policy, open_at), verifier)
 
     def _read_ahead(self, opened: Upstream, part: Part, owner: Owner) -> Upstream:
-        if self.ahead is None:
-            return opened
-        return read_ahead(opened, part, owner, self.open_part, self.ahead)
+        ahead = self.ahead
+        return read_ahead(opened, part, owner, self.open_part, ahead) if ahead else opened

@@ -16,13 +16,12 @@ JOINED = 128 * 1024
 async def open_to_read(open_part: OpenPart, part: Part, stack: ExitStack) -> Read:
     """Open a part and return its `read`; raise BrokenTransfer."""
     try:
-        read = (await open_part(part, stack)).read
+        upstream = await open_part(part, stack)
     except DownloadError as error:
-        text = f"a part: {type(error).__name__}: {error}"
-        raise BrokenTransfer("truncated", text) from error
-    if read is None:
+        raise BrokenTransfer("truncated", f"a part: {type(error).__name__}: {error}") from error
+    if upstream.read is None:
         raise BrokenTransfer("truncated", "a part without a body")
-    return read
+    return upstream.read
 
 
 class Piece:

@@ -166,25 +166,24 @@ class ReadAhead:
     def _start_pieces(self) -> None:
         """Start pieces until as many connections are at work as the controller wants."""
         active = (self._stream is not None) + sum(not piece.is_over for piece in self._pieces)
-        while active < self._meter.controller.width and self._start_piece():
+        while active < self._meter.controller.width and (part := self._next_part()):
+            self._pieces.append(Piece(part, self._open_part, self._meter))
             active += 1
 
-    def _start_piece(self) -> bool:
+    def _next_part(self) -> Part | None:
+        """Return the part of the next piece, its size taken from the budget; None for no piece."""
         # Some pieces may be over before their turn; more would pile up before a slow client.
         if len(self._pieces) >= self._policy.width * 3 // 2:
-            return False
+            return None
         position = self._position
         if self._pieces:
             if self._pieces[-1].failure:
-                return False
+                return None
             position = self._pieces[-1].part.last + 1
         elif self._stream:
             position += max(self._size(position), self._gap)
         size = self._policy.budget.take(self._size(position))
-        if size:
-            part = Part(position, position + size - 1)
-            self._pieces.append(Piece(part, self._open_part, self._meter))
-        return bool(size)
+        return Part(position, position + size - 1) if size else None
 
     def _size(self, first: int) -> int:
         """Return the size of a piece at `first`: all connections should reach the end at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.body.exact import exact_body
+from handlers.body.resume import exact_body
 from handlers.body.upstream import Upstream
 from handlers.errors import BrokenTransfer
 

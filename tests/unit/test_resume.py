@@ -8,8 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from handlers.body.exact import exact_body
-from handlers.body.resume import BodyResumer, ResumePolicy
+from handlers.body.resume import BodyResumer, ResumePolicy, exact_body
 from handlers.errors import BrokenTransfer, DownloadError, NotFound, UpstreamBusy
 from handlers.rfc9110.ranges import Part
 from tests.support.memory_store import MemoryConnection, MemoryStore, RecordingObserver

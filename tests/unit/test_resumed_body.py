@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from handlers.body.exact import exact_body
+from handlers.body.resume import exact_body
 from handlers.body.upstream import Upstream
 from handlers.errors import BrokenTransfer
 
