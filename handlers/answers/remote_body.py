@@ -52,32 +52,26 @@ async def answer_with_url(
     )
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)
-    return stream(
-        download,
-        upstream,
-        _version(remote, upstream, download.resume_policy()).body(upstream),
-        download_headers(upstream.headers, default_type="application/octet-stream"),
-        has_ranges=_supports_ranges(upstream),
-        filename=filename,
-    )
+    body = _version(remote, upstream, download.resume_policy()).body(upstream)
+    described = download_headers(upstream.headers, default_type="application/octet-stream")
+    has_ranges = _supports_ranges(upstream)
+    return stream(download, upstream, body, described, has_ranges=has_ranges, filename=filename)
 
 
 async def _open(
     remote: RemoteBody, method: str, selectors: RequestSelectors, owner: AsyncExitStack
 ) -> Upstream:
-    spec = _upstream_range(selectors, remote.length)
+    spec, if_range = _upstream_range(selectors, remote.length), selectors.if_range
     conditions = forwardable_conditions(selectors.conditions)
-    if spec is None or selectors.if_range is None:
+    if spec is None or if_range is None:
         return await remote.open(owner, method=method, conditions=conditions, spec=spec)
-    if single_strong_tag(selectors.if_range) or http_date(selectors.if_range):
-        asking = conditions | {"if-range": selectors.if_range}
+    if single_strong_tag(if_range) or http_date(if_range):
+        asking = conditions | {"if-range": if_range}
         upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
         stated = Validators.from_headers(upstream.headers)
         # A 206 has to repeat the entity tag, but no date (RFC 9110, 15.3.7).
-        is_told = single_strong_tag(selectors.if_range) or stated.last_modified
-        if upstream.part is None or not is_told:
-            return upstream
-        if if_range_holds(selectors.if_range, stated, now=None):
+        is_told = single_strong_tag(if_range) or stated.last_modified
+        if upstream.part is None or not is_told or if_range_holds(if_range, stated, now=None):
             return upstream
         # An upstream without If-Range support sends a part of its present version.
         upstream.close()
