@@ -24,13 +24,16 @@ class ReadAheadLimits:
     window: float = 0.01
     """The time that is measured before each decision about the number of connections."""
 
-    min_worth: float = 0.75
-    """Part of the expected speed that more connections must reach together to be kept."""
+    min_share: float = 0.75
+    """Part of its speed that each connection must keep when their number doubles."""
+
+    tries: int = 3
+    """Windows for new connections to show this."""
 
     max_busy: float = 2 / 3
     """Part of the time that the event loop's thread runs, above which the CPU is the limit."""
 
-    max_rate: float = 200 * MIB
+    max_share: float = 200 * MIB
     """Bytes per second on one connection that no store limits: S3 gives 50 to 100 MiB/s."""
 
     client: float = 0.2
@@ -64,15 +67,17 @@ class Window:
 class ConcurrencyController:
     """Decides how many connections a body is read with: `width`.
 
-    It doubles them while the store is the limit, and takes back those that add too little.
+    It doubles them while the store is the limit, and takes them back if each gives much less.
     """
 
     def __init__(self, most: int, limits: ReadAheadLimits) -> None:
         self.width = 1
         self._most = most
         self.limits = limits
-        self._rate_each = 0.0
-        """Bytes per second of a connection before the newest; 0 if no connection is on trial."""
+        self._share = 0.0
+        """Bytes per second of each connection, before the newest ones."""
+        self._tries = 0
+        """Windows in which the newest connections can show their gain; 0 if they have."""
         self._client_share = 0.0
         """Average part of the time in which the client is the limit."""
         self._hold = limits.hold
@@ -83,31 +88,36 @@ class ConcurrencyController:
         now, client_share = window.began + window.seconds, 1 - window.waited / window.seconds
         weight = min(window.seconds / self.limits.client, 1)
         self._client_share += (client_share - self._client_share) * weight
-        rate = window.received / window.seconds
         if self.width > 1 and self._client_share > 1 / 2:
             self.back_off(now, self.width // 2)
-        elif window.flowing < self.width:
+            return
+        if window.flowing < self.width:
             return  # Connections without bytes have not shown their gain.
-        elif rate < self._rate_each * self.width * self.limits.min_worth:
-            self.back_off(now, round(rate / self._rate_each))
-        else:
-            self._rate_each = 0.0
-            is_client_slow = max(client_share, self._client_share) > 1 / 2
-            if now >= self._held_until and not is_client_slow and self._can_grow(window, rate):
-                self._rate_each = rate / self.width
-                self.width = min(2 * self.width, self._most)
+        share = window.received / window.seconds / self.width
+        if self._tries and share < self._share * self.limits.min_share:
+            self._tries -= 1
+            if not self._tries:
+                self.back_off(now, round(self.width * share / self._share))
+            return
+        self._tries = 0
+        # Connections begin with a burst: a share had better be taken for too small.
+        self._share = min((self._share + share) / 2, share) if self._share else share
+        is_client_slow = max(client_share, self._client_share) > 1 / 2
+        if now >= self._held_until and not is_client_slow and self._can_grow(window, share):
+            self.width = min(2 * self.width, self._most)
+            self._tries = self.limits.tries
 
-    def _can_grow(self, window: Window, rate: float) -> bool:
+    def _can_grow(self, window: Window, share: float) -> bool:
         return (
             self.width < self._most
             and window.busy < window.seconds * self.limits.max_busy
-            and rate < self.width * self.limits.max_rate
+            and share < self.limits.max_share
         )
 
     def back_off(self, now: float, width: int) -> None:
         """Shrink, and do not grow for a time that doubles with each call."""
         self.width = max(width, 1)
-        self._rate_each = self._client_share = 0.0
+        self._tries, self._client_share = 0, 0.0
         self._held_until = now + self._hold
         self._hold *= 2
 

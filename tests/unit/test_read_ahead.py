@@ -597,7 +597,7 @@ def test_controller_takes_back_connections_that_add_nothing(total: float) -> Non
     assert enough - 1 < flight.widths[-1] < enough + 1
     grown = [n for n, (a, b) in enumerate(pairwise(flight.widths)) if b > a]
     assert len([n for n in grown if n > 100]) <= 6
-    assert sum(width >= enough + 1 for width in flight.widths) <= len(grown)
+    assert sum(width >= enough + 1 for width in flight.widths) <= 3 * len(grown)
 
 
 @pytest.mark.parametrize(
