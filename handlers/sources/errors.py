@@ -4,35 +4,30 @@ from http import HTTPStatus
 
 import aiohttp
 
-from ..errors import (
-    BadUpstream,
-    BrokenTransfer,
-    DownloadError,
-    UpstreamBusy,
-    UpstreamFailed,
-    UpstreamTimeout,
-)
+from .. import errors
 
-ERROR_BY_STATUS: dict[int, type[DownloadError]] = {
-    HTTPStatus.TOO_MANY_REQUESTS: UpstreamBusy,
-    HTTPStatus.SERVICE_UNAVAILABLE: UpstreamBusy,
-    HTTPStatus.INTERNAL_SERVER_ERROR: UpstreamFailed,
-    HTTPStatus.BAD_GATEWAY: UpstreamFailed,
-    HTTPStatus.GATEWAY_TIMEOUT: UpstreamTimeout,
+ERROR_BY_STATUS: dict[int, type[errors.DownloadError]] = {
+    HTTPStatus.TOO_MANY_REQUESTS: errors.UpstreamBusy,
+    HTTPStatus.SERVICE_UNAVAILABLE: errors.UpstreamBusy,
+    HTTPStatus.INTERNAL_SERVER_ERROR: errors.UpstreamFailed,
+    HTTPStatus.BAD_GATEWAY: errors.UpstreamFailed,
+    HTTPStatus.GATEWAY_TIMEOUT: errors.UpstreamTimeout,
 }
 """Statuses that mean the same from every upstream."""
 
 
-def translate_error(error: Exception, session: aiohttp.ClientSession, text: str) -> DownloadError:
-    """Return the DownloadError for an error before the body, with `text` for the log."""
-    is_silence = isinstance(error, BrokenTransfer) and error.outcome == "upstream_timeout"
+def translate_error(
+    error: Exception, session: aiohttp.ClientSession, text: str
+) -> errors.DownloadError:
+    """Return the errors.DownloadError for an error before the body, with `text` for the log."""
+    is_silence = isinstance(error, errors.BrokenTransfer) and error.outcome == "upstream_timeout"
     if is_silence or isinstance(error, TimeoutError):
-        return UpstreamTimeout(text)
-    if isinstance(error, aiohttp.ClientConnectionError | BrokenTransfer | OSError):
+        return errors.UpstreamTimeout(text)
+    if isinstance(error, aiohttp.ClientConnectionError | errors.BrokenTransfer | OSError):
         close_idle(session)
-        return UpstreamFailed(text)
+        return errors.UpstreamFailed(text)
     # aiohttp raises ValueError and others, too, for responses that it can't parse.
-    return BadUpstream(text)
+    return errors.BadUpstream(text)
 
 
 def close_idle(session: aiohttp.ClientSession) -> None:

@@ -8,20 +8,13 @@ from http import HTTPStatus
 
 import aiohttp
 
+from .. import errors
 from ..body.retry import NO_RETRY, RetryPolicy
-from ..body.upstream import Upstream
-from ..errors import (
-    BadUpstream,
-    DownloadError,
-    NotFound,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    UpstreamBusy,
-)
+from ..body.upstream import Owner, Upstream
 from ..rfc9110.conditions import Validators, evaluate_conditions
 from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
-from .response import READ_BUFFER, Owner, RawResponse, check_response, payload_reader
+from .response import READ_BUFFER, RawResponse, check_response, payload_reader
 
 _OWN_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
 _MAX_RETRY_AFTER = 3600
@@ -73,7 +66,7 @@ class RemoteBody:
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
             encoding = headers.get("content-encoding", "identity").lower()
             if encoding != "identity":
-                raise BadUpstream(f"upstream answered identity with encoding {encoding!r}")
+                raise errors.BadUpstream(f"upstream answered identity with encoding {encoding!r}")
             has_body = method != "HEAD"
             return check_response(response, spec, "upstream", total=self.length, has_body=has_body)
         if status == HTTPStatus.NOT_MODIFIED and _may_be_unmodified(headers, conditions):
@@ -115,22 +108,22 @@ class RemoteBody:
         headers: Mapping[str, str],
         conditions: Mapping[str, str],
         spec: Spec | None,
-    ) -> DownloadError:
+    ) -> errors.DownloadError:
         text = f"upstream answered {status}"
         if status == HTTPStatus.PRECONDITION_FAILED and (
             "if-match" in conditions or "if-unmodified-since" in conditions
         ):
-            return PreconditionFailed(text)
+            return errors.PreconditionFailed(text)
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec:
             stated = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", ""))
             length = int(stated[1]) if stated and self.length is None else self.length
             if length is None or spec.within(length) is None:
-                return RangeNotSatisfiable(text, length=length)
+                return errors.RangeNotSatisfiable(text, length=length)
         if status == HTTPStatus.NOT_FOUND:
-            return NotFound(text)
-        kind = ERROR_BY_STATUS.get(status, BadUpstream)
+            return errors.NotFound(text)
+        kind = ERROR_BY_STATUS.get(status, errors.BadUpstream)
         retry_after = headers.get("retry-after", "")
-        if kind is UpstreamBusy and re.fullmatch("[0-9]{1,8}", retry_after):
+        if kind is errors.UpstreamBusy and re.fullmatch("[0-9]{1,8}", retry_after):
             return kind(text, retry_after=min(int(retry_after), _MAX_RETRY_AFTER))
         return kind(text)
 

@@ -3,10 +3,8 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias
 
 import aiohttp
 
@@ -19,9 +17,6 @@ from ..rfc9110.ranges import Part, Spec, parse_content_range
 READ_BUFFER = 64 * 1024
 
 _PAYLOAD_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)
-
-Owner: TypeAlias = AsyncExitStack | ExitStack
-"""The exit stack that closes a response."""
 
 
 @dataclass(slots=True)

@@ -22,12 +22,12 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
-from ...body.upstream import Read
+from ...body.upstream import Owner, Read
 from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
-from ..response import READ_BUFFER, Owner, RawResponse, payload_reader
+from ..response import READ_BUFFER, RawResponse, payload_reader
 from .client import S3Client
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials

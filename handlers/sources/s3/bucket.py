@@ -7,11 +7,11 @@ from functools import partial
 from typing import Protocol
 
 from ...body.retry import NO_RETRY, RetryPolicy
-from ...body.upstream import Upstream
+from ...body.upstream import Owner, Upstream
 from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfiable
 from ...rfc9110.conditions import entity_tag
 from ...rfc9110.ranges import Spec
-from ..response import Owner, RawResponse, check_response
+from ..response import RawResponse, check_response
 
 
 class Bucket(Protocol):

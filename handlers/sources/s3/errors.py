@@ -2,50 +2,40 @@
 
 from http import HTTPStatus
 
+from ... import errors
 from ...body.upstream import Read
-from ...errors import (
-    AccessDenied,
-    BadUpstream,
-    DownloadError,
-    NotFound,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    UpstreamBusy,
-    UpstreamFailed,
-    UpstreamTimeout,
-)
 from ..errors import ERROR_BY_STATUS
 
 # An S3 error is a few hundred bytes of XML; the error page of a proxy has a few thousand bytes.
 MAX_ERROR_SIZE = 64 * 1024
 
-_BY_CODE: dict[str, type[DownloadError]] = {
-    "NoSuchKey": NotFound,
+_BY_CODE: dict[str, type[errors.DownloadError]] = {
+    "NoSuchKey": errors.NotFound,
     # For a missing object, if the credentials can't list the bucket; for an archived object. Any
     # other 403 is about our access key, clock or signature.
-    "AccessDenied": AccessDenied,
-    "InvalidObjectState": AccessDenied,
-    "RequestTimeout": UpstreamTimeout,
-    "SlowDown": UpstreamBusy,
+    "AccessDenied": errors.AccessDenied,
+    "InvalidObjectState": errors.AccessDenied,
+    "RequestTimeout": errors.UpstreamTimeout,
+    "SlowDown": errors.UpstreamBusy,
 }
-_BY_STATUS: dict[int, type[DownloadError]] = {
+_BY_STATUS: dict[int, type[errors.DownloadError]] = {
     **ERROR_BY_STATUS,
-    HTTPStatus.PRECONDITION_FAILED: PreconditionFailed,
-    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: RangeNotSatisfiable,
+    HTTPStatus.PRECONDITION_FAILED: errors.PreconditionFailed,
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: errors.RangeNotSatisfiable,
 }
 # Statuses without a code: the answer to a HEAD never has one.
-_BY_STATUS_WITHOUT_CODE: dict[int, type[DownloadError]] = {
-    HTTPStatus.NOT_FOUND: NotFound,
-    HTTPStatus.FORBIDDEN: AccessDenied,
+_BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
+    HTTPStatus.NOT_FOUND: errors.NotFound,
+    HTTPStatus.FORBIDDEN: errors.AccessDenied,
 }
 
 
-def error_for_response(status: int, code: str) -> DownloadError:
+def error_for_response(status: int, code: str) -> errors.DownloadError:
     """Return the error for a status and an S3 error code; `code` is empty if there is none."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
     if kind is None and not code:
         kind = _BY_STATUS_WITHOUT_CODE.get(status)
-    return (kind or BadUpstream)(f"store answered {status} {code}".rstrip())
+    return (kind or errors.BadUpstream)(f"store answered {status} {code}".rstrip())
 
 
 async def read_error_body(read: Read) -> bytes:
@@ -54,5 +44,7 @@ async def read_error_body(read: Read) -> bytes:
     while chunk := await read():
         body += chunk
         if len(body) > MAX_ERROR_SIZE:
-            raise UpstreamFailed(f"store: error response longer than {MAX_ERROR_SIZE} bytes")
+            raise errors.UpstreamFailed(
+                f"store: error response longer than {MAX_ERROR_SIZE} bytes"
+            )
     return bytes(body)

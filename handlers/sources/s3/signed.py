@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
+from ...body.upstream import Owner
 from ...errors import DownloadError
 from ..errors import translate_error
 from ..raw_client import RawClient
-from ..response import Owner, RawResponse
+from ..response import RawResponse
 from .bucket import Bucket
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials, sign_request
