@@ -4,11 +4,12 @@ No other module imports botocore or aiobotocore.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,10 +50,8 @@ _UNUSED_HEADERS = {
     b"x-amz-server-side-encryption-bucket-key-enabled",
 }
 
-_prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar(
-    "downspout_prepared", default=None
-)
-_owner: ContextVar[Owner | None] = ContextVar("downspout_s3_owner", default=None)
+_prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar("prepared", default=None)
+_responses: ContextVar[ExitStack | None] = ContextVar("responses", default=None)
 
 
 def chain_problem() -> str | None:
@@ -173,7 +172,7 @@ def _disable_region_redirect(context: dict[str, Any], **_: object) -> None:
 
 
 class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
-    """aiobotocore's transport, where an owner closes each response from the moment it arrives.
+    """aiobotocore's transport, which notes each response that arrives, for `_request` to close.
 
     get_object can fail after that, at a header it can't parse or at a cancellation. Then the
     connection would never return to the pool.
@@ -185,7 +184,8 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
     async def _get_session(self, proxy_url: str | None) -> "_OwnedTransport":  # noqa: ARG002
         return self  # aiobotocore calls its `request`, with the proxy among the options.
 
-    async def request(self, method: str, **options: Any) -> "_OwnedResponse":
+    async def request(self, method: str, **options: Any) -> SimpleNamespace:
+        """Send a request; return the part of aiohttp's response that aiobotocore uses."""
         session = await self.session(options.get("proxy"))
         try:
             response = await session.request(
@@ -194,33 +194,27 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         except aiohttp.ClientConnectionError:
             close_idle(session)
             raise
-        if owner := _owner.get():
-            owner.callback(response.close)
-        if response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return _OwnedResponse(response, None)
-        try:  # aiobotocore would read any size.
-            return _OwnedResponse(response, await read_error_body(response.content.readany))
-        except Exception:
-            response.close()
-            raise
+        if responses := _responses.get():
+            responses.callback(response.close)
+        error_body = None
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # aiobotocore would read any size.
+            error_body = await read_error_body(response.content.readany)
 
+        async def read() -> bytes:
+            return await response.read() if error_body is None else error_body
 
-class _OwnedResponse:
-    """A response of aiohttp, without the headers that botocore's parser would raise for."""
-
-    def __init__(self, response: aiohttp.ClientResponse, error_body: bytes | None) -> None:
-        self._response = response
-        self._error_body = error_body
-        self.raw_headers = tuple(filter(_is_readable, response.raw_headers))
-
-    async def read(self) -> bytes:
-        return await self._response.read() if self._error_body is None else self._error_body
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._response, name)
+        return SimpleNamespace(
+            url=response.url,
+            status=response.status,
+            raw_headers=tuple(filter(_is_readable, response.raw_headers)),
+            content=response.content,
+            read=read,
+            close=response.close,
+        )
 
 
 def _is_readable(header: tuple[bytes, bytes]) -> bool:
+    """Return whether botocore's parser reads a header; it raises for others."""
     name, value = header[0].lower(), header[1]
     if not value.isascii() or name in _UNUSED_HEADERS:
         return False
@@ -249,7 +243,7 @@ class BotocoreBucket:
 
     async def head(self, key: str) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        with _request(None):
+        with ExitStack() as owner, _request(owner):
             output = await self.client.head_object(Bucket=self.name, Key=key)
         return _response(output, _read_nothing, lambda: None)
 
@@ -276,11 +270,13 @@ async def _read_nothing() -> bytes:
 
 
 @contextmanager
-def _request(owner: Owner | None) -> Generator[None]:
-    """Set the owner of a response, and translate botocore's errors into DownloadError."""
-    token = _owner.set(owner)
+def _request(owner: Owner) -> Generator[None]:
+    """Give the response to its owner, or close it and raise botocore's error as DownloadError."""
+    responses = ExitStack()
+    token = _responses.set(responses)
     try:
         yield
+        owner.callback(responses.pop_all().close)
     except exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -293,4 +289,5 @@ def _request(owner: Owner | None) -> Generator[None]:
     except Exception as error:
         raise BadUpstream(f"store: {type(error).__name__}: {error}") from error
     finally:
-        _owner.reset(token)
+        _responses.reset(token)
+        responses.close()
