@@ -18,7 +18,7 @@ from .lifespan import SharedLifespan
 from .rfc9110.conditions import CONDITIONS
 from .runtime import Runtime, get_runtime
 from .settings import Settings
-from .sources.s3.client import S3Client
+from .sources.s3.botocore import S3Client
 from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced

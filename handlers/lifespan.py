@@ -17,8 +17,8 @@ from .download.client_rate import TICK_SECONDS
 from .runtime import Runtime, Serving
 from .sources.pools import open_clients
 from .sources.readiness import Readiness
+from .sources.s3.botocore import S3Client
 from .sources.s3.bucket import StoredObject
-from .sources.s3.client import S3Client
 
 logger = logging.getLogger("downspout")
 

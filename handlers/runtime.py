@@ -14,7 +14,7 @@ from .download.client_limit import ClientLimit
 from .download.monitor import Monitor
 from .settings import Settings
 from .sources.readiness import Readiness
-from .sources.s3.buckets import Buckets
+from .sources.s3.bucket import Buckets
 from .telemetry.metrics import Metrics
 
 

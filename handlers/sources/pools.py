@@ -10,17 +10,15 @@ import aiohttp
 import anyio
 
 from ..settings import Settings
-from .probes import missing_raw_client_parts
-from .raw_client import RawClient
+from .raw_client import RawClient, missing_parts
 from .s3.botocore import (
     BotocoreBucket,
     BotocoreClient,
+    S3Client,
     missing_transport_parts,
     open_botocore_client,
 )
-from .s3.bucket import Bucket
-from .s3.buckets import Buckets
-from .s3.client import S3Client
+from .s3.bucket import Bucket, Buckets
 from .s3.signed import SignedBucket, resolve_endpoint
 
 logger = logging.getLogger("downspout")
@@ -81,7 +79,7 @@ def _can_sign(settings: Settings) -> bool:
     """Return whether the settings and this aiohttp let requests go without botocore."""
     if not settings.s3_direct:
         return False
-    missing = missing_raw_client_parts() + missing_transport_parts()
+    missing = missing_parts() + missing_transport_parts()
     if missing:
         logger.warning(
             "S3_DIRECT: this version of aiohttp or aiobotocore has no %s; "

@@ -27,6 +27,11 @@ class RawBuffer:
         self._taken_without_pause = 0
         self._taken_at = math.inf
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader must take bytes before the transport writes more."""
+        return self.start < self.end == len(self.data)
+
     def writable(self, size: int) -> memoryview:
         """Return where the transport may write, at most `size` bytes."""
         if self.start == self.end == len(self.data):

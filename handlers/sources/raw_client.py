@@ -4,10 +4,13 @@ The pool, its limits, DNS, TLS and the connect timeout remain aiohttp's.
 """
 
 import asyncio
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -15,6 +18,20 @@ from .raw_exchange import RawExchange
 from .response import RawResponse
 
 _LINE_BREAK = re.compile("[\r\n\0]")
+
+# The undocumented parts of aiohttp that are used here.
+_ATTRIBUTES: dict[type, str] = {
+    Connection: "close protocol release transport",
+    ResponseHandler: "connection_lost data_received is_eof read should_close start_timeout",
+    aiohttp.StreamReader: "at_eof on_eof readany set_exception",
+}
+_PARAMETERS: dict[Callable[..., Any], str] = {
+    aiohttp.BaseConnector.connect: "req traces timeout",
+    aiohttp.ClientRequest: "method url session loop",
+    ResponseHandler.set_response_params: (
+        "skip_payload read_until_eof auto_decompress read_timeout read_bufsize"
+    ),
+}
 
 
 class RawClient:
@@ -68,3 +85,18 @@ def _encode_request(method: str, target: str, headers: Mapping[str, str]) -> byt
     if _LINE_BREAK.search("".join(lines)):
         raise ValueError("a line break or NUL in the head of a request")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def missing_parts() -> list[str]:
+    """Return the undocumented parts that this version of aiohttp lacks."""
+    missing = [
+        f"{owner.__name__}.{name}"
+        for owner, names in _ATTRIBUTES.items()
+        for name in names.split()
+        if not hasattr(owner, name)
+    ]
+    for function, names in _PARAMETERS.items():
+        parameters = inspect.signature(function).parameters
+        absent = [name for name in names.split() if name not in parameters]
+        missing += [f"{function.__qualname__}({name})" for name in absent]
+    return missing

@@ -27,11 +27,9 @@ class RawExchange(asyncio.BufferedProtocol):
         self._transport = connection.transport
         self._method = method
         self._head: PlainHead | None = None
-        self._searched = 0
         self._buffer = RawBuffer()
         # Before the head has arrived, the room for it; then the bytes of the body still to come.
         self._left = HEAD_BUFFER
-        self._is_paused = False
         self._failure: BrokenTransfer | None = None
         self._waiter = _Waiter(read_timeout)
 
@@ -60,9 +58,9 @@ class RawExchange(asyncio.BufferedProtocol):
                 await waiter.wait()
             except TimeoutError as error:
                 raise read_timed_out(_SOURCE, waiter.timeout) from error
+        was_paused = self._left and buffer.is_full
         chunk = buffer.take(waiter.now(), is_last=not self._left)
-        if self._is_paused and self._failure is None:
-            self._is_paused = False
+        if was_paused and self._failure is None:
             self._transport.resume_reading()
         return chunk
 
@@ -110,12 +108,10 @@ class RawExchange(asyncio.BufferedProtocol):
 
     def _find_head(self) -> None:
         buffer = self._buffer
-        stop = buffer.data.find(b"\r\n\r\n", self._searched, buffer.end)
-        if stop >= 0:
-            self._head = parse_plain_head(buffer.data, stop + 4, self._method)
-        elif can_become_plain(buffer.data, self._searched, buffer.end):
-            self._searched = max(buffer.end - 3, 0)
+        stop = buffer.data.find(b"\r\n\r\n", 0, buffer.end)
+        if stop < 0 and can_become_plain(buffer.data, buffer.end):
             return
+        self._head = parse_plain_head(buffer.data, stop + 4, self._method)
         if self._head is None:
             self._hand_over()
             return
@@ -129,8 +125,7 @@ class RawExchange(asyncio.BufferedProtocol):
             is_reusable = not self._left and self._head is not None and self._head.is_reusable
             self._left = 0
             self._give_back(is_reusable=is_reusable)
-        elif self._buffer.end == len(self._buffer.data):
-            self._is_paused = True
+        elif self._buffer.is_full:
             self._transport.pause_reading()
         self._waiter.wake()
 
@@ -154,7 +149,6 @@ class RawExchange(asyncio.BufferedProtocol):
         self._waiter.stop()
         self._transport.set_protocol(self._handler)
         self._handler.data_received(bytes(self._buffer.data[: self._buffer.end]))
-        self._buffer.clear()
         self._waiter.wake()
 
     async def _receive_parsed(self) -> RawResponse:

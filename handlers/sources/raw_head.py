@@ -13,7 +13,6 @@ _PLAIN_HEAD = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}+:[\t -~]{0,8000}+\r\n){1,100}+)\r\n"
 )
 _STATUS_LINES = (b"HTTP/1.1 200 ", b"HTTP/1.1 206 ")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile("[0-9]{1,19}")
 _UNUSUAL_HEADERS = {"transfer-encoding", "upgrade", "proxy-connection"}
 _IS_REUSABLE = {"keep-alive": True, "close": False}
@@ -30,17 +29,12 @@ class PlainHead:
     """Whether the connection may serve another request after the body."""
 
 
-def can_become_plain(buffer: bytearray, searched: int, end: int) -> bool:
-    """Return whether more bytes could make a plain head of the first `end` bytes.
-
-    A caller has tried the first `searched` bytes before.
-    """
+def can_become_plain(buffer: bytearray, end: int) -> bool:
+    """Return whether more bytes could make a plain head of the first `end` bytes."""
     begun = bytes(buffer[: min(end, len(_STATUS_LINES[0]))])
-    return (
-        end < len(buffer)
-        and any(line.startswith(begun) for line in _STATUS_LINES)
-        and not _BARE_LF.search(buffer, searched, end)
-    )
+    has_bare_lf = buffer.count(b"\n", 0, end) > buffer.count(b"\r\n", 0, end)
+    is_status_line = any(line.startswith(begun) for line in _STATUS_LINES)
+    return end < len(buffer) and is_status_line and not has_bare_lf
 
 
 def parse_plain_head(buffer: bytearray, end: int, method: str) -> PlainHead | None:

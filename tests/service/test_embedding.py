@@ -26,7 +26,7 @@ from handlers.access.hooks import Location
 from handlers.app import THREADS
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.botocore import BotocoreBucket
-from handlers.sources.s3.buckets import Buckets
+from handlers.sources.s3.bucket import Buckets
 from handlers.sources.s3.signed import SignedBucket
 from tests.support.behaviours import BODY
 from tests.support.client import abort, ask, connect, fetch

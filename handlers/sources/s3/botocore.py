@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore import exceptions
@@ -29,7 +28,6 @@ from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
 from ..response import READ_BUFFER, RawResponse, payload_reader
-from .client import S3Client
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials
 
@@ -68,13 +66,29 @@ def missing_transport_parts() -> list[str]:
     return [] if hasattr(AIOHTTPSession, "_get_session") else ["AIOHTTPSession._get_session"]
 
 
+class S3Client(Protocol):
+    """An entered S3 client; that of types-aiobotocore-s3 is one for a type checker."""
+
+    @property
+    def get_object(self) -> Callable[..., Awaitable[Any]]:
+        """Send a GetObject."""
+
+    @property
+    def head_object(self) -> Callable[..., Awaitable[Any]]:
+        """Send a HeadObject."""
+
+    @property
+    def meta(self) -> Any:
+        """The client's event handlers, in `meta.events`."""
+
+
 @dataclass(frozen=True, slots=True)
 class BotocoreClient:
     """An S3 client that downspout has made, and the parts of it that serve without botocore."""
 
     s3: S3Client
     get_credentials: Callable[[], Awaitable[Credentials]] | None
-    """Return the current credentials; None if botocore finds no credentials."""
+    """Return the current credentials; None if botocore finds none."""
 
     _transport: "_OwnedTransport"
 
@@ -90,6 +104,10 @@ async def open_botocore_client(
 ) -> AsyncIterator[BotocoreClient]:
     """Open an S3 client; raises CannotStart if botocore rejects its configuration."""
     session = get_session()
+    if settings.aws_access_key_id and settings.aws_secret_access_key:
+        session.set_credentials(
+            settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token
+        )
     transports: list[_OwnedTransport] = []
 
     def make_transport(**options: Any) -> _OwnedTransport:
@@ -106,7 +124,7 @@ async def open_botocore_client(
     async with AsyncExitStack() as stack:
         try:
             s3 = await stack.enter_async_context(creating)
-            credentials = await _find_credentials(settings, session)
+            credentials = await session.get_credentials()
         except Exception as error:
             text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
             raise CannotStart(text) from error
@@ -143,13 +161,6 @@ def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
         aws_session_token=settings.aws_session_token,
         config=config,
     )
-
-
-async def _find_credentials(settings: Settings, session: AioSession) -> AioCredentials | None:
-    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    if key and secret:
-        return AioCredentials(key, secret, settings.aws_session_token)
-    return await session.get_credentials()
 
 
 def _request_checksum(params: dict[str, Any], **_: object) -> None:

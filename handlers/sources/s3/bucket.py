@@ -1,8 +1,9 @@
-"""The S3 source: objects of a bucket, and ranges of them."""
+"""The S3 source: buckets, their objects, and ranges of objects."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfi
 from ...rfc9110.conditions import entity_tag
 from ...rfc9110.ranges import Spec
 from ..response import RawResponse, check_response
+from .names import check_bucket
 
 
 class Bucket(Protocol):
@@ -82,3 +84,31 @@ class StoredObject:
         """
         with suppress(NotFound):
             await replace(self, retry_policy=RetryPolicy(until=deadline)).head()
+
+
+@dataclass(slots=True)
+class Buckets:
+    """Opens each bucket once. A bucket holds no connection of its own, so nothing closes it."""
+
+    default: Bucket
+    """The bucket of the settings."""
+
+    open_bucket: Callable[[str], Awaitable[Bucket]]
+
+    # More buckets than a host is likely to have; each costs some hundred bytes.
+    max_buckets: int = 1000
+
+    _opened: dict[str, Bucket] = field(default_factory=dict, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def get(self, name: str | None) -> Bucket:
+        """Return a bucket, the settings' one for None; raises ValueError for an invalid name."""
+        if name is None:
+            return self.default
+        check_bucket(name)
+        async with self._lock:
+            if name not in self._opened:
+                if len(self._opened) >= self.max_buckets:
+                    self._opened.clear()
+                self._opened[name] = await self.open_bucket(name)
+            return self._opened[name]
