@@ -110,9 +110,8 @@ class RemoteBody:
         spec: Spec | None,
     ) -> errors.DownloadError:
         text = f"upstream answered {status}"
-        if status == HTTPStatus.PRECONDITION_FAILED and (
-            "if-match" in conditions or "if-unmodified-since" in conditions
-        ):
+        can_fail = {"if-match", "if-unmodified-since"} & conditions.keys()
+        if status == HTTPStatus.PRECONDITION_FAILED and can_fail:
             return errors.PreconditionFailed(text)
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec:
             stated = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", ""))

@@ -221,6 +221,23 @@ async def test_body_may_end_where_a_buffer_does(free: int) -> None:
         assert store.connections == 1
 
 
+async def test_head_that_fills_its_buffer_has_a_body() -> None:
+    """A head of exactly HEAD_BUFFER bytes leaves no space; its body arrives nevertheless."""
+    free = HEAD_BUFFER - len(answer(b"", *["A: "] * 5))
+    values = [len(piece) for piece in cut(b"a" * free, 7000)]
+    head = answer(b"", *[f"A: {'a' * size}" for size in values])
+    head = head.replace(b"Length: 0", b"Length: 5")
+    assert len(head) == HEAD_BUFFER
+
+    async def answering(request: ReceivedRequest) -> None:
+        await request.send(head)
+        await asyncio.sleep(0.05)
+        await request.send(b"hello")
+
+    async with serving(answering) as store, raw_client(store) as (client, _):
+        assert await body_of(await get(client)) == b"hello"
+
+
 async def test_head_may_be_cut_anywhere() -> None:
     """A head is understood wherever it is cut in two."""
     whole = answer(b"hello", 'ETag: "a"', "Vary: a", "vary:b \t", "x-amz-meta-a: b:c")

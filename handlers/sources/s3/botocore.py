@@ -104,10 +104,9 @@ async def open_botocore_client(
 ) -> AsyncIterator[BotocoreClient]:
     """Open an S3 client; raises CannotStart if botocore rejects its configuration."""
     session = get_session()
-    if settings.aws_access_key_id and settings.aws_secret_access_key:
-        session.set_credentials(
-            settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token
-        )
+    key_id, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    if key_id and secret:
+        session.set_credentials(key_id, secret, settings.aws_session_token)
     transports: list[_OwnedTransport] = []
 
     def make_transport(**options: Any) -> _OwnedTransport:
@@ -156,9 +155,6 @@ def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
         region_name=settings.s3_region,
         endpoint_url=settings.s3_endpoint_url,
         verify=settings.s3_tls_verify,
-        aws_access_key_id=settings.aws_access_key_id,
-        aws_secret_access_key=settings.aws_secret_access_key,
-        aws_session_token=settings.aws_session_token,
         config=config,
     )
 
