@@ -9,10 +9,7 @@ from ..errors import ERROR_BY_STATUS
 # An S3 error is a few hundred bytes of XML; the error page of a proxy has a few thousand bytes.
 MAX_ERROR_SIZE = 64 * 1024
 
-# By the S3 error code, or by the status of an answer without a code, such as that to a HEAD.
 _BY_CODE: dict[str, type[errors.DownloadError]] = {
-    "403": errors.AccessDenied,
-    "404": errors.NotFound,
     "NoSuchKey": errors.NotFound,
     # For a missing object, if the credentials can't list the bucket; for an archived object. Any
     # other 403 is about our access key, clock or signature.
@@ -26,12 +23,19 @@ _BY_STATUS: dict[int, type[errors.DownloadError]] = {
     HTTPStatus.PRECONDITION_FAILED: errors.PreconditionFailed,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: errors.RangeNotSatisfiable,
 }
+# Statuses without a code: the answer to a HEAD never has one.
+_BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
+    HTTPStatus.NOT_FOUND: errors.NotFound,
+    HTTPStatus.FORBIDDEN: errors.AccessDenied,
+}
 
 
 def error_for_response(status: int, code: str) -> errors.DownloadError:
     """Return the error for a status and an S3 error code; `code` is empty if there is none."""
-    kind = _BY_CODE.get(code or str(status)) or _BY_STATUS.get(status, errors.BadUpstream)
-    return kind(f"store answered {status} {code}".rstrip())
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if kind is None and not code:
+        kind = _BY_STATUS_WITHOUT_CODE.get(status)
+    return (kind or errors.BadUpstream)(f"store answered {status} {code}".rstrip())
 
 
 async def read_error_body(read: Read) -> bytes:
