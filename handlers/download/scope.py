@@ -25,7 +25,8 @@ MAX_PARAMETERS = 100
 
 STOPPED = {"client_stalled": "the client took too little", "drained": "the process ends"}
 
-Refuse = Callable[[Scope, DownloadError | HTTPException], Response]
+Refusal = DownloadError | HTTPException
+Refuse = Callable[[Scope, Refusal], Response]
 """Make the answer to a request that is refused."""
 
 
@@ -145,9 +146,7 @@ class DownloadScope:
         finally:
             admission.release(monitor)
 
-    async def _refuse(
-        self, scope: Scope, download: Download, error: DownloadError | HTTPException, send: Send
-    ) -> None:
+    async def _refuse(self, scope: Scope, download: Download, error: Refusal, send: Send) -> None:
         download.record.refuse(error)
         await self.refuse(scope, error)(scope, download.monitor.receive, send)
 
