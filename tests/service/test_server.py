@@ -114,10 +114,9 @@ def test_stalled_client_of_a_host_loses_its_connection(stack: str, upstream: Mis
         hosted(upstream.url, *STACKS[stack], **limits) as port,
         connect(port, receive_buffer=4096) as client,
     ):
-        idle = upstream.open_connections  # of services that other tests use
         ask(client, IMAGE)
         wait_until(lambda: upstream.exchanges)
-        wait_until(lambda: upstream.open_connections <= idle, seconds=10)
+        wait_until(lambda: upstream.exchanges[0].is_over, seconds=10)
         with pytest.raises(ConnectionResetError):
             read_slowly(client, 1 << 20, rate=10**9)
 
@@ -131,7 +130,6 @@ def test_client_that_leaves_is_seen_at_once(body: bytes, upstream: Misbehaving) 
     """A client that leaves behind a queued request, or behind an unread body, is gone."""
     upstream.behaviour = silent
     with hosted(upstream.url) as port:
-        idle = upstream.open_connections  # of services that other tests use
         client = connect(port)
         head = f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n"
         # Of a body that never ends; else of another request, queued behind the first.
@@ -139,7 +137,7 @@ def test_client_that_leaves_is_seen_at_once(body: bytes, upstream: Misbehaving) 
         client.sendall((head + rest).encode() + body)
         wait_until(lambda: upstream.exchanges)
         client.close()
-        wait_until(lambda: upstream.open_connections <= idle, seconds=5)
+        wait_until(lambda: upstream.exchanges[0].is_over, seconds=5)
         assert len(upstream.exchanges) == 1
 
 

@@ -30,6 +30,9 @@ class Exchange:
     keep: bool = False
     """Whether the connection serves another request after this one."""
 
+    is_over: bool = False
+    """Whether the answer has been sent, or its client has closed the connection."""
+
     async def head(self, status: int = 200, *lines: str) -> None:
         """Send a status line and header lines."""
         text = "\r\n".join([f"HTTP/1.1 {status} Whatever", *lines, "", ""])
@@ -175,7 +178,10 @@ class Misbehaving:
         headers = {name.lower(): value.strip() for name, value in pairs}
         exchange = Exchange(method, path, headers, reader, writer)
         self.exchanges.append(exchange)
-        await self.behaviour(exchange)
+        try:
+            await self.behaviour(exchange)
+        finally:
+            exchange.is_over = True
         return exchange.keep and headers.get("connection") != "close"
 
     async def live(self, begun: threading.Event, end: asyncio.Event) -> None:

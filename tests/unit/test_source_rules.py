@@ -15,12 +15,13 @@ ROOT = Path(__file__).parent.parent.parent
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 MAX_FIELDS = 10
-MAX_TOTAL_LINES = 7600
+MAX_TOTAL_LINES = 6900
 
 # Classes with more than MAX_FIELDS fields, and the reason.
 LARGE_CLASSES = {
     "Settings": "it has one field for each environment variable",
     "Record": "it has one field for each value of a download's log line",
+    "ReadAheadLimits": "it has one field for each threshold of the read-ahead",
 }
 
 # Files that break a rule and are still to be changed.
