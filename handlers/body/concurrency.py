@@ -24,6 +24,9 @@ class ReadAheadLimits:
     window: float = 0.01
     """The time that is measured before each decision about the number of connections."""
 
+    min_delivered: int = 512 * 1024
+    """Bytes for the client before the first decision: its buffers take the first ones at once."""
+
     min_share: float = 0.75
     """Part of its speed that each connection must keep when their number doubles."""
 
@@ -151,7 +154,9 @@ class Meter:
         window.seconds = now - window.began
         if window.seconds < self.controller.limits.window:
             return
-        self._window = Window(began=now, flowing=flowing())
+        # Without connections that flow, the next window decides nothing.
+        is_measurable = self._delivered >= self.controller.limits.min_delivered
+        self._window = Window(began=now, flowing=flowing() if is_measurable else 0)
         window.busy = self._window.busy - window.busy
         # Send buffers take the first bytes for a slow client as fast as for a fast one.
         if self._lag() > self._delivered / 2:
