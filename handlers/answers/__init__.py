@@ -1,1 +1,1 @@
-"""From a request to a response."""
+"""Responses: which bytes a request gets, of which version, with which status and headers."""

@@ -1,4 +1,4 @@
-"""The headers of a download, from an allow-list of the stored headers with checked values."""
+"""The response headers of a download: an allow-list of the upstream's, with checked values."""
 
 import re
 import unicodedata
@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from ..rfc9110.conditions import Validators
 
-# These stored headers are sent as they are. Headers of the store itself (x-amz-*, server), of its
-# connection and cookies are never sent.
+# The client gets these upstream headers unchanged. It never gets cookies, nor headers of the store
+# itself (server, x-amz-*) or of its connection.
 _STORED = ("cache-control", "expires")
 
-# An invalid value (RFC 9110, 5.5) is dropped: uvicorn would cut the connection for CR or LF, and
+# An invalid value (RFC 9110, 5.5) is dropped: uvicorn would close the connection for CR or LF, and
 # answer 500 for characters outside latin-1.
 _VALID_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 
@@ -20,11 +20,11 @@ _TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _QUOTED = r'"[\t \x21\x23-\x2b\x2d-\x5b\x5d-\x7e]*"'
 _TOKENS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
 
-# A type with a comma is not inert: browsers take the last type of a list.
+# A list of types must not match, since browsers use its last type; so no comma is allowed.
 _PARAMETER = rf"[ \t]*;[ \t]*{_TCHARS}=(?:{_TCHARS}|{_QUOTED})"
 _TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:{_PARAMETER})*")
 
-# Types that no browser runs. Other types are sent as an attachment in a sandbox: an SVG or HTML
+# Types in which no browser runs scripts. Other types are sent as an attachment in a sandbox: an SVG or HTML
 # object would otherwise run as a page of the site that this service belongs to.
 _INERT = re.compile(
     r"(?:image/(?!svg)|audio/|video/)(?!.*\+xml).+"
@@ -32,16 +32,17 @@ _INERT = re.compile(
 )
 _SANDBOX = "sandbox; default-src 'none'"
 
-MAX_NAME = 200  # characters: as much as file systems take, in most scripts
+MAX_NAME = 200  # characters; most file systems take 255 bytes or characters
 _ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187, 3.2.1
 
-# S3 gives this type to an object that was stored without one.
+# S3 sends binary/octet-stream for an object that was stored without a type.
 _NO_TYPE = ("", "binary/octet-stream")
 
 # "aws-chunked" was the coding of the upload, not of the stored bytes.
 _NO_CODINGS = ("aws-chunked", "identity")
 
-# Directives for shared caches. `private` with a list of fields lets them store the other fields.
+# Directives that a private answer must not have. `private="NAME"` is one: it lets shared caches
+# store all headers but NAME.
 _SHARED_DIRECTIVES = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
@@ -53,7 +54,7 @@ def download_headers(
     default_cache_control: str | None = None,
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the headers that describe an object; `stored` has names in lower case."""
+    """Return an object's headers for the client; `stored` is from the upstream, in lower case."""
     current = Validators.from_headers(stored)
     validators = {"etag": current.etag, "last-modified": current.last_modified}
     headers = {name: value for name, value in validators.items() if value is not None}
@@ -73,11 +74,11 @@ def download_headers(
 
 @lru_cache(maxsize=256)
 def private_cache_control(stored: str) -> str:
-    """Return a Cache-Control that keeps an answer out of shared caches (RFC 9111, 5.2.2.7)."""
+    """Make a Cache-Control private, so that no shared cache keeps the answer (RFC 9111, 5.2.2.7)."""
     directives = [directive.strip(" \t") for directive in _DIRECTIVE.findall(stored)]
     names = [directive.partition("=")[0].rstrip(" \t").lower() for directive in directives]
     if "no-store" in names:
-        return "no-store"  # Alone, since must-understand makes caches ignore it.
+        return "no-store"  # must-understand beside it would make caches ignore it.
     kept = [d for d, name in zip(directives, names, strict=True) if name not in _SHARED_DIRECTIVES]
     return ", ".join(["private", *kept])
 
@@ -109,9 +110,9 @@ def attachment(name: str) -> str:
 
     curl and old browsers read `filename`, other browsers prefer `filename*`.
     """
-    # Keep the last segment of a path, with the separators of any system.
+    # Keep the last segment of a path; both / and \ separate segments.
     name = re.split(r"[/\\]", name)[-1]
-    # Remove controls and marks that reverse the writing: the name would look like another one.
+    # Remove control characters, and format characters that can make a name look like another.
     name = "".join(char for char in name if unicodedata.category(char) not in ("Cc", "Cf"))
     name = name[:MAX_NAME].strip(" .").encode("utf-8", "ignore").decode()
     if not name:

@@ -1,7 +1,7 @@
-"""Routes that match whole paths, and the numbers in paths.
+"""Routes that match exactly one path, and parsers for the numbers in a path.
 
-Starlette's int convertor answers 500 to 4301 digits and 200 to "5%0A"; its str convertor accepts
-"..", NUL and non-ASCII text.
+Starlette's int convertor answers 500 to a number of 4301 digits and 200 to "5%0A"; its str
+convertor accepts "..", NUL and non-ASCII text.
 """
 
 import re
@@ -23,9 +23,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ExactRoute(Route):
-    """A GET and HEAD route that ends where the path ends; Starlette's allows a newline there.
+    """A GET and HEAD route for exactly `path`; Starlette's Route also accepts a final newline.
 
-    Its handler runs in a download scope if `source` names the upstream of its downloads.
+    If `source` names the upstream for the metrics ("s3", "http"), the handler runs in a
+    DownloadScope; otherwise it serves no downloads.
     """
 
     def __init__(
@@ -37,26 +38,26 @@ class ExactRoute(Route):
 
 
 def parse_task_id(digits: str) -> int:
-    """Return the number of a task; raises NotFound for any other text."""
+    """Return a task id; raise NotFound if `digits` is no number of at most 19 digits."""
     digits = _significant_digits(digits)
     if len(digits) > MAX_DIGITS:
-        raise NotFound("task id too long")
+        raise NotFound(f"task id has more than {MAX_DIGITS} digits")
     return int(digits)
 
 
 def parse_size(digits: str, *, limit: int) -> int:
-    """Return a size in bytes. Raises NotFound for any other text, SizeTooLarge above `limit`.
+    """Return a size in bytes; raise NotFound if not a number, SizeTooLarge above `limit`.
 
     A size of thousands of digits is too large; it is never converted to an int.
     """
     digits = _significant_digits(digits)
     if len(digits) > MAX_DIGITS or int(digits) > limit:
-        raise SizeTooLarge(f"more than {limit}")
+        raise SizeTooLarge(f"the size in the path is larger than {limit} bytes")
     return int(digits)
 
 
 def _significant_digits(text: str) -> str:
-    """Return an ASCII number without leading zeros; raises NotFound."""
+    """Return a number without leading zeros; raise NotFound if `text` is not ASCII digits."""
     if not re.fullmatch(r"[0-9]+", text):
-        raise NotFound("not a number")
+        raise NotFound("the task id or size in the path is not a number")
     return text.lstrip("0") or "0"

@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457), the only form in which a client gets them."""
+"""Error responses: problem documents (RFC 9457), the only form in which clients get errors."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger("downspout")
 
 
 class ProblemResponse(Response):
-    """An application/problem+json answer that no cache keeps."""
+    """An application/problem+json response with Cache-Control: no-store."""
 
     media_type = "application/problem+json"
 
@@ -48,7 +48,7 @@ class ProblemResponse(Response):
 
 
 def refusal(scope: Scope, error: DownloadError | HTTPException) -> Response:
-    """Return the answer to a request that is refused, by us, by the router or by the host."""
+    """Return the error response for an error of this service, of Starlette's router or of the host."""
     if isinstance(error, DownloadError):
         return ProblemResponse(
             scope,
@@ -61,7 +61,7 @@ def refusal(scope: Scope, error: DownloadError | HTTPException) -> Response:
         )
     phrase = responses.get(error.status_code, "Refused")
     title = detail = phrase.capitalize()
-    if error.detail not in (None, "", phrase):  # The router gives no text of its own.
+    if error.detail not in (None, "", phrase):  # The router repeats the status phrase.
         detail = str(error.detail)
     elif error.status_code == HTTPStatus.NOT_FOUND:
         detail = "There is no such path."
@@ -82,9 +82,9 @@ async def _refused(request: Request, error: DownloadError | HTTPException) -> Re
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """Answer an error that nothing foresaw; Starlette raises it again, and the server logs it.
+    """Answer 500 to an unforeseen exception; Starlette raises it again, and the server logs it.
 
-    Starlette also calls this for a broken transfer, which has no answer left to give.
+    Starlette also calls this for a BrokenTransfer, but discards the response: one has begun.
     """
     if not isinstance(error, BrokenTransfer):
         name, request_id = type(error).__name__, get_request_id(request.scope)
@@ -98,7 +98,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     )
 
 
-# Any: Starlette's type does not say which handler belongs to which exception.
+# Any: Starlette's type does not connect an exception class with the type of its handler.
 EXCEPTION_HANDLERS: Mapping[type[Exception], Any] = {
     DownloadError: _refused,
     HTTPException: _refused,

@@ -1,4 +1,4 @@
-"""The answer to a request for a body of another HTTP service: opened, with its headers."""
+"""Answer a request with the body at a URL of another HTTP service."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -34,11 +34,11 @@ async def answer_with_url(
     headers: Mapping[str, str] | None = None,
     filename: str | None = None,
 ) -> StreamingResponse:
-    """Return the answer with the body at `url`, or with what the request selects of it.
+    """Return the response with the body at `url`, or with the range that the request selects.
 
-    `length` is the number of bytes that the body must have, where it is known. The upstream gets
-    `headers`, and the request id for its log. The download's owner closes what this opens. Raises
-    DownloadError.
+    `length` is the number of bytes that the body must have; None if unknown. The request to the
+    upstream has `headers`, and x-request-id with the id of this download. The download's exit
+    stack (`download.owner`) closes the connection to the upstream. Raises DownloadError.
     """
     settings = download.runtime.settings
     remote = RemoteBody(
@@ -69,17 +69,17 @@ async def _open(
         asking = conditions | {"if-range": if_range}
         upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
         stated = Validators.from_headers(upstream.headers)
-        # A 206 has to repeat the entity tag, but no date (RFC 9110, 15.3.7).
+        # A 206 must have the ETag, but may omit Last-Modified (RFC 9110, 15.3.7).
         is_told = single_strong_tag(if_range) or stated.last_modified
         if upstream.part is None or not is_told or if_range_holds(if_range, stated, now=None):
             return upstream
-        # An upstream without If-Range support sends a part of its present version.
+        # The upstream ignored If-Range and sent a range of another version: request the whole.
         upstream.close()
     return await remote.open(owner, method=method, conditions=conditions)
 
 
 def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Version:
-    """Return the version of the body; it is resumable if the upstream supports that."""
+    """Return the version of the body; resumable with range support and a strong validator."""
     stated = Validators.from_headers(upstream.headers)
     if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
@@ -104,10 +104,10 @@ def _supports_ranges(upstream: Upstream) -> bool:
 
 
 def _upstream_range(selectors: RequestSelectors, size: int | None) -> Spec | None:
-    """Return the one range to request from the upstream; None for the whole.
+    """Return the one range to request from the upstream; None for the whole body.
 
-    Its bounds are within the size, because not every upstream clamps them. If the request has
-    several ranges, the client gets the whole, as RFC 9110 allows (14.2).
+    The range ends within the `size` bytes of the body, because not every upstream clamps it. A
+    request for several ranges gets the whole body, which RFC 9110 allows (14.2).
     """
     if size is None:
         return selectors.specs[0] if selectors.specs and len(selectors.specs) == 1 else None

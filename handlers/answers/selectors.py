@@ -1,4 +1,4 @@
-"""What a request selects: which bytes of an object, on which conditions."""
+"""The headers of a request that select bytes of an object: Range, If-Range and conditions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ..errors import HeaderTooLarge
 from ..rfc9110.conditions import CONDITIONS, single_strong_tag
 from ..rfc9110.ranges import Spec, parse_range
 
-# No client sends more; uvicorn itself has no limit.
+# Maximum characters of the values of one such header. uvicorn has no limit of its own.
 MAX_HEADER = 64 * 1024
 
 _SELECTING = {name.encode(): name for name in ("range", "if-range", *CONDITIONS)}
@@ -17,10 +17,10 @@ _SELECTING = {name.encode(): name for name in ("range", "if-range", *CONDITIONS)
 
 @dataclass(kw_only=True, slots=True)
 class RequestSelectors:
-    """The parts of a request that choose among the possible answers."""
+    """The Range, If-Range and conditional headers of one request."""
 
     specs: list[Spec] | None
-    """The ranges of the Range header; None without one, and for HEAD (RFC 9110, 14.2)."""
+    """The requested ranges; None without a valid Range, and for HEAD (RFC 9110, 14.2)."""
 
     if_range: str | None
     conditions: Mapping[str, str]
@@ -28,7 +28,7 @@ class RequestSelectors:
 
     @property
     def sole_tag(self) -> str | None:
-        """The strong entity tag of If-Match or If-Range, where that is the only condition."""
+        """The strong entity tag of If-Match or If-Range, if the request has no other condition."""
         conditions = {**self.conditions, **({"if-range": self.if_range} if self.if_range else {})}
         if conditions.keys() not in ({"if-match"}, {"if-range"}):
             return None
@@ -36,16 +36,16 @@ class RequestSelectors:
 
     @property
     def is_plain(self) -> bool:
-        """Whether one request to a store answers it, in a way that all stores agree on."""
+        """Whether a single GET to the store suffices, because all stores evaluate it alike."""
         if (self.conditions or self.if_range is not None) and self.sole_tag is None:
             return False
         return self.specs is None or (len(self.specs) == 1 and self.specs[0].suffix != 0)
 
 
 def parse_selectors(method: str, headers: Headers) -> RequestSelectors:
-    """Return the selectors of a request; raises HeaderTooLarge."""
+    """Return the selectors of a request; raise HeaderTooLarge above MAX_HEADER."""
     sent: dict[str, list[str]] = {}
-    for raw_name, value in headers.raw:  # One pass: each look-up would go through all headers.
+    for raw_name, value in headers.raw:  # One pass; each headers.get() is one, too.
         if name := _SELECTING.get(raw_name):
             sent.setdefault(name, []).append(value.decode("latin-1"))
     for name, values in sent.items():
@@ -55,8 +55,8 @@ def parse_selectors(method: str, headers: Headers) -> RequestSelectors:
     if_ranges = sent.get("if-range")
     return RequestSelectors(
         specs=specs,
-        # If-Range counts only together with Range (13.1.5). Several of them match no version.
+        # If-Range is ignored without Range (13.1.5). Several If-Range headers match no version.
         if_range=", ".join(if_ranges) if specs and if_ranges else None,
-        # A list of tags may be spread over several headers; two dates are no date.
+        # Repeated lists of tags form one list; repeated dates form an invalid one, to be ignored.
         conditions={name: ", ".join(sent[name]) for name in CONDITIONS if name in sent},
     )

@@ -1,8 +1,8 @@
-"""The answer to a request for an object of a bucket: which bytes of it, and with which status.
+"""Answer a request for an S3 object: choose the bytes and the status.
 
-The store is only asked for the whole or for one plain range, with at most If-Match of one strong
-entity tag, because all stores agree on these. Lists, weak tags, dates and all other ranges are
-decided here after a HEAD, which costs a second request (RFC 9110, 13 and 14).
+All stores handle a GET of the whole object or of one plain range alike, with at most an If-Match
+of one strong entity tag. The service sends no other GET. For tag lists, weak tags, dates and other
+ranges it sends a HEAD first and decides itself (RFC 9110, 13 and 14).
 """
 
 from collections.abc import AsyncIterator
@@ -26,10 +26,10 @@ from .selectors import RequestSelectors
 from .streaming import stream
 from .version import Multipart, Version
 
-# The content type of an object that was stored without one.
+# The Content-Type of an object that was stored without one.
 IMAGE_TYPE = "image/jpeg"
 
-# How often an object may be replaced between its HEAD and its GET before the answer is a 503.
+# If the object is replaced between HEAD and GET this many times, the client gets a 503.
 ATTEMPTS = 3
 
 
@@ -41,9 +41,10 @@ async def answer_with_object(
     *,
     filename: str | None,
 ) -> StreamingResponse:
-    """Return the answer with an object, or with what the request selects of it.
+    """Return the response with the object `key`, or with the ranges that the request selects.
 
-    The download's owner closes what this opens. Raises DownloadError.
+    The download's exit stack (`download.owner`) closes the connection to the store. Raises
+    DownloadError.
     """
     stored = StoredObject(bucket, key, download.retry_policy())
     answer = _ObjectAnswer(download, stored, selectors, filename)
@@ -53,7 +54,7 @@ async def answer_with_object(
 
 @dataclass(frozen=True, slots=True)
 class _ObjectAnswer:
-    """Opens the object that a request wants, and makes the answer."""
+    """Opens the object of one request, and makes the response."""
 
     download: Download
     stored: StoredObject
@@ -61,12 +62,12 @@ class _ObjectAnswer:
     filename: str | None
 
     async def head(self) -> StreamingResponse:
-        """Return the answer to HEAD; raise DownloadError."""
+        """Return the response to a HEAD; raise DownloadError."""
         metadata = await self.stored.head()
         return self._not_modified(metadata) or self._stream(metadata, exact_body(metadata))
 
     async def get(self) -> StreamingResponse:
-        """Return the answer to GET, opened; raise DownloadError."""
+        """Open the object and return the response to a GET; raise DownloadError."""
         specs, tag = self.selectors.specs, self.selectors.sole_tag
         if self.selectors.is_plain:
             spec = specs[0] if specs else None
@@ -76,7 +77,7 @@ class _ObjectAnswer:
                 version = self._version(current, upstream.object_length, current.strong_etag)
                 return self._whole_or_part(upstream, version)
             except (PreconditionFailed, RangeNotSatisfiable):
-                pass  # Stores mean different things by these: the metadata decides.
+                pass  # Stores differ in when they send 412 and 416: decide by a HEAD below.
         refused: Validators | None = None
         for _ in range(ATTEMPTS):
             metadata = await self.stored.head()
@@ -85,15 +86,18 @@ class _ObjectAnswer:
             current = Validators.from_headers(metadata.headers)
             parts = self._parts(metadata, current)
             if parts == []:
-                raise RangeNotSatisfiable("", length=metadata.length)
-            # A store that refuses its own entity tag compares tags in a way of its own.
+                text = f"no requested range is within the object's {metadata.length} bytes"
+                raise RangeNotSatisfiable(text, length=metadata.length)
+            # The store has refused its own current entity tag: send the next GET without If-Match.
             tag = current.strong_etag if current != refused else None
             version = self._version(current, metadata.length, tag)
             try:
                 return await self._open_parts(version, tag, parts)
             except (PreconditionFailed, RangeNotSatisfiable):
                 refused = current
-        raise UpstreamBusy("the object is replaced faster than it can be read", retry_after=1)
+        raise UpstreamBusy(
+            f"object replaced between HEAD and GET, {ATTEMPTS} times in a row", retry_after=1
+        )
 
     def _version(self, current: Validators, total: int | None, tag: str | None) -> Version:
         async def request_part(part: Part, owner: Owner) -> Upstream:
@@ -112,7 +116,7 @@ class _ObjectAnswer:
     async def _open_parts(
         self, version: Version, tag: str | None, parts: list[Part] | None
     ) -> StreamingResponse:
-        """Open the first of the parts, or the whole if there are none."""
+        """Open the first of `parts` and return the response; None sends the whole object."""
         spec = Spec(parts[0].first, parts[0].last) if parts else None
         opened = await self.stored.open(self.download.owner, spec=spec, if_match=tag)
         first = version.check(opened)
@@ -126,7 +130,7 @@ class _ObjectAnswer:
         return response
 
     def _parts(self, metadata: Upstream, current: Validators) -> list[Part] | None:
-        """Return the parts to send, none for 416, or None for the whole."""
+        """Return the parts to send; an empty list means 416, None the whole object."""
         specs, if_range = self.selectors.specs, self.selectors.if_range
         if specs is None or metadata.length is None:
             return None
@@ -134,17 +138,17 @@ class _ObjectAnswer:
         if if_range is not None and not if_range_holds(if_range, current, now=now):
             return None
         parts = resolve_ranges(specs, metadata.length)
-        # Without a strong tag, the store can't be held to one version for several requests.
+        # Without a strong entity tag, two range requests could return two versions of the object.
         if parts and len(parts) > 1 and current.strong_etag is None:
             return None
         return parts
 
     def _not_modified(self, metadata: Upstream) -> StreamingResponse | None:
-        """Return the 304 if the client has this version; raise PreconditionFailed."""
+        """Return the 304 if the client has this version, else None; raise PreconditionFailed."""
         current = Validators.from_headers(metadata.headers)
         status = evaluate_conditions(self.selectors.conditions, current)
         if status == HTTPStatus.PRECONDITION_FAILED:
-            raise PreconditionFailed("")
+            raise PreconditionFailed("If-Match or If-Unmodified-Since excludes this version")
         if status is None:
             return None
         metadata.status = HTTPStatus.NOT_MODIFIED

@@ -1,4 +1,4 @@
-"""The last step of every answer with a body: headers of the message, and a StreamingResponse."""
+"""Make the StreamingResponse of a download, with the headers of its 200, 206 or 304."""
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from ..errors import BadUpstream
 from ..rfc9110.digests import repr_digest
 from .headers import attachment, private_cache_control
 
-# A 304 must have these headers of its 200 (RFC 9110, 15.4.5).
+# A 304 must have these headers of the 200 it replaces, and gets no others (RFC 9110, 15.4.5).
 _NOT_MODIFIED_HEADERS = ("etag", "last-modified", "cache-control", "expires")
 
 
@@ -24,15 +24,15 @@ def stream(
     has_ranges: bool,
     filename: str | None,
 ) -> StreamingResponse:
-    """Return the answer that streams `body`; `headers` describe the object of `upstream`.
+    """Return the response that streams `body`; `headers` describe the object of `upstream`.
 
-    Raises BadUpstream for a body of unknown length to an HTTP/1.0 client, which knows no chunks
-    (RFC 9112, 7.1) and could not tell the whole body from a part.
+    Raises BadUpstream for a body of unknown length to an HTTP/1.0 client: without chunked framing
+    (RFC 9112, 7.1), the client could not tell a complete body from a broken one.
     """
     if upstream.length is not None:
         headers["content-length"] = str(upstream.length)
     elif upstream.read and download.http_version == "1.0":
-        raise BadUpstream("a body of unknown length, for an HTTP/1.0 client")
+        raise BadUpstream("upstream sent no content-length, which an HTTP/1.0 client needs")
     if download.is_private:
         headers["cache-control"] = private_cache_control(headers.get("cache-control", ""))
     if has_ranges:

@@ -1,4 +1,4 @@
-"""One version of an object or of a remote body, from which all bytes of an answer come."""
+"""One version of an object or of a remote body; all bytes of a response are of one version."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -16,24 +16,24 @@ from ..rfc9110.ranges import Part
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """Opens further parts of a body, and refuses parts of another version."""
+    """Opens parts of one version of a body, and rejects parts of another version."""
 
     validators: Validators
     total: int | None
-    """Bytes of the whole, if the upstream tells."""
+    """Bytes of the whole body; None if unknown."""
 
     request_part: OpenPart
-    """Requests a part, without retries: a body that has begun has its own."""
+    """Requests a part once; after a failure, BodyResumer calls it again."""
 
     is_resumable: bool
-    """Whether `request_part` gets no other version from an upstream that obeys RFC 9110."""
+    """Whether the condition that `request_part` sends excludes all other versions."""
 
     resume_policy: ResumePolicy
     ahead: ReadAheadPolicy | None = None
-    """None reads nothing ahead."""
+    """None disables read-ahead."""
 
     def check(self, upstream: Upstream) -> Upstream:
-        """Return an upstream of this version; close another and raise PreconditionFailed."""
+        """Return `upstream` if it has this version; else close it and raise PreconditionFailed."""
         ours, theirs = self.validators, Validators.from_headers(upstream.headers)
         is_same = (
             theirs.etag == ours.etag
@@ -42,24 +42,24 @@ class Version:
         )
         if not is_same:
             upstream.close()
-            raise PreconditionFailed("the upstream has another version by now")
+            raise PreconditionFailed("the upstream's ETag, Last-Modified or length has changed")
         return upstream
 
     async def open_part(self, part: Part, owner: Owner) -> Upstream:
-        """Open exactly a part of this version; raise DownloadError."""
+        """Open exactly `part` of this version, for `owner` to close; raise DownloadError."""
         upstream = self.check(await self.request_part(part, owner))
         if upstream.part != part:
             upstream.close()
-            raise BadUpstream("the upstream gave the whole instead of a part")
+            raise BadUpstream("the upstream sent the whole body instead of the requested range")
         return upstream
 
     async def open_later_part(self, part: Part) -> Upstream:
-        """Open a part of a multipart body when the parts before it have been sent."""
+        """Open a part of a multipart body after the parts before it; raise BrokenTransfer."""
         resumer = BodyResumer(self.resume_policy, lambda _, owner: self.open_part(part, owner))
         return await resumer.open()
 
     def body(self, upstream: Upstream, verifier: Verifier | None = None) -> AsyncIterator[Chunk]:
-        """Yield the body of an opened upstream, resumed while the upstream has this version."""
+        """Yield the body of `upstream`, resumed after breaks as long as this version exists."""
         if upstream.length is None or not self.is_resumable:
             return exact_body(upstream, verifier=verifier)
         part = upstream.part or Part(0, upstream.length - 1)
@@ -77,13 +77,13 @@ class Version:
 
 
 class Multipart:
-    """Several parts of a version in one body (multipart/byteranges; RFC 9110, section 14.6)."""
+    """Several parts of a version in one multipart/byteranges body (RFC 9110, section 14.6)."""
 
     def __init__(self, parts: list[Part], total: int, content_type: str) -> None:
         # 128 random bits: no collision by chance, and not predictable.
         boundary = secrets.token_hex(16)
         self.media_type = f"multipart/byteranges; boundary={boundary}"
-        """The Content-Type of the whole answer."""
+        """The Content-Type of the response."""
         begin = f"\r\n--{boundary}\r\ncontent-type: {content_type}\r\ncontent-range: "
         self._heads = {
             part: f"{begin}{part.content_range(total)}\r\n\r\n".encode("latin-1") for part in parts
@@ -94,7 +94,7 @@ class Multipart:
         """The number of bytes in the body, including the framing."""
 
     async def body(self, first: Upstream, version: Version) -> AsyncIterator[Chunk]:
-        """Yield the framed parts: `first` is open, `version` opens each later part in turn."""
+        """Yield the framed parts: `first` is open already, `version` opens the others in turn."""
         for part, head in self._heads.items():
             yield head
             upstream = first if first.part == part else await version.open_later_part(part)

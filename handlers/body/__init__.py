@@ -1,1 +1,1 @@
-"""Bytes on their way to the client."""
+"""Bodies of downloads: read from an upstream, retried, resumed, read ahead and verified."""

@@ -13,7 +13,7 @@ from .upstream import Chunk
 
 @dataclass(slots=True)
 class _Crc:
-    """A cyclic redundancy check with the interface of hashlib's objects."""
+    """A CRC with the methods of a hashlib object."""
 
     step: Callable[[Chunk, int], int]
     size: int
@@ -28,23 +28,23 @@ class _Crc:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Compares the bytes of a body with the stored checksum `name`."""
+    """Compares a body with the object's stored checksum; `name` is the algorithm."""
 
     name: str
     _expected: bytes
     _checksum: Any
 
     def update(self, data: Chunk) -> None:
-        """Add the next bytes."""
+        """Add the next bytes of the body."""
         self._checksum.update(data)
 
     def matches(self) -> bool:
-        """Return whether the bytes so far have the stored checksum."""
+        """Return whether the checksum of all bytes so far is the stored one."""
         return bool(self._checksum.digest() == self._expected)
 
 
 def start_verifier(stored: Mapping[str, str]) -> Verifier | None:
-    """Return a verifier of the whole object; None without a checksum that can be computed."""
+    """Return a verifier of the object's strongest computable checksum; None if there is none."""
     for name, expected in whole_checksums(stored).items():
         if name.startswith("sha"):
             return Verifier(name, expected, hashlib.new(name))
@@ -54,7 +54,7 @@ def start_verifier(stored: Mapping[str, str]) -> Verifier | None:
 
 
 def verifies_all() -> bool:
-    """Return whether all checksums of S3 can be computed: some need the package awscrt."""
+    """Return whether the package awscrt is installed; CRC32C and CRC64NVME need it."""
     return _awscrt() is not None
 
 

@@ -1,4 +1,4 @@
-"""How many store connections a body is read with, decided by measurement."""
+"""Decide by measurement how many store connections read one body in parallel."""
 
 import time
 from collections.abc import Callable
@@ -9,68 +9,69 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadAheadLimits:
-    """When bodies are read ahead, and how; sizes in bytes, times in seconds."""
+    """The thresholds of read-ahead; sizes in bytes, times in seconds."""
 
     min_length: int = 8 * MIB
-    """A shorter body ends before a second connection has shown its gain."""
+    """Shorter bodies are not read ahead: they end before a second connection helps."""
 
     min_piece: int = MIB
     max_piece: int = 8 * MIB
-    """The larger a piece, the less it costs that its connection idles until its first byte."""
+    """A piece is one range request. In a large one, the wait for its first byte costs less."""
 
     stall: float = 0.25
-    """Nothing is read ahead of a client that takes no bytes for this long."""
+    """If the client takes no bytes for this long, its pieces are dropped; one connection stays."""
 
     window: float = 0.01
-    """The time that is measured before each decision about the number of connections."""
+    """The time of one measurement, after which the number of connections may change."""
 
     min_delivered: int = 512 * 1024
     """Bytes for the client before the first decision: its buffers take the first ones at once."""
 
     min_share: float = 0.75
-    """Part of its speed that each connection must keep when their number doubles."""
+    """The fraction of its speed that each connection must keep when their number doubles."""
 
     tries: int = 3
-    """Windows for new connections to show this."""
+    """The number of measurements in which new connections must reach `min_share`."""
 
     max_busy: float = 2 / 3
-    """Part of the time that the event loop's thread runs, above which the CPU is the limit."""
+    """If the event loop's thread is busy for more of the time, the CPU is the limit: no growth."""
 
     max_share: float = 200 * MIB
-    """Bytes per second on one connection that no store limits: S3 gives 50 to 100 MiB/s."""
+    """Above this many bytes per second of each connection, the store is no limit (S3: 100 MiB/s)."""
 
     client: float = 0.2
-    """The time over which a client must be slower than the store to be read ahead less."""
+    """If the client is slower than the store for about this long, connections are halved."""
 
     hold: float = 1.0
-    """The time without growth after connections were taken back; doubled each time."""
+    """After connections were closed, none is added for this long; doubled each time."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Window:
-    """What is measured of a body for some milliseconds."""
+    """One measurement of a body, over `ReadAheadLimits.window` or a little more."""
 
     began: float
-    """By time.monotonic()."""
+    """The start, by time.monotonic()."""
 
     flowing: int = 0
-    """Connections that gave bytes when it began."""
+    """Connections that were delivering bytes at the start."""
 
     seconds: float = 0.0
     received: int = 0
-    """Bytes from the store."""
+    """Bytes that arrived from the store."""
 
     waited: float = 0.0
     """Seconds that the client waited for the store."""
 
     busy: float = field(default_factory=time.thread_time)
-    """Seconds that the event loop's thread ran: before the window, and at its end in it."""
+    """CPU seconds of the event loop's thread: its count at the start, then the difference."""
 
 
 class ConcurrencyController:
-    """Decides how many connections a body is read with: `width`.
+    """Decides how many connections read a body: `width`.
 
-    It doubles them while the store is the limit, and takes them back if each gives much less.
+    `update` doubles the width while the store is the limit. It reduces the width if each
+    connection becomes much slower, or if the client is slower than the store.
     """
 
     def __init__(self, most: int, limits: ReadAheadLimits) -> None:
@@ -78,16 +79,16 @@ class ConcurrencyController:
         self._most = most
         self.limits = limits
         self._share = 0.0
-        """Bytes per second of each connection, before the newest ones."""
+        """Bytes per second of each connection, before the newest were added."""
         self._tries = 0
-        """Windows in which the newest connections can show their gain; 0 if they have."""
+        """Measurements left for the newest connections to reach `min_share`; 0 if they have."""
         self._client_share = 0.0
-        """Average part of the time in which the client is the limit."""
+        """Average fraction of the time in which the client, not the store, is the limit."""
         self._hold = limits.hold
         self._held_until = 0.0
 
     def update(self, window: Window) -> None:
-        """Grow, shrink or keep the width."""
+        """Increase, reduce or keep the width, after one measurement."""
         now, client_share = window.began + window.seconds, 1 - window.waited / window.seconds
         weight = min(window.seconds / self.limits.client, 1)
         self._client_share += (client_share - self._client_share) * weight
@@ -95,7 +96,7 @@ class ConcurrencyController:
             self.back_off(now, self.width // 2)
             return
         if window.flowing < self.width:
-            return  # Connections without bytes have not shown their gain.
+            return  # Some connections have delivered nothing yet.
         share = window.received / window.seconds / self.width
         if self._tries and share < self._share * self.limits.min_share:
             self._tries -= 1
@@ -103,7 +104,7 @@ class ConcurrencyController:
                 self.back_off(now, round(self.width * share / self._share))
             return
         self._tries = 0
-        # Connections begin with a burst: a share had better be taken for too small.
+        # Connections begin with a burst, so the lower of two speeds is the more reliable one.
         self._share = min((self._share + share) / 2, share) if self._share else share
         is_client_slow = max(client_share, self._client_share) > 1 / 2
         if now >= self._held_until and not is_client_slow and self._can_grow(window, share):
@@ -118,7 +119,7 @@ class ConcurrencyController:
         )
 
     def back_off(self, now: float, width: int) -> None:
-        """Shrink, and do not grow for a time that doubles with each call."""
+        """Reduce the width to `width`, and keep it for a time that doubles with each call."""
         self.width = max(width, 1)
         self._tries, self._client_share = 0, 0.0
         self._held_until = now + self._hold
@@ -126,7 +127,7 @@ class ConcurrencyController:
 
 
 class Meter:
-    """Measures how a body is read, and updates its controller after each window."""
+    """Measures the reading of one body, and updates its controller after each window."""
 
     def __init__(self, controller: ConcurrencyController, lag: Callable[[], int]) -> None:
         self.controller = controller
@@ -136,17 +137,17 @@ class Meter:
         self._window = Window(began=self._asked)
 
     def receive(self, size: int) -> None:
-        """Count bytes from the store."""
+        """Count `size` bytes that arrived from the store."""
         self._window.received += size
 
     def start_read(self) -> None:
-        """Note that the client has taken everything."""
+        """Note that the client has taken all earlier bytes and waits for the next."""
         self._asked = time.monotonic()
         if self._asked - self._handed_out >= self.controller.limits.stall:
             self.controller.back_off(self._asked, 1)
 
     def finish_read(self, size: int, flowing: Callable[[], int]) -> None:
-        """Count bytes for the client; `flowing` counts the connections that give bytes."""
+        """Count `size` bytes for the client; `flowing` returns the number of active connections."""
         now = self._handed_out = time.monotonic()
         window = self._window
         window.waited += now - self._asked
@@ -158,7 +159,7 @@ class Meter:
         is_measurable = self._delivered >= self.controller.limits.min_delivered
         self._window = Window(began=now, flowing=flowing() if is_measurable else 0)
         window.busy = self._window.busy - window.busy
-        # Send buffers take the first bytes for a slow client as fast as for a fast one.
+        # Most bytes may still be in send buffers, which fill quickly for a slow client, too.
         if self._lag() > self._delivered / 2:
             window.waited = 0
         self.controller.update(window)

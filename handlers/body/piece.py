@@ -1,4 +1,4 @@
-"""A piece of a body, read into memory ahead of its turn."""
+"""A piece of a body: one range request, read into memory before the client needs it."""
 
 import asyncio
 from collections import deque
@@ -9,34 +9,39 @@ from ..rfc9110.ranges import Part
 from .concurrency import Meter
 from .upstream import Chunk, OpenPart, Read
 
-# Small chunks are joined up to this size, since each chunk costs time on its way to the client.
+# `Piece.read` joins small chunks up to this size in bytes, since each chunk costs CPU time.
 JOINED = 128 * 1024
 
 
 async def open_to_read(open_part: OpenPart, part: Part, stack: ExitStack) -> Read:
-    """Open a part and return its `read`; raise BrokenTransfer."""
+    """Open one part of a body that has begun, and return its `read`; `stack` closes the part.
+
+    Raises BrokenTransfer for every failure: the client has the status and can't get another.
+    """
     try:
         upstream = await open_part(part, stack)
     except DownloadError as error:
-        raise BrokenTransfer("truncated", f"a part: {type(error).__name__}: {error}") from error
+        raise BrokenTransfer(
+            "truncated", f"can't open a range: {type(error).__name__}: {error}"
+        ) from error
     if upstream.read is None:
-        raise BrokenTransfer("truncated", "a part without a body")
+        raise BrokenTransfer("truncated", "upstream answered a range request without a body")
     return upstream.read
 
 
 class Piece:
-    """A part of a body, filled by a task of its own."""
+    """One part of a body, which the piece's own task reads into memory."""
 
     def __init__(self, part: Part, open_part: OpenPart, meter: Meter) -> None:
         self.part = part
         self.missing = part.length
-        """Bytes that have not arrived."""
+        """Bytes that have not arrived from the store."""
         self.untaken = part.length
         """Bytes that `read` has not returned."""
         self.is_over = False
-        """Whether no more bytes arrive."""
+        """Whether the task has ended, so that no more bytes arrive."""
         self.failure: tuple[Broken, str] | None = None
-        """Arguments of a BrokenTransfer: an exception's frames would keep the piece alive."""
+        """Arguments of a BrokenTransfer, whose traceback would keep the piece in memory."""
         self._chunks: deque[Chunk] = deque()
         self._news = asyncio.Event()
         self._stack = ExitStack()
@@ -64,18 +69,19 @@ class Piece:
                     self._news.set()
         except BrokenTransfer as broken:
             self.failure = broken.outcome, str(broken)
-        except Exception as error:  # noqa: BLE001 - its reader would wait for ever
-            self.failure = "truncated", f"a part: {type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 - else `read` would wait for ever
+            self.failure = "truncated", f"can't read a range: {type(error).__name__}"
         finally:
             if self.missing and not self.failure:
-                self.failure = "truncated", "a part of another length"
+                self.failure = "truncated", "upstream sent a range of the wrong length"
             self.is_over = True
             self._stack.close()
             self._news.set()
 
     async def read(self) -> Chunk:
-        """Return the next bytes, b"" at the end; raise BrokenTransfer after those that arrived.
+        """Return the next bytes, b"" at the end.
 
+        A piece that has failed first returns the bytes that arrived, then raises BrokenTransfer.
         A cancelled call loses no bytes.
         """
         while not self._chunks and not self.is_over:
@@ -92,9 +98,9 @@ class Piece:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def drop(self) -> None:
-        """Close it and forget its bytes."""
+        """Cancel the task, close the connection and discard the bytes."""
         if self._task:
             self._task.cancel()
-            self._task = None  # The task's frames keep the piece alive.
+            self._task = None  # The task would keep the piece in memory.
         self._stack.close()
         self._chunks.clear()

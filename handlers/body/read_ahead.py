@@ -1,4 +1,4 @@
-"""Read-ahead: a body over several connections if the store limits each of them."""
+"""Read-ahead: read one body over several connections if the store limits each connection."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from .upstream import NO_OBSERVER, Chunk, Observer, OpenPart, Owner, Read, Upstr
 
 @dataclass(slots=True)
 class Budget:
-    """The bytes that the pieces of all bodies of an application may have together."""
+    """READ_AHEAD_BYTES: how many bytes the pieces of all bodies of an application may hold."""
 
     left: int
     limits: ReadAheadLimits = field(default_factory=ReadAheadLimits)
     controller: Callable[[int, ReadAheadLimits], ConcurrencyController] = ConcurrencyController
 
     def take(self, most: int) -> int:
-        """Return the size that a piece may have, 0 if that is less than the smallest piece.
+        """Reserve and return a size for a piece, at most `most`; 0 if too few bytes are left.
 
-        No piece gets more than half of what is left, so that others get something.
+        A piece gets at most half of the bytes that are left, so that other pieces get some.
         """
         size = min(most, self.left // 2)
         if size < self.limits.min_piece:
@@ -34,7 +34,7 @@ class Budget:
         return size
 
     def give(self, size: int) -> None:
-        """Give back bytes that were delivered or dropped."""
+        """Release the bytes of a piece that were delivered or discarded."""
         self.left += size
 
 
@@ -47,7 +47,7 @@ class ReadAheadPolicy:
     """Maximum parallel connections of one body; 1 disables read-ahead."""
 
     lag: Callable[[], int] = lambda: 0
-    """Returns how many sent bytes the client may not have taken."""
+    """Returns how many of the sent bytes may not have reached the client yet."""
 
     observer: Observer = NO_OBSERVER
 
@@ -55,9 +55,10 @@ class ReadAheadPolicy:
 def read_ahead(
     upstream: Upstream, part: Part, owner: Owner, open_part: OpenPart, policy: ReadAheadPolicy
 ) -> Upstream:
-    """Return an upstream of the same bytes, the opened `part`, read ahead if that pays.
+    """Return an upstream with the bytes of `upstream`, which has `part` open, read ahead.
 
-    `owner` closes it, with all tasks and connections.
+    A short part, and any part if the policy's width is 1, is returned unchanged. `owner` closes
+    the tasks and connections.
     """
     is_short = part.length < policy.budget.limits.min_length
     if policy.width <= 1 or upstream.read is None or is_short:
@@ -68,10 +69,10 @@ def read_ahead(
 
 
 class ReadAhead:
-    """One body: a stream up to the first piece, then the pieces in order.
+    """One body: the opened response up to the first piece, then the pieces in order.
 
-    Without pieces the stream goes on to the end, so that a body that gains nothing by them is
-    one request.
+    If the controller wants no second connection, there are no pieces and the opened response
+    (`_stream`) is read to its end, so that the store gets a single request.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class ReadAhead:
         self._policy = policy
         self._meter = Meter(policy.budget.controller(policy.width, limits), policy.lag)
         self._pieces: deque[Piece] = deque()
-        """In order; the stream may have passed the beginning of the first."""
+        """In the order of their bytes; `_stream` may have passed the start of the first piece."""
         self._gap = 2 * limits.min_piece
-        """Bytes that the stream gives, at least, while the first piece is opened."""
+        """Bytes that `_stream` keeps at least for itself while the first piece is being opened."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self) -> Chunk:
@@ -133,7 +134,7 @@ class ReadAhead:
         return chunk
 
     async def _read_piece(self, piece: Piece) -> Chunk:
-        """Return bytes of the first piece, b"" if another may be first now."""
+        """Return new bytes of the first piece; b"" if it had none, so the caller tries again."""
         if self._stream:
             self._stream = None
             self._stack.close()
@@ -145,7 +146,7 @@ class ReadAhead:
         return chunk[known:]
 
     def _is_useless(self, piece: Piece) -> bool:
-        """Return whether the first piece has failed, or the stream was faster."""
+        """Return whether to discard the first piece: it failed, or `_stream` overtook it."""
         if self._stream is None:
             return bool(piece.failure) and not piece.has_begun
         return bool(piece.failure) or not piece.has_begun or piece.part.last < self._position
@@ -159,20 +160,20 @@ class ReadAhead:
             controller.back_off(time.monotonic(), controller.width // 2)
 
     def _flowing(self) -> int:
-        """Return how many connections give bytes."""
+        """Return how many connections are delivering bytes."""
         flowing = sum(piece.has_begun and not piece.is_over for piece in self._pieces)
         return (self._stream is not None) + flowing
 
     def _start_pieces(self) -> None:
-        """Start pieces until as many connections are at work as the controller wants."""
+        """Start pieces until as many connections are active as the controller wants."""
         active = (self._stream is not None) + sum(not piece.is_over for piece in self._pieces)
         while active < self._meter.controller.width and (part := self._next_part()):
             self._pieces.append(Piece(part, self._open_part, self._meter))
             active += 1
 
     def _next_part(self) -> Part | None:
-        """Return the part of the next piece, its size taken from the budget; None for no piece."""
-        # Some pieces may be over before their turn; more would pile up before a slow client.
+        """Reserve the next piece in the budget and return its part; None if there is no room."""
+        # Pieces that are complete wait in memory; for a slow client they would pile up.
         if len(self._pieces) >= self._policy.width * 3 // 2:
             return None
         position = self._position
@@ -186,7 +187,7 @@ class ReadAhead:
         return Part(position, position + size - 1) if size else None
 
     def _size(self, first: int) -> int:
-        """Return the size of a piece at `first`: all connections should reach the end at once."""
+        """Return the size of a piece at byte `first`, such that all connections end together."""
         limits, left = self._policy.budget.limits, self._last + 1 - first
         missing = left + sum(piece.missing for piece in self._pieces)
         size = min(max(missing // self._policy.width, limits.min_piece), limits.max_piece)
@@ -201,7 +202,10 @@ class ReadAhead:
         self._policy.budget.give(piece.untaken)
 
     def close(self) -> None:
-        """Close everything and give the budget back. May be called twice; no read follows."""
+        """Stop the tasks, close the connections and release all bytes of the budget.
+
+        A second call does nothing. The caller must not call `read` afterwards.
+        """
         if self._timer:
             self._timer.cancel()
         self._drop_pieces()

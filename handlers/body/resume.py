@@ -1,4 +1,4 @@
-"""A body of exactly its stated length, resumed where it breaks."""
+"""A body of exactly its stated length, resumed at the next byte if the connection breaks."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from .retry import retry_delay
 from .upstream import NO_OBSERVER, Chunk, Observer, Upstream
 
 OpenAt = Callable[[int, ExitStack], Awaitable[Upstream]]
-"""Opens the rest of a body from a position on; the stack closes it.
+"""Opens a body from a byte position to its end; the exit stack closes the connection.
 
 Raises DownloadError: PreconditionFailed, NotFound or RangeNotSatisfiable if the upstream no
 longer has this version.
@@ -24,23 +24,23 @@ _GONE = (errors.NotFound, errors.PreconditionFailed, errors.RangeNotSatisfiable)
 
 @dataclass(slots=True)
 class ResumePolicy:
-    """How the bodies of one request are resumed."""
+    """How the broken bodies of one request are resumed."""
 
     owner: AsyncExitStack
-    """Closes what is opened."""
+    """The download's exit stack, which closes all connections."""
 
     max_resumes: int
-    """Attempts in a row without a byte in between."""
+    """Maximum attempts in a row without a received byte."""
 
     observer: Observer = NO_OBSERVER
 
     max_silence: float = 45.0
-    """Seconds without a byte while resuming. Heroku's router cuts a silent answer after 55 s."""
+    """Maximum seconds without a byte. Heroku's router cuts a silent response after 55 s."""
 
 
 @dataclass(slots=True)
 class BodyResumer:
-    """Opens the rest of one body, each time that it breaks."""
+    """Opens the rest of one body each time the body breaks."""
 
     _policy: ResumePolicy
     _open_at: OpenAt
@@ -49,10 +49,11 @@ class BodyResumer:
     async def resume(
         self, position: int, broken: BrokenTransfer, *, silent_since: float
     ) -> Upstream:
-        """Return the rest of the body from `position` on, of which some bytes have arrived.
+        """Return the rest of the body from byte `position` on, after its first bytes have arrived.
 
-        Raises `broken` when the policy's limits are reached, and BrokenTransfer if the upstream
-        no longer has this version. What was opened before is closed.
+        `silent_since` is the time.monotonic() of the last progress. Raises `broken` at the
+        policy's limits, and a new BrokenTransfer if the upstream no longer has this version.
+        Closes the connection that the previous call opened.
         """
         self._policy.observer.upstream_failed(broken)
         attempts = self._policy.max_resumes
@@ -61,11 +62,11 @@ class BodyResumer:
         return upstream
 
     async def open(self) -> Upstream:
-        """Return a body that begins within another answer, such as a later part of a multipart.
+        """Open a body within a response that has begun: a later part of a multipart body.
 
-        The status is sent already, so that a failure is a BrokenTransfer.
+        Raises BrokenTransfer for every failure, since the client already has the status.
         """
-        unopened = BrokenTransfer("truncated", "a part could not be opened")
+        unopened = BrokenTransfer("truncated", "can't open the next part of the multipart body")
         return await self._open(0, unopened, time.monotonic(), 1 + self._policy.max_resumes)
 
     async def _open(
@@ -85,7 +86,8 @@ class BodyResumer:
                 async with asyncio.timeout(left):
                     return await _with_first_bytes(await self._open_at(position, self._opened))
             except _GONE as gone:
-                raise BrokenTransfer("changed", f"at byte {position}: {gone}") from broken
+                text = f"upstream no longer has this version; resuming at byte {position}: {gone}"
+                raise BrokenTransfer("changed", text) from broken
             except (BrokenTransfer, errors.DownloadError, TimeoutError) as error:
                 self._policy.observer.upstream_failed(error)
                 self._opened.close()
@@ -93,11 +95,11 @@ class BodyResumer:
 
 
 async def _with_first_bytes(upstream: Upstream) -> Upstream:
-    """Wait for the first bytes of a body, and return it so that it gives them once more."""
+    """Wait for the first bytes of `upstream`; return it with a `read` that starts with them."""
     read = upstream.read
     chunks = [await read()] if read else []
     if read is None or not chunks[0]:
-        raise BrokenTransfer("truncated", "the rest has no bytes")
+        raise BrokenTransfer("truncated", "upstream sent no byte after the break")
 
     async def read_on() -> Chunk:
         return chunks.pop() if chunks else await read()
@@ -109,11 +111,11 @@ async def _with_first_bytes(upstream: Upstream) -> Upstream:
 async def exact_body(
     upstream: Upstream, resumer: BodyResumer | None = None, verifier: Verifier | None = None
 ) -> AsyncIterator[Chunk]:
-    """Yield exactly `upstream.length` bytes, if that is known, or else all; raise BrokenTransfer.
+    """Yield exactly `upstream.length` bytes, or all bytes if the length is unknown.
 
-    A broken body goes on with what `resumer` opens at the next byte. The last chunk is held back
-    until the upstream has ended after it and `verifier` has accepted the body, because a client
-    takes a body of its content-length for whole.
+    `resumer` opens a broken body again at the next byte. The last chunk is held back until the
+    upstream has ended and `verifier` has accepted the body: a client that has Content-Length
+    bytes takes the download for complete. Raises BrokenTransfer.
     """
     expected, received = upstream.length, 0
     progress_at = time.monotonic()
@@ -131,20 +133,24 @@ async def exact_body(
         if verifier:
             verifier.update(chunk)
             if (received == expected or not chunk) and not verifier.matches():
-                raise BrokenTransfer("corrupt", f"not the bytes of the stored {verifier.name}")
+                raise BrokenTransfer("corrupt", f"body does not match the stored {verifier.name}")
         if not chunk:
             return
         if received == expected:
             received += len(await read())
         if expected is not None and received > expected:
-            raise BrokenTransfer("truncated", f"upstream sent more than {expected} bytes")
+            raise BrokenTransfer(
+                "truncated", f"upstream sent more than the stated {expected} bytes"
+            )
         yield chunk
         if received == expected:
             return
-        # Time in which a slow client takes a chunk is no silence of the upstream.
+        # The silence of the upstream starts here, after a slow client has taken the chunk.
         progress_at = time.monotonic()
 
 
 def _check_end(chunk: Chunk, received: int, expected: int | None) -> None:
     if not chunk and expected is not None and received < expected:
-        raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")
+        raise BrokenTransfer(
+            "truncated", f"upstream ended the body after {received} of {expected} bytes"
+        )

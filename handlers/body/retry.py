@@ -19,21 +19,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a request is sent when it fails, and until when."""
+    """How often a failing upstream request is tried, and until when."""
 
     attempts: int = 5
-    """Requests in all; five take about 1.5 seconds if each fails at once."""
+    """Maximum requests, the first included; five take about 1.5 seconds if each fails at once."""
 
     until: float = math.inf
-    """The end of the time for all attempts, by time.monotonic()."""
+    """The deadline for all attempts, by time.monotonic()."""
 
     observer: Observer = NO_OBSERVER
     first_delay: float = FIRST_DELAY
 
     async def open(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `attempt`; raise its last DownloadError.
+        """Return the result of `attempt`, retried if transient; raise its last DownloadError.
 
-        No delay reaches beyond `until`: the client gets the 503 of a busy upstream, not a 504.
+        If the next delay would pass `until`, the error is raised at once: the client of a busy
+        upstream gets its 503, not a 504 later.
         """
         tries = 1
         while True:
@@ -55,7 +56,7 @@ NO_RETRY = RetryPolicy(attempts=1)
 def retry_delay(tries: int, first: float = FIRST_DELAY) -> float:
     """Return the seconds to wait after `tries` failed attempts.
 
-    The delay doubles up to MAX_DELAY. It is random, so that many clients do not return at once.
+    The delay doubles up to MAX_DELAY. It is random, so that many downloads do not retry at once.
     """
     if not tries:
         return 0.0

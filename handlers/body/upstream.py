@@ -1,4 +1,4 @@
-"""An upstream's answer whose body has not been read yet."""
+"""An upstream's response with an unread body; every source returns one."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
@@ -8,65 +8,65 @@ from http import HTTPStatus
 from ..rfc9110.ranges import Part
 
 Chunk = bytes | memoryview
-"""Bytes of a body, which nobody writes to any more."""
+"""Bytes of a body. The buffer behind a memoryview is not written to again."""
 
 Read = Callable[[], Awaitable[Chunk]]
 
 Owner = AsyncExitStack | ExitStack
-"""Closes what was opened for it."""
+"""An exit stack of the caller; it closes the responses that are opened for the caller."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Upstream:
-    """An answer with known status and headers and an unread body.
+    """A response with known status and headers and an unread body.
 
-    Its opener closes it, by the exit stack that the source got as `owner`.
+    The source registers `close` on the exit stack that it gets as `owner`.
     """
 
     status: int = HTTPStatus.OK
 
     headers: Mapping[str, str]
-    """The headers of the answer, names in lower case, not yet filtered for the client."""
+    """The headers of the response, names in lower case, not yet filtered for the client."""
 
     length: int | None
-    """Bytes of the body; None if only the chunked framing tells its end."""
+    """Bytes of this body; None if the body is chunked and its length is unknown."""
 
     part: Part | None = None
-    """The part of the object that a 206 has, checked against the requested one."""
+    """The range in a 206, checked against the requested range; None for other statuses."""
 
     total: int | None = None
-    """Bytes of the whole object of which this is a `part`, if the upstream tells."""
+    """For a 206, bytes of the whole object; None if unknown."""
 
     close: Callable[[], None] = lambda: None
-    """Close it before its owner does. May be called twice."""
+    """Close the response before the owner does. A second call does nothing."""
 
     read: Read | None = None
-    """Return the next bytes, b"" at the end; raise BrokenTransfer and nothing else.
+    """Returns the next bytes, b"" at the end; raises only BrokenTransfer.
 
-    None if there is no body, whatever length the headers state: for HEAD and for a 304.
+    None for HEAD and for a 304, which have no body even if the headers state a length.
     """
 
     @property
     def object_length(self) -> int | None:
-        """Bytes of the whole object, if the upstream tells."""
+        """Bytes of the whole object; None if unknown."""
         return self.total if self.part else self.length
 
 
 OpenPart = Callable[[Part, Owner], Awaitable[Upstream]]
-"""Opens exactly this part of the version that is read; the owner closes it.
+"""Opens exactly this part of the version that the client gets; the owner closes the response.
 
 Raises DownloadError.
 """
 
 
 class Observer:
-    """Counts what goes wrong with the upstream of one download; this one counts nothing."""
+    """Counts the upstream failures of one download; this base class counts nothing."""
 
     def upstream_failed(self, error: BaseException) -> None:
         """Count a failed request or a broken body, whether or not it is retried."""
 
     def body_resumed(self) -> None:
-        """Count a broken body that goes on at its next byte."""
+        """Count a broken body that was resumed at its next byte."""
 
 
 NO_OBSERVER = Observer()

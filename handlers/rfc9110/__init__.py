@@ -1,1 +1,1 @@
-"""HTTP semantics (RFC 9110) as pure functions."""
+"""HTTP semantics (RFC 9110) as pure functions: conditions, dates, digests and ranges."""

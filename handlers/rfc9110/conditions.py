@@ -14,7 +14,8 @@ _ONE_TAG = re.compile(_TAG)
 # The quantifiers are possessive, so that a long list can't make the match backtrack.
 _TAGS = re.compile(rf"[ \t,]*+{_TAG}(?:[ \t]*+,[ \t,]*+{_TAG})*+[ \t,]*+")
 
-# No store's entity tag or list is longer; longer ones are not forwarded.
+# Maximum characters of an entity tag, and of a list of tags, that is forwarded to an upstream.
+# No known store has longer ones.
 MAX_TAG = 1024
 MAX_TAGS = 4096
 
@@ -23,14 +24,14 @@ CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-s
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """The entity tag and modification date of one version of an object, where known."""
+    """The entity tag and modification date of one version of an object; None if unknown."""
 
     etag: str | None
     last_modified: str | None
 
     @classmethod
     def from_headers(cls, stored: Mapping[str, str]) -> Self:
-        """Read the validators from stored headers; an invalid one counts as unknown."""
+        """Read the validators from an upstream's headers; an invalid one becomes None."""
         modified = stored.get("last-modified", "")
         return cls(
             etag=entity_tag(stored.get("etag", "")),
@@ -39,12 +40,12 @@ class Validators:
 
     @property
     def strong_etag(self) -> str | None:
-        """The entity tag, if it is a strong one."""
+        """The entity tag if it is strong, else None."""
         return None if self.etag and self.etag.startswith("W/") else self.etag
 
 
 def entity_tag(stored: str) -> str | None:
-    """Return a stored entity tag, with quotes if the store left them out; None if invalid."""
+    """Return an upstream's ETag, with quotes if the upstream omits them; None if invalid."""
     for tag in (stored, f'"{stored}"'):
         if stored and _ONE_TAG.fullmatch(tag) and tag.isascii():
             return tag
@@ -52,9 +53,10 @@ def entity_tag(stored: str) -> str | None:
 
 
 def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> HTTPStatus | None:
-    """Return 304 or 412, if a condition demands it of an object that exists (13.2.2).
+    """Return 304 or 412 if a condition in `headers` is false for an existing object (13.2.2).
 
-    An invalid date is ignored; an invalid list of entity tags matches nothing.
+    `current` has the object's validators. An invalid date is ignored; an invalid list of entity
+    tags matches no object. Returns None if the request is to be answered as without conditions.
     """
     if (wanted := headers.get("if-match")) is not None:
         if not _matches(wanted, current.etag, strong=True):
@@ -70,10 +72,11 @@ def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> HTTP
 
 
 def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> bool:
-    """Return whether If-Range names the current version (13.1.5), so that a part may be sent.
+    """Return whether an If-Range header allows a 206: its validator is the current one (13.1.5).
 
-    `now` is the Date of the answer that has `current`. A date of that very second proves nothing:
-    the object may change once more within the second (8.8.2.2).
+    `current` and `now` are the validators and the Date of the same response. If Last-Modified is
+    less than a second before `now`, the date is too weak and the result is False: the object may
+    change again within that second (8.8.2.2). If `now` is None, this check is left out.
     """
     value = value.strip(" \t")
     if _ONE_TAG.fullmatch(value):
@@ -85,16 +88,17 @@ def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> 
 
 
 def single_strong_tag(value: str | None) -> str | None:
-    """Return the entity tag if a header has exactly one, which is strong and ASCII."""
+    """Return the entity tag of a header that has exactly one, strong and ASCII; else None."""
     value = (value or "").strip(" \t")
     is_plain = value.isascii() and len(value) <= MAX_TAG and not value.startswith("W/")
     return value if is_plain and _ONE_TAG.fullmatch(value) else None
 
 
 def forwardable_conditions(conditions: Mapping[str, str]) -> dict[str, str]:
-    """Return the conditions that are valid, so that any server can evaluate them.
+    """Return the valid conditional headers, which every upstream evaluates alike.
 
-    An invalid If-Match becomes a tag that no object has; other invalid conditions are dropped.
+    An invalid If-Match becomes `"none"`, a tag that no object has, so that the upstream answers
+    412. Other invalid conditions are dropped.
     """
     forwardable = {name: value for name, value in conditions.items() if _is_valid(name, value)}
     if "if-match" in conditions:
@@ -123,6 +127,6 @@ def _matches(header: str, etag: str | None, *, strong: bool) -> bool:
 
 
 def _is_modified_since(header: str | None, current: Validators) -> bool | None:
-    """Return whether the object is newer than the date; None if either date is unknown."""
+    """Return whether Last-Modified is after the date in `header`; None without two valid dates."""
     date, modified = http_date(header or ""), http_date(current.last_modified or "")
     return None if date is None or modified is None else modified > date

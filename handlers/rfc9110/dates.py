@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-# The form that all send today, and the two obsolete ones. email.utils alone would also accept
-# dates like "1 Jan 26 00:00 EST".
+# IMF-fixdate, which senders must use, and the two obsolete forms. email.utils alone would also
+# accept dates like "1 Jan 26 00:00 EST".
 _TIME = "([0-9]{2}):([0-9]{2}):([0-9]{2})"
 _HTTP_DATE = re.compile(
     rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) {_TIME} GMT"
@@ -26,7 +26,7 @@ def http_date(text: str) -> datetime | None:
     try:
         if found is None:
             return parsedate_to_datetime(text).replace(tzinfo=UTC)
-        # Each answer has two dates, and email.utils takes several times as long.
+        # A response usually has two dates, and email.utils takes several times as long as this.
         day, month, year, hour, minute, second = found.groups()
         return datetime(
             int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC

@@ -1,21 +1,22 @@
-"""Checksums of whole objects: as S3 stores them, and as Repr-Digest (RFC 9530)."""
+"""Checksums of whole objects: S3's x-amz-checksum headers, and Repr-Digest (RFC 9530)."""
 
 import base64
 from collections.abc import Mapping
 from contextlib import suppress
 
-# Bytes of each checksum, by its name in the header x-amz-checksum-NAME; the strongest first.
+# Size in bytes of each NAME in the header x-amz-checksum-NAME; the strongest first.
 _SIZES = {"sha512": 64, "sha256": 32, "sha1": 20, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
 _HEADERS = {f"x-amz-checksum-{name}": name for name in _SIZES}
 
-# Names in the registry of RFC 9530, which has no other CRC.
+# The registry of RFC 9530 has names for these algorithms, and none for the other CRCs.
 _DIGEST_KEYS = {"sha512": "sha-512", "sha256": "sha-256", "sha1": "sha", "crc32c": "crc32c"}
 
 
 def whole_checksums(stored: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the checksums of the whole object in its stored headers, by name, strongest first.
+    """Return the whole object's checksums by algorithm, strongest first, from S3's headers.
 
-    A checksum of a multipart upload is left out: it is one of the parts' checksums.
+    A checksum of type COMPOSITE is left out: S3 computes it from the checksums of the parts of a
+    multipart upload, not from the bytes of the object.
     """
     checksums: dict[str, bytes] = {}
     if stored.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
@@ -30,7 +31,7 @@ def whole_checksums(stored: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def repr_digest(stored: Mapping[str, str]) -> str | None:
-    """Return the Repr-Digest of an object with these stored headers, or None."""
+    """Return the Repr-Digest header for an object, from S3's headers; None without a checksum."""
     members = [
         f"{_DIGEST_KEYS[name]}=:{base64.b64encode(checksum).decode()}:"
         for name, checksum in whole_checksums(stored).items()

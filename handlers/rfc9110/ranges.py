@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-# No object has more bytes than a 63-bit number counts. RFC 9110, 14.1.1 demands that larger
-# numerals are handled: here they count as HUGE, which is larger than any object.
+# Larger than any object. RFC 9110, 14.1.1 requires a server to accept numerals of any length: a
+# larger number in a Range header counts as HUGE.
 HUGE = 10**18
 
-# No reader of archives or video asks for more parts at once. A request for more gets the whole
-# object, as section 14.2 advises for many small or overlapping ranges.
+# Maximum parts in a response, and ranges in a Range header. Readers of archives and video request
+# fewer. A request for more gets the whole object, which section 14.2 allows.
 MAX_PARTS = 32
 MAX_SPECS = 256
 
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A requested range (range-spec): `first` to `last`, or the last `suffix` bytes."""
+    """A requested range: `first` to `last` (None: to the end), or the last `suffix` bytes."""
 
     first: int | None
     last: int | None
@@ -49,7 +49,7 @@ class Spec:
         return f"{self.first}-{'' if self.last is None else self.last}"
 
     def within(self, length: int) -> Part | None:
-        """Return the part of an object of `length` bytes, or None if it has no such byte."""
+        """Return the part of an object of `length` bytes in this range; None if there is none."""
         if self.suffix is not None:
             first, last = max(length - self.suffix, 0), length - 1
         else:
@@ -59,10 +59,10 @@ class Spec:
 
 
 def parse_range(values: list[str]) -> list[Spec] | None:
-    """Parse the Range headers of a request; return None if they are to be ignored.
+    """Parse the Range headers of a request; return None if the client gets the whole object.
 
-    Other units, invalid ranges and repeated headers are ignored. Section 14.2 also allows to
-    refuse them, but the whole object serves the client better.
+    That is the case for a unit other than bytes, an invalid range, more than MAX_SPECS ranges or
+    a repeated header. Section 14.2 also allows an error, but the client can use a whole object.
     """
     if len(values) != 1 or not (header := _HEADER.fullmatch(values[0].strip(" \t"))):
         return None
@@ -85,10 +85,11 @@ def _parse_spec(text: str) -> Spec | None:
 
 
 def resolve_ranges(specs: list[Spec], length: int) -> list[Part] | None:
-    """Return the parts to send, in the requested order, or None for the whole object.
+    """Return the parts to send, in the requested order, or None to send the whole object.
 
-    An empty list means that the ranges are unsatisfiable (416). Overlapping and adjacent parts
-    are merged (section 15.3.7.2) at the place of the first. An empty object is always sent whole,
+    An empty list means that no range is satisfiable (416). Overlapping and adjacent parts are
+    merged into the first of them (section 15.3.7.2). The whole object is sent if the ranges are
+    longer than the object together or make more than MAX_PARTS parts, and if the object is empty,
     since no Content-Range can express a part of it.
     """
     if length == 0:
@@ -110,7 +111,7 @@ def _merge(parts: list[Part], new: Part) -> list[Part]:
 
 
 def parse_content_range(text: str) -> tuple[Part, int | None] | None:
-    """Return the part and the object's length (None for "*"); None if `text` is invalid."""
+    """Parse a Content-Range: the part and the object's length (None for "*"); None if invalid."""
     found = _CONTENT_RANGE.fullmatch(text)
     if found is None:
         return None

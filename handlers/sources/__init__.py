@@ -1,1 +1,6 @@
-"""Sources of bytes: S3 buckets and other HTTP services."""
+"""Sources of bytes: S3 buckets (s3/bucket.py) and other HTTP services (http.py).
+
+A source is a function that opens an Upstream (body/upstream.py): status, headers, length, a `read`
+that raises BrokenTransfer, and a `close` for the caller's exit stack. It raises DownloadError. To
+add a source, write that function, a function like those in answers/, and a route as in bytes.py.
+"""

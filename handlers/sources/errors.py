@@ -1,4 +1,4 @@
-"""Errors of aiohttp and error statuses of an upstream, translated into DownloadError."""
+"""Translate exceptions of aiohttp and error statuses of an upstream into DownloadError."""
 
 from http import HTTPStatus
 
@@ -13,13 +13,13 @@ ERROR_BY_STATUS: dict[int, type[errors.DownloadError]] = {
     HTTPStatus.BAD_GATEWAY: errors.UpstreamFailed,
     HTTPStatus.GATEWAY_TIMEOUT: errors.UpstreamTimeout,
 }
-"""Statuses that mean the same from every upstream."""
+"""The errors for statuses that have one meaning, whichever upstream sends them."""
 
 
 def translate_error(
     error: Exception, session: aiohttp.ClientSession, text: str
 ) -> errors.DownloadError:
-    """Return the errors.DownloadError for an error before the body, with `text` for the log."""
+    """Return the DownloadError for an exception before the body; `text` is for the log."""
     is_silence = isinstance(error, errors.BrokenTransfer) and error.outcome == "upstream_timeout"
     if is_silence or isinstance(error, TimeoutError):
         return errors.UpstreamTimeout(text)
@@ -31,12 +31,12 @@ def translate_error(
 
 
 def close_idle(session: aiohttp.ClientSession) -> None:
-    """Close a session's idle connections, after one of its connections was found dead.
+    """Close a session's idle connections after one of its connections was found dead.
 
-    A router that has forgotten the connections drops their packets. aiohttp itself tries only one
-    more idle connection, so the remaining ones would outlast every retry.
+    A NAT router that has forgotten the connections drops their packets. Each retry would use one
+    more dead connection, until no retry is left.
     """
-    # No public way exists. Without this private attribute, each idle connection costs a retry.
+    # aiohttp has no public method for it. Without `_conns`, each dead connection costs a retry.
     for connections in getattr(session.connector, "_conns", {}).values():
         for protocol, _ in connections:
             protocol.close()
