@@ -12,7 +12,7 @@ from ..rfc9110.conditions import Validators
 # itself (server, x-amz-*) or of its connection.
 _STORED = ("cache-control", "expires")
 
-# An invalid value (RFC 9110, 5.5) is dropped: uvicorn would close the connection for CR or LF, and
+# An invalid value (RFC 9110, 5.5) is dropped: uvicorn would cut the connection for CR or LF, and
 # answer 500 for characters outside latin-1.
 _VALID_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 
@@ -24,8 +24,8 @@ _TOKENS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
 _PARAMETER = rf"[ \t]*;[ \t]*{_TCHARS}=(?:{_TCHARS}|{_QUOTED})"
 _TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:{_PARAMETER})*")
 
-# Types in which no browser runs scripts. Other types are sent as an attachment in a sandbox: an SVG or HTML
-# object would otherwise run as a page of the site that this service belongs to.
+# Types in which no browser runs scripts. Other types are sent as an attachment in a sandbox: an
+# SVG or HTML object would otherwise run as a page of the site that this service belongs to.
 _INERT = re.compile(
     r"(?:image/(?!svg)|audio/|video/)(?!.*\+xml).+"
     r"|application/pdf|application/octet-stream|text/plain"
@@ -54,7 +54,7 @@ def download_headers(
     default_cache_control: str | None = None,
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return an object's headers for the client; `stored` is from the upstream, in lower case."""
+    """Return an object's headers for the client; `stored` has the upstream's, in lower case."""
     current = Validators.from_headers(stored)
     validators = {"etag": current.etag, "last-modified": current.last_modified}
     headers = {name: value for name, value in validators.items() if value is not None}
@@ -74,7 +74,7 @@ def download_headers(
 
 @lru_cache(maxsize=256)
 def private_cache_control(stored: str) -> str:
-    """Make a Cache-Control private, so that no shared cache keeps the answer (RFC 9111, 5.2.2.7)."""
+    """Make a Cache-Control private, so that no shared cache keeps the answer (RFC 9111)."""
     directives = [directive.strip(" \t") for directive in _DIRECTIVE.findall(stored)]
     names = [directive.partition("=")[0].rstrip(" \t").lower() for directive in directives]
     if "no-store" in names:
@@ -112,7 +112,7 @@ def attachment(name: str) -> str:
     """
     # Keep the last segment of a path; both / and \ separate segments.
     name = re.split(r"[/\\]", name)[-1]
-    # Remove control characters, and format characters that can make a name look like another.
+    # Remove control characters, and format characters that disguise a name.
     name = "".join(char for char in name if unicodedata.category(char) not in ("Cc", "Cf"))
     name = name[:MAX_NAME].strip(" .").encode("utf-8", "ignore").decode()
     if not name:

@@ -48,7 +48,7 @@ class ProblemResponse(Response):
 
 
 def refusal(scope: Scope, error: DownloadError | HTTPException) -> Response:
-    """Return the error response for an error of this service, of Starlette's router or of the host."""
+    """Return the response for an error of this service, of Starlette's router or of the host."""
     if isinstance(error, DownloadError):
         return ProblemResponse(
             scope,

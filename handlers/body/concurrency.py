@@ -37,7 +37,7 @@ class ReadAheadLimits:
     """If the event loop's thread is busy for more of the time, the CPU is the limit: no growth."""
 
     max_share: float = 200 * MIB
-    """Above this many bytes per second of each connection, the store is no limit (S3: 100 MiB/s)."""
+    """If each connection has this many bytes per second, the store is no limit (S3: 100 MiB)."""
 
     client: float = 0.2
     """If the client is slower than the store for about this long, connections are halved."""
@@ -147,7 +147,7 @@ class Meter:
             self.controller.back_off(self._asked, 1)
 
     def finish_read(self, size: int, flowing: Callable[[], int]) -> None:
-        """Count `size` bytes for the client; `flowing` returns the number of active connections."""
+        """Count `size` bytes for the client; `flowing` returns the number of busy connections."""
         now = self._handed_out = time.monotonic()
         window = self._window
         window.waited += now - self._asked

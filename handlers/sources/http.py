@@ -1,4 +1,4 @@
-"""The HTTP source: bodies of another HTTP service, through aiohttp."""
+"""The HTTP source: requests bodies from another HTTP service with aiohttp."""
 
 import re
 from collections.abc import Mapping
@@ -24,32 +24,30 @@ _MAX_RETRY_AFTER = 3600
 class RemoteBody:
     """The body at `url`, which may not exist.
 
-    Each request overrides the session's own decoding, redirects and timeouts: the session may be
-    the host's.
+    The session may be the host's, so each request overrides its decoding, redirects and timeouts.
     """
 
     session: aiohttp.ClientSession
     url: str
     length: int | None
-    """Bytes of the whole body; None if the upstream tells."""
+    """Bytes that the whole body must have; None if the upstream may decide."""
 
     read_timeout: float
     """Seconds without a byte after which a read fails."""
 
     connect_timeout: float
-    """Seconds for a connection."""
+    """Seconds after which opening a connection fails."""
 
     retry_policy: RetryPolicy = NO_RETRY
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of every request for it."""
+    """Additional headers of every request for this body."""
 
     async def open(
         self, owner: Owner, *, method: str, conditions: Mapping[str, str], spec: Spec | None = None
     ) -> Upstream:
-        """Open the body, or its range `spec`, under conditions; `owner` closes it.
+        """Open the body or its range `spec`; `owner` closes it. Raises DownloadError.
 
-        The status is 200, 206 or 304; the upstream may answer a range with the whole. Raises
-        DownloadError.
+        `conditions` are headers. The status is 200, 206 or 304; it may be 200 for a range, too.
         """
         attempt = partial(self._open, owner, method=method, conditions=conditions, spec=spec)
         return await self.retry_policy.open(attempt)
@@ -66,12 +64,13 @@ class RemoteBody:
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
             encoding = headers.get("content-encoding", "identity").lower()
             if encoding != "identity":
-                raise errors.BadUpstream(f"upstream answered identity with encoding {encoding!r}")
+                text = f"upstream sent content-encoding {encoding!r}, only identity was accepted"
+                raise errors.BadUpstream(text)
             has_body = method != "HEAD"
             return check_response(response, spec, "upstream", total=self.length, has_body=has_body)
         if status == HTTPStatus.NOT_MODIFIED and _may_be_unmodified(headers, conditions):
             return Upstream(status=status, headers=headers, length=None)
-        # Close it now: its body has no use, and the next attempt needs the connection.
+        # Close it now, without reading the error's body: a retry needs the connection.
         response.close()
         raise self._error(status, headers, conditions, spec)
 
@@ -85,7 +84,7 @@ class RemoteBody:
                 auto_decompress=False,
                 raise_for_status=False,
                 read_bufsize=READ_BUFFER,
-                # No total: a download may last as long as bytes arrive.
+                # No total timeout: a download may last as long as bytes arrive.
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout
                 ),

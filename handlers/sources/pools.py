@@ -1,4 +1,4 @@
-"""The clients of both upstreams, opened once by the lifespan and shared by all requests."""
+"""Opens and closes the clients of both upstreams, which all requests of a lifespan share."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from .s3.signed import SignedBucket, resolve_endpoint
 
 logger = logging.getLogger("downspout")
 
-# Connections beyond those of downloads, so that a readiness probe never waits for a download.
+# Connections in addition to the downloads', so that a readiness check never waits for one.
 SPARE_CONNECTIONS = 2
 
 # Shorter than the stores' own timeouts (Ceph 65 s, S3 about 20 s), so that a request rarely uses
@@ -32,13 +32,13 @@ IDLE_SECONDS = 15.0
 
 CLOSE_SECONDS = 2.0
 
-# Any key: only its place in a URL matters.
+# Any key will do: `resolve_endpoint` removes it from the URL.
 _SAMPLE_KEY = "key"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clients:
-    """The clients and buckets that serve requests."""
+    """The S3 client, the buckets and the HTTP session that serve requests."""
 
     s3: S3Client
     buckets: Buckets
@@ -49,9 +49,9 @@ class Clients:
 async def open_clients(
     settings: Settings, *, s3: S3Client | None = None, http: aiohttp.ClientSession | None = None
 ) -> AsyncIterator[Clients]:
-    """Open the clients that the host does not give; close them within `CLOSE_SECONDS`.
+    """Open the clients that are None; close them at exit, within `CLOSE_SECONDS`.
 
-    Raises CannotStart.
+    The host closes clients that it passes in. Raises CannotStart if botocore rejects the settings.
     """
     stack = AsyncExitStack()
     try:
@@ -64,7 +64,7 @@ async def open_clients(
             )
             client = await stack.enter_async_context(opening)
             s3, signing = client.s3, client if _can_sign(settings) else None
-        # The event handlers of a host's client must see every request, so none is signed here.
+        # A host's S3 client may have event handlers that must see every request: use it for all.
         open_bucket = partial(_open_bucket, settings, s3, signing)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         if http is None:
@@ -76,7 +76,7 @@ async def open_clients(
 
 
 def _can_sign(settings: Settings) -> bool:
-    """Return whether the settings and this aiohttp let requests go without botocore."""
+    """Return whether S3_DIRECT is on and aiohttp and aiobotocore have the parts it needs."""
     if not settings.s3_direct:
         return False
     missing = missing_parts() + missing_transport_parts()
@@ -92,7 +92,7 @@ def _can_sign(settings: Settings) -> bool:
 async def _open_bucket(
     settings: Settings, s3: S3Client, signing: BotocoreClient | None, name: str
 ) -> Bucket:
-    """Return a bucket: a signed one if `signing` has its credentials and it is an ordinary one."""
+    """Return a SignedBucket if `signing` allows it for this bucket, else a BotocoreBucket."""
     timeout = settings.upstream_read_timeout
     bucket = BotocoreBucket(s3, name, timeout)
     if signing is None or signing.get_credentials is None:

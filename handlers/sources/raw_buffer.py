@@ -1,14 +1,13 @@
-"""The buffer between a transport and the reader of a body, without a copy."""
+"""The buffer between a transport and the reader of a body; no byte is copied."""
 
 import math
 
-# Large enough for a head and for a small body after it.
+# Bytes: enough for the head of a response and a small body after it.
 HEAD_BUFFER = 32 * 1024
 
-# A large chunk costs least: 512 KiB a third of the time of chunks of 64 KiB. But each download
-# holds several chunks: one fills, one waits, one is being sent. So no chunk is larger than an
-# eighth of the bytes that the reader has taken without a pause. Also a slow client takes many
-# bytes at first: they fill the buffers on the way.
+# Bytes of a chunk. Chunks of 512 KiB need a third of the CPU time of chunks of 64 KiB. But each
+# download holds three: one fills, one waits, one is being sent. So a chunk has at most an eighth of
+# the bytes taken without a pause: network buffers take many bytes for a slow client at first, too.
 SMALL_CHUNK = 32 * 1024
 LARGE_CHUNK = 512 * 1024
 CHUNK_SHARE = 8
@@ -16,9 +15,9 @@ PAUSE_SECONDS = 0.05
 
 
 class RawBuffer:
-    """Bytes from `start` to `end` that a transport has written and a reader has not taken.
+    """`data[start:end]` are the bytes that the transport has written and the reader must take.
 
-    Nothing writes to a chunk that was taken: the server's transport holds it until it is sent.
+    A taken chunk is never overwritten: the server's transport refers to it until it is sent.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class RawBuffer:
         return self.start < self.end == len(self.data)
 
     def writable(self, size: int) -> memoryview:
-        """Return where the transport may write, at most `size` bytes."""
+        """Return memory that the transport may fill, at most `size` bytes."""
         if self.start == self.end == len(self.data):
             chunk = min(max(self._taken_without_pause // CHUNK_SHARE, SMALL_CHUNK), LARGE_CHUNK)
             self.data = bytearray(min(chunk, size))
@@ -41,12 +40,12 @@ class RawBuffer:
         return memoryview(self.data)[self.end : self.end + size]
 
     def note_reader(self, now: float) -> None:
-        """Note that the reader wants the next chunk, which ends its pause."""
+        """Note that the reader waits for a chunk; after a pause, start with small chunks again."""
         if now - self._taken_at > PAUSE_SECONDS:
             self._taken_without_pause = 0
 
     def take(self, now: float, *, is_last: bool) -> memoryview:
-        """Return the bytes that have arrived; the transport first fills the rest of the buffer."""
+        """Return all bytes that have arrived; `is_last` frees the buffer, since no more follow."""
         chunk = memoryview(self.data)[self.start : self.end]
         self._taken_without_pause += len(chunk)
         self._taken_at = now
@@ -56,5 +55,5 @@ class RawBuffer:
         return chunk
 
     def clear(self) -> None:
-        """Drop all bytes and the buffer itself."""
+        """Drop all bytes and free the buffer."""
         self.start, self.end, self.data = 0, 0, bytearray()

@@ -1,6 +1,6 @@
-"""Requests to one origin on aiohttp's connections, without its parser and without a copy.
+"""Send requests to one origin on aiohttp's connections, without aiohttp's parser and copies.
 
-The pool, its limits, DNS, TLS and the connect timeout remain aiohttp's.
+aiohttp still provides the pool, its limits, DNS, TLS and the connect timeout.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from .response import RawResponse
 
 _LINE_BREAK = re.compile("[\r\n\0]")
 
-# The undocumented parts of aiohttp that are used here.
+# The undocumented parts of aiohttp that raw_client.py and raw_exchange.py use.
 _ATTRIBUTES: dict[type, str] = {
     Connection: "close protocol release transport",
     ResponseHandler: "connection_lost data_received is_eof read should_close start_timeout",
@@ -42,16 +42,16 @@ class RawClient:
     ) -> None:
         self.session = session
         self._read_timeout = read_timeout
-        # The connector reads only host, port and TLS from it, so one serves all requests.
+        # The connector reads only host, port and TLS from this request, so one object is enough.
         self._connect_request = aiohttp.ClientRequest(
             "GET", URL(origin), session=session, loop=asyncio.get_running_loop()
         )
 
     async def request(self, method: str, target: str, headers: Mapping[str, str]) -> RawResponse:
-        """Send a GET or HEAD; raises what aiohttp's client raises, ValueError for a bad header.
+        """Send a GET or HEAD; raise aiohttp's exceptions, or ValueError for an invalid header.
 
-        A connection that is lost before the first byte is replaced once (RFC 9112, 9.3.1): the
-        server may close an idle connection just when it is used again.
+        If the connection is lost before the first byte, the request is sent once more on another
+        one (RFC 9112, 9.3.1): a server may close an idle connection just when it is used again.
         """
         request = _encode_request(method, target, headers)
         is_last = False
@@ -83,12 +83,12 @@ def _encode_request(method: str, target: str, headers: Mapping[str, str]) -> byt
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if _LINE_BREAK.search("".join(lines)):
-        raise ValueError("a line break or NUL in the head of a request")
+        raise ValueError("a header of the request has a line break or NUL")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def missing_parts() -> list[str]:
-    """Return the undocumented parts that this version of aiohttp lacks."""
+    """Return the undocumented parts that this version of aiohttp no longer has."""
     missing = [
         f"{owner.__name__}.{name}"
         for owner, names in _ATTRIBUTES.items()

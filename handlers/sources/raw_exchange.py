@@ -1,4 +1,4 @@
-"""One request and its response on a connection of aiohttp's pool, without aiohttp's parser."""
+"""One HTTP exchange on a connection of aiohttp's pool, without aiohttp's parser."""
 
 import asyncio
 from http import HTTPStatus
@@ -16,7 +16,7 @@ _SOURCE = "store"
 
 
 class RawExchange(asyncio.BufferedProtocol):
-    """Receives one response; meanwhile it replaces aiohttp's protocol on the transport."""
+    """Sends one request and receives its response, in place of aiohttp's protocol."""
 
     def __init__(self, connection: Connection, method: str, read_timeout: float) -> None:
         assert connection.protocol is not None  # noqa: S101 - the connection has just been opened
@@ -28,16 +28,18 @@ class RawExchange(asyncio.BufferedProtocol):
         self._method = method
         self._head: PlainHead | None = None
         self._buffer = RawBuffer()
-        # Before the head has arrived, the room for it; then the bytes of the body still to come.
+        # Until the head has arrived: free bytes for it. Then: bytes of the body that are missing.
         self._left = HEAD_BUFFER
         self._failure: BrokenTransfer | None = None
         self._waiter = _Waiter(read_timeout)
 
     async def send(self, request: bytes) -> RawResponse:
-        """Send a request and return its response; raises what aiohttp's client raises."""
-        # Bytes that arrived unrequested would become the response.
+        """Send a request and return its response; raise the exceptions of aiohttp's client."""
+        # Bytes that the store sent without a request would be read as the response.
         if self._handler.should_close or not self._transport.is_reading():
-            raise aiohttp.ServerDisconnectedError("Connection not fit for another request")
+            raise aiohttp.ServerDisconnectedError(
+                "Idle connection was closed or has unrequested bytes"
+            )
         self._transport.set_protocol(self)
         self._transport.write(request)
         await self._waiter.wait()
@@ -46,7 +48,7 @@ class RawExchange(asyncio.BufferedProtocol):
         return RawResponse(self._head.status, self._head.headers, self.read, self.close)
 
     async def read(self) -> Chunk:
-        """Return the next bytes of the body, b"" at the end; raises BrokenTransfer."""
+        """Return the next bytes of the body, b"" at the end; raise BrokenTransfer."""
         buffer, waiter = self._buffer, self._waiter
         buffer.note_reader(waiter.now())
         while buffer.start == buffer.end:
@@ -65,25 +67,27 @@ class RawExchange(asyncio.BufferedProtocol):
         return chunk
 
     def close(self) -> None:
-        """End the exchange, and the connection if the body has not ended; may be called twice."""
+        """Close the response, and the connection if bytes are missing; a second call does nothing."""
         if self._left or self._buffer.start < self._buffer.end:
-            self._failure = BrokenTransfer("truncated", f"{_SOURCE}: response closed")
+            self._failure = BrokenTransfer(
+                "truncated", f"{_SOURCE}: downspout closed the response"
+            )
             self._buffer.clear()
         if self._connection.protocol is not None:
             self._give_back(is_reusable=False)
         self._waiter.wake()
 
-    # The transport calls these three.
+    # asyncio's transport calls the next three methods.
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the length is known
-        """Return where the transport may write: the rest of the body and one byte after it.
+        """Return memory for the rest of the body and one byte more.
 
         If that byte arrives, the connection is closed: the next response would begin with it.
         """
         return self._buffer.writable(self._left + 1)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Note bytes that the transport has written."""
+        """Count `nbytes` that the transport has written to the buffer."""
         self._buffer.end += nbytes
         if self._head is None:
             self.has_begun = True
@@ -94,7 +98,7 @@ class RawExchange(asyncio.BufferedProtocol):
             self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Break the body if bytes of it are missing."""
+        """Let `read` raise BrokenTransfer if bytes of the body are missing."""
         if self._head is None and self._buffer.end:
             self._hand_over()
         elif self._head is not None and self._left and self._failure is None:
@@ -102,7 +106,7 @@ class RawExchange(asyncio.BufferedProtocol):
             self._failure = BrokenTransfer("truncated", text)
             self._failure.__cause__ = exc
         self._waiter.stop()
-        # The connector waits for this call. Before a head, the handler has the error to raise.
+        # aiohttp's connector waits for this call. Without a head, the handler raises the error.
         self._handler.connection_lost(exc)
         self._waiter.wake()
 
@@ -121,7 +125,7 @@ class RawExchange(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         if self._left <= 0:
-            self._buffer.end += self._left  # Drop what follows the body.
+            self._buffer.end += self._left  # Drop bytes after the body.
             is_reusable = not self._left and self._head is not None and self._head.is_reusable
             self._left = 0
             self._give_back(is_reusable=is_reusable)
@@ -138,7 +142,7 @@ class RawExchange(asyncio.BufferedProtocol):
             self._connection.close()
 
     def _hand_over(self) -> None:
-        """Give aiohttp's handler the connection and the bytes so far, as its own client does."""
+        """Let aiohttp's handler parse the response, from the bytes so far on."""
         self._handler.set_response_params(
             skip_payload=self._method == "HEAD",
             read_until_eof=True,
@@ -152,11 +156,11 @@ class RawExchange(asyncio.BufferedProtocol):
         self._waiter.wake()
 
     async def _receive_parsed(self) -> RawResponse:
-        """Return the response that aiohttp's handler parses."""
+        """Return the response that aiohttp's handler parses, after interim ones (1xx)."""
         handler, connection = self._handler, self._connection
         while True:
             if not len(handler) and not handler.is_eof():
-                handler.start_timeout()  # aiohttp stops it at an interim response.
+                handler.start_timeout()  # aiohttp stops this timer at a 1xx.
             message, payload = await handler.read()
             if message.code >= HTTPStatus.OK or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
                 break
@@ -175,7 +179,7 @@ class RawExchange(asyncio.BufferedProtocol):
 
 
 class _Waiter:
-    """Lets one task wait until bytes arrive, for at most `timeout` seconds without any."""
+    """Lets one task wait for bytes, and fail after `timeout` seconds without any."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -186,11 +190,11 @@ class _Waiter:
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self) -> None:
-        """Return when `wake` is called; raises SocketTimeoutError."""
+        """Return when `wake` is called; raise SocketTimeoutError after `timeout` seconds."""
         if self._future is not None:
             raise RuntimeError("another task is already waiting for this response")
         self.restart()
-        # The timer runs on between waits. When it rings, `_ring` finds out whether one is overdue.
+        # One timer serves many waits: `_ring` starts it anew if the current wait has time left.
         if self._timer is None:
             self._timer = self._loop.call_later(self.timeout, self._ring)
         self._future = self._loop.create_future()
@@ -200,16 +204,16 @@ class _Waiter:
             self._future = None
 
     def restart(self) -> None:
-        """Start the time without bytes anew."""
+        """Restart the `timeout` seconds, since bytes have arrived."""
         self._since = self.now()
 
     def wake(self) -> None:
-        """Let the task that waits go on."""
+        """Let the waiting task continue."""
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     def stop(self) -> None:
-        """Stop the timer: no more bytes come."""
+        """Cancel the timer, because no more bytes will arrive."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,13 +1,13 @@
-"""Heads of plain responses, read without aiohttp's parser.
+"""Parse the heads of ordinary 200 and 206 responses ("plain heads") without aiohttp.
 
-A store answers nearly every request with a plain head. Any other head goes to aiohttp's parser.
+Stores answer nearly every request with a plain head. aiohttp's parser handles all other heads.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Stricter than aiohttp's parser, and within its limits for the length and the number of lines.
+# Stricter than aiohttp's parser, also in the length and the number of header lines.
 _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 (20[06]) [\t -~]{0,8000}+\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}+:[\t -~]{0,8000}+\r\n){1,100}+)\r\n"
@@ -30,7 +30,7 @@ class PlainHead:
 
 
 def can_become_plain(buffer: bytearray, end: int) -> bool:
-    """Return whether more bytes could make a plain head of the first `end` bytes."""
+    """Return whether the first `end` bytes can be the beginning of a plain head."""
     begun = bytes(buffer[: min(end, len(_STATUS_LINES[0]))])
     has_bare_lf = buffer.count(b"\n", 0, end) > buffer.count(b"\r\n", 0, end)
     is_status_line = any(line.startswith(begun) for line in _STATUS_LINES)
@@ -54,7 +54,7 @@ def parse_plain_head(buffer: bytearray, end: int, method: str) -> PlainHead | No
 
 
 def join_headers(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return header fields with names in lower case and the values of a repeated name joined."""
+    """Return headers with names in lower case; commas join the values of a repeated name."""
     headers: dict[str, str] = {}
     for given, spaced in fields:
         name, value = given.lower(), spaced.strip(" \t")

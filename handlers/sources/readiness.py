@@ -1,4 +1,4 @@
-"""Readiness: whether the store answers."""
+"""The readiness check: whether the store answers."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ from ..errors import DownloadError, UpstreamTimeout
 
 @dataclass(slots=True)
 class Readiness:
-    """Runs a check of the store, with a deadline, and remembers its result for a moment."""
+    """Checks the store with a deadline, and remembers the result for `remember_seconds`."""
 
     check: Callable[[float], Awaitable[None]]
-    """Called with its deadline, by time.monotonic(); raises DownloadError if the store fails."""
+    """Takes a deadline, by time.monotonic(); raises DownloadError if the store fails."""
 
-    # Several health checkers ask every few seconds; the store gets one request for all of them.
+    # If several health checkers ask at about one time, the store gets one request.
     remember_seconds: float = 2.0
 
     # Shorter than the timeouts of the checkers (Kubernetes 1 s, most platforms 5 s or more).
@@ -38,7 +38,9 @@ class Readiness:
             async with asyncio.timeout(self.deadline_seconds):
                 await self.check(time.monotonic() + self.deadline_seconds)
         except TimeoutError:
-            return UpstreamTimeout("store: no answer to the readiness probe")
+            return UpstreamTimeout(
+                f"store: no answer within {self.deadline_seconds:g} s to the readiness check"
+            )
         except DownloadError as error:
             return error
         return None

@@ -1,4 +1,4 @@
-"""Responses of an upstream: how a source reads and checks them."""
+"""Responses of an upstream, before and after the checks that all sources make."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ _PAYLOAD_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)
 
 @dataclass(slots=True)
 class RawResponse:
-    """A response whose head has arrived; nothing of it is checked."""
+    """A response whose head has arrived, and that is not checked yet."""
 
     status: int
 
@@ -29,10 +29,10 @@ class RawResponse:
     """Names in lower case, ASCII values, the values of a repeated name joined by commas."""
 
     read: Read
-    """As `Upstream.read`."""
+    """See `Upstream.read`."""
 
     close: Callable[[], None]
-    """Close the response, and its connection if the body has not ended; may be called twice."""
+    """Close the response, and its connection if bytes are missing; a second call does nothing."""
 
 
 def payload_reader(
@@ -41,10 +41,10 @@ def payload_reader(
     source: str,
     errors: tuple[type[Exception], ...] = _PAYLOAD_ERRORS,
 ) -> Read:
-    """Return a reader of a body that aiohttp parses; it raises BrokenTransfer for `errors`.
+    """Return a `Read` for a body that aiohttp parses; it raises BrokenTransfer for `errors`.
 
-    It has its own timeout: aiohttp waits for ever at a malformed chunk, because its timer starts
-    anew with any bytes that arrive.
+    Each call takes at most `timeout` seconds. aiohttp's own timer does not stop a body that hangs
+    in a malformed chunk, since any byte that arrives restarts the timer.
     """
 
     async def read_payload() -> bytes:
@@ -60,7 +60,7 @@ def payload_reader(
 
 
 def read_timed_out(source: str, timeout: float) -> BrokenTransfer:
-    """Return the error of a body of which no byte came for `timeout` seconds."""
+    """Return the BrokenTransfer for a body without a byte for `timeout` seconds."""
     return BrokenTransfer("upstream_timeout", f"{source}: no byte within {timeout:g} s")
 
 
@@ -72,17 +72,19 @@ def check_response(
     total: int | None = None,
     has_body: bool = True,
 ) -> Upstream:
-    """Return a 200, or a 206 with the range `spec`, as an Upstream.
+    """Check that a response is a 200, or a 206 with the range `spec`; return it as an Upstream.
 
-    `total` is the length of the whole if the caller knows it. Raises BadUpstream if the response
-    is another, or if the end of its body would not be visible.
+    `source` names the upstream in log texts; `total` is the known length of the whole body, or
+    None. Raises BadUpstream, also if the response does not state where its body ends.
     """
     part, length = None, total
     if response.status == HTTPStatus.PARTIAL_CONTENT and spec:
         part, total = _check_content_range(response.headers, spec, source, total)
         length = part.length
     elif response.status != HTTPStatus.OK:
-        raise BadUpstream(f"{source} answered {response.status}, range {spec}")
+        raise BadUpstream(
+            f"{source} answered {response.status}, requested range: {spec or 'none'}"
+        )
     return Upstream(
         status=response.status,
         headers=response.headers,
@@ -103,7 +105,7 @@ def _check_content_range(
     if part is None or length is None or part != spec.within(length):
         raise BadUpstream(f"{source} answered range {spec} with content-range {text!r}")
     if stated not in (length, None):
-        raise BadUpstream(f"{source} has {stated} bytes, not the expected {length}")
+        raise BadUpstream(f"{source} states {stated} bytes in content-range, expected {length}")
     return part, length
 
 
@@ -114,10 +116,10 @@ def _check_length(
     if stated is not None:
         length = int(stated) if re.fullmatch("[0-9]{1,19}", stated) else None
         if length is None or expected not in (None, length):
-            raise BadUpstream(f"{source} has {stated} bytes, not the expected {expected}")
+            raise BadUpstream(f"{source} states content-length {stated}, expected {expected}")
         return length
-    # Without a length, only chunked framing shows where a body ends (RFC 9112, 6.3).
+    # Without content-length, only chunked framing marks the end of a body (RFC 9112, 6.3).
     encoding = headers.get("transfer-encoding", "").strip().lower()
     if has_body and encoding != "chunked":
-        raise BadUpstream(f"{source} answered with neither a content-length nor chunks")
+        raise BadUpstream(f"{source} sent a body with neither content-length nor chunks")
     return expected

@@ -132,7 +132,7 @@ def test_corrupt_body_never_looks_whole(
     with serving(settings_for(upstream.url, verify_checksums=True)) as service:
         received = fetch(service.port, "/tasks/1/image")
     assert not received.whole
-    assert " corrupt (not the bytes of the stored sha256)" in caplog.text
+    assert " corrupt (body does not match the stored sha256)" in caplog.text
 
 
 @pytest.mark.parametrize("lines", FRAMINGS)

@@ -179,7 +179,11 @@ def test_object_replaced_between_two_parts(
     assert answer.status == 206
     assert not answer.whole
     wait_until(lambda: troubled_store.acquired_connections() == 0)
-    wait_until(lambda: "206 changed (at byte 0: " in caplog.text)
+    wait_until(
+        lambda: (
+            "206 changed (upstream no longer has this version; resuming at byte 0: " in caplog.text
+        )
+    )
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_replaced_object_is_never_spliced(
     received = download(upstream, Breaking("cut", "replace"), source)
     assert not received.whole
     assert BODY.startswith(received.body)
-    assert " 200 changed (at byte " in caplog.text
+    assert " 200 changed (upstream no longer has this version; resuming at byte " in caplog.text
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])

@@ -351,7 +351,7 @@ async def test_refused_connections_cost_nothing(store: MemoryStore) -> None:
     async with Body(store) as body:
         assert await body.rest() == BODY
     assert len(store.connections) == 1
-    assert set(body.observer.failed) == {"a part: UpstreamBusy: busy"}
+    assert set(body.observer.failed) == {"can't open a range: UpstreamBusy: busy"}
 
 
 async def test_refused_piece_is_requested_again_in_its_turn(store: MemoryStore) -> None:

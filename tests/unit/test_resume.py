@@ -123,7 +123,9 @@ async def test_version_that_is_gone_breaks_as_changed(
     store.failures = [10_000]
     store.refusals = {1: gone}
     download = Download(store)
-    with pytest.raises(BrokenTransfer, match="at byte 10000: deleted") as caught:
+    with pytest.raises(
+        BrokenTransfer, match="no longer has this version; resuming at byte 10000: deleted"
+    ) as caught:
         await download.run()
     assert caught.value.outcome == "changed"
     assert len(store.connections) == 1

@@ -1,1 +1,1 @@
-"""Objects of S3 buckets."""
+"""The S3 source: objects of S3 buckets."""

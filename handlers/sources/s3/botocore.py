@@ -1,6 +1,6 @@
-"""The S3 API through aiobotocore: the client, its credentials, and every kind of bucket.
+"""The S3 client, its credentials and its buckets: the only file that knows botocore.
 
-No other module imports botocore or aiobotocore.
+SignedBucket sends ordinary requests without it; special buckets and hosts' clients need it.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
@@ -31,14 +31,14 @@ from ..response import READ_BUFFER, RawResponse, payload_reader
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials
 
-# Iterating over a body of aiobotocore's gives 1 KiB at a time. A slow client's download holds a
-# few chunks: 0.8 MiB with this size, 2.3 MiB with 512 KiB.
+# Bytes of a read; aiobotocore's default is 1 KiB. A slow client's download holds a few chunks:
+# 0.8 MiB with this size, 2.3 MiB with 512 KiB.
 CHUNK_SIZE = 128 * 1024
 
 # aiobotocore raises aiohttp's errors, ResponseStreamingError and IncompleteReadError.
 _BODY_ERRORS = (exceptions.BotoCoreError, aiohttp.ClientError, OSError)
 
-# Headers with numbers, dates and booleans that downspout does not use.
+# Headers that downspout does not use, and whose invalid values make botocore raise an error.
 _UNUSED_HEADERS = {
     b"x-amz-mp-parts-count",
     b"x-amz-missing-meta",
@@ -53,7 +53,7 @@ _responses: ContextVar[ExitStack | None] = ContextVar("responses", default=None)
 
 
 def chain_problem() -> str | None:
-    """Return the error in botocore's configuration files or profile, or None."""
+    """Return the text of the error in botocore's configuration files or profile, or None."""
     try:
         Session().get_scoped_config()
     except exceptions.BotoCoreError as error:
@@ -62,12 +62,12 @@ def chain_problem() -> str | None:
 
 
 def missing_transport_parts() -> list[str]:
-    """Return the private methods that this version of aiobotocore lacks for `_OwnedTransport`."""
+    """Return the private methods that `_OwnedTransport` needs and aiobotocore no longer has."""
     return [] if hasattr(AIOHTTPSession, "_get_session") else ["AIOHTTPSession._get_session"]
 
 
 class S3Client(Protocol):
-    """An entered S3 client; that of types-aiobotocore-s3 is one for a type checker."""
+    """An entered S3 client; types-aiobotocore-s3's S3Client is one for a type checker."""
 
     @property
     def get_object(self) -> Callable[..., Awaitable[Any]]:
@@ -84,16 +84,16 @@ class S3Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BotocoreClient:
-    """An S3 client that downspout has made, and the parts of it that serve without botocore."""
+    """An S3 client opened by downspout, with the credentials and session for SignedBucket."""
 
     s3: S3Client
     get_credentials: Callable[[], Awaitable[Credentials]] | None
-    """Return the current credentials; None if botocore finds none."""
+    """Returns the current credentials; None instead of a function if botocore finds none."""
 
     _transport: "_OwnedTransport"
 
     async def raw_session(self, url: str) -> aiohttp.ClientSession | None:
-        """Return the session with the client's pool and TLS; None if a proxy serves `url`."""
+        """Return the client's aiohttp session (pool, TLS); None if `url` goes through a proxy."""
         is_proxied = urlsplit(url).scheme in get_environ_proxies(url)
         return None if is_proxied else await self._transport.session()
 
@@ -102,7 +102,7 @@ class BotocoreClient:
 async def open_botocore_client(
     settings: Settings, *, max_connections: int, idle_seconds: float
 ) -> AsyncIterator[BotocoreClient]:
-    """Open an S3 client; raises CannotStart if botocore rejects its configuration."""
+    """Open an S3 client, close it at exit; raise CannotStart if botocore rejects the settings."""
     session = get_session()
     key_id, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if key_id and secret:
@@ -138,7 +138,7 @@ async def open_botocore_client(
 def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
     style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
     config = AioConfig(
-        # Stores of other vendors have neither a newer signature nor checksums of S3's own.
+        # Many S3-compatible stores support neither newer signatures nor S3's checksums.
         signature_version="s3v4",
         response_checksum_validation="when_required",
         request_checksum_calculation="when_required",
@@ -160,12 +160,12 @@ def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
 
 
 def _request_checksum(params: dict[str, Any], **_: object) -> None:
-    """Request the checksum of the whole; with its own parameter, botocore would verify parts."""
+    """Request the checksum by a header: with the parameter, botocore would verify ranges, too."""
     params["headers"]["x-amz-checksum-mode"] = "ENABLED"
 
 
 def _keep_prepared(request: AWSPreparedRequest, **_: object) -> None:
-    """Keep a request that is only prepared, instead of sending it."""
+    """For `prepare_get`, keep the signed request and raise, so that botocore does not send it."""
     prepared = _prepared.get()
     if prepared is not None:
         signed: bytes | str = request.headers.get("Authorization", "")
@@ -174,25 +174,25 @@ def _keep_prepared(request: AWSPreparedRequest, **_: object) -> None:
 
 
 def _disable_region_redirect(context: dict[str, Any], **_: object) -> None:
-    """Keep botocore from sending a HeadBucket about a redirect of its own HeadBucket."""
+    """Keep botocore from following a redirected HeadBucket by another HeadBucket."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
-    """aiobotocore's transport, which notes each response that arrives, for `_request` to close.
+    """aiobotocore's transport, which registers each response for `_request` to close.
 
-    get_object can fail after that, at a header it can't parse or at a cancellation. Then the
-    connection would never return to the pool.
+    get_object can fail after the response has arrived, by a header that it can't parse or by a
+    cancellation. Without the registration, the connection would never return to the pool.
     """
 
     async def session(self, proxy_url: str | None = None) -> aiohttp.ClientSession:
         return await super()._get_session(proxy_url)  # type: ignore[no-any-return]
 
     async def _get_session(self, proxy_url: str | None) -> "_OwnedTransport":  # noqa: ARG002
-        return self  # aiobotocore calls its `request`, with the proxy among the options.
+        return self  # aiobotocore then calls `self.request` with the proxy.
 
     async def request(self, method: str, **options: Any) -> SimpleNamespace:
-        """Send a request; return the part of aiohttp's response that aiobotocore uses."""
+        """Send a request; return the attributes of aiohttp's response that aiobotocore uses."""
         session = await self.session(options.get("proxy"))
         try:
             response = await session.request(
@@ -204,7 +204,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         if responses := _responses.get():
             responses.callback(response.close)
         error_body = None
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # aiobotocore would read any size.
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # aiobotocore has no size limit.
             error_body = await read_error_body(response.content.readany)
 
         async def read() -> bytes:
@@ -221,7 +221,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
 
 
 def _is_readable(header: tuple[bytes, bytes]) -> bool:
-    """Return whether botocore's parser reads a header; it raises for others."""
+    """Return whether botocore can parse a header; for other headers it raises an error."""
     name, value = header[0].lower(), header[1]
     if not value.isascii() or name in _UNUSED_HEADERS:
         return False
@@ -243,7 +243,7 @@ class BotocoreBucket:
         with _request(owner):
             output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
-        owner.callback(body.close)  # The transport of a host's client knows no owner.
+        owner.callback(body.close)  # A host's client has no _OwnedTransport.
         read_chunk = partial(body.read, CHUNK_SIZE)
         read = payload_reader(read_chunk, self.read_timeout, "store", _BODY_ERRORS)
         return _response(output, read, body.close)
@@ -255,11 +255,11 @@ class BotocoreBucket:
         return _response(output, _read_nothing, lambda: None)
 
     async def prepare_get(self, key: str) -> tuple[str, str] | None:
-        """Return the URL and Authorization of a GetObject without sending it; None if it fails."""
+        """Return the URL and Authorization of a GetObject, which is not sent; None on an error."""
         prepared: list[tuple[str, str]] = []
         token = _prepared.set(prepared)
         try:
-            # Any other error comes back in every request, which then reports it.
+            # `_keep_prepared` raises. Any other error recurs in real requests, which report it.
             with suppress(Exception):
                 await self.client.get_object(Bucket=self.name, Key=key)
         finally:
@@ -278,7 +278,7 @@ async def _read_nothing() -> bytes:
 
 @contextmanager
 def _request(owner: Owner) -> Generator[None]:
-    """Give the response to its owner, or close it and raise botocore's error as DownloadError."""
+    """Let `owner` close the response; on an error, close it and raise a DownloadError."""
     responses = ExitStack()
     token = _responses.set(responses)
     try:

@@ -1,4 +1,4 @@
-"""The S3 source: buckets, their objects, and ranges of objects."""
+"""The S3 source: opens objects of buckets, and ranges of objects."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,20 +17,20 @@ from .names import check_bucket
 
 
 class Bucket(Protocol):
-    """A bucket, whichever client sends its requests; both raise DownloadError for an error."""
+    """A SignedBucket or a BotocoreBucket; for an error response, both raise DownloadError."""
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
-        """Send a GetObject with a range, an if-match, or neither; `owner` closes the response."""
+        """Send a GetObject; `headers` may have range and if-match. `owner` closes the response."""
         ...
 
     async def head(self, key: str) -> RawResponse:
-        """Send a HeadObject."""
+        """Send a HeadObject and return its response, which has no body."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object of a bucket, which may not exist."""
+    """An object of a bucket; it may not exist."""
 
     bucket: Bucket
     key: str
@@ -41,8 +41,8 @@ class StoredObject:
     ) -> Upstream:
         """Open the object, or its range `spec`; `owner` closes it.
 
-        The store may answer a range with the whole. Raises DownloadError: PreconditionFailed if
-        the entity tag is not `if_match`, RangeNotSatisfiable if the range has no byte.
+        The status may be 200 for a range, too. Raises DownloadError: PreconditionFailed if the
+        entity tag is not `if_match`, RangeNotSatisfiable if the object has no byte in the range.
         """
         return await self.retry_policy.open(partial(self._open, owner, spec, if_match))
 
@@ -69,16 +69,16 @@ class StoredObject:
         try:
             response = await self.bucket.head(self.key)
         except NotFound:
-            # The answer to a HEAD has no error code: a missing bucket and a rejected access key
-            # look like a missing object. The answer to a GET tells them apart.
+            # The response to a HEAD has no error code: a missing bucket or a rejected access key
+            # looks like a missing object. The error code of a GET tells them apart.
             async with AsyncExitStack() as owner:
-                with suppress(RangeNotSatisfiable):  # The object exists by now and is empty.
+                with suppress(RangeNotSatisfiable):  # An empty object exists by now.
                     await self._open(owner, Spec(0, 0), None)
             raise
         return check_response(response, None, "store", has_body=False)
 
     async def probe(self, deadline: float) -> None:
-        """Return if the store gives the object or a 404 before `deadline`, by time.monotonic().
+        """Return if the store answers 200 or 404 before `deadline`, by time.monotonic().
 
         Raises DownloadError.
         """
@@ -88,21 +88,21 @@ class StoredObject:
 
 @dataclass(slots=True)
 class Buckets:
-    """Opens each bucket once. A bucket holds no connection of its own, so nothing closes it."""
+    """Opens each bucket once and keeps it. A bucket has no connections, so nothing closes it."""
 
     default: Bucket
-    """The bucket of the settings."""
+    """The bucket of S3_IMAGE_BUCKET."""
 
     open_bucket: Callable[[str], Awaitable[Bucket]]
 
-    # More buckets than a host is likely to have; each costs some hundred bytes.
+    # At this number, all are forgotten. Few hosts have so many; each costs some hundred bytes.
     max_buckets: int = 1000
 
     _opened: dict[str, Bucket] = field(default_factory=dict, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def get(self, name: str | None) -> Bucket:
-        """Return a bucket, the settings' one for None; raises ValueError for an invalid name."""
+        """Return the bucket `name`; None means S3_IMAGE_BUCKET. Raise ValueError if invalid."""
         if name is None:
             return self.default
         check_bucket(name)

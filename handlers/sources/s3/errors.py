@@ -1,4 +1,4 @@
-"""Error responses of S3, translated into DownloadError."""
+"""Translate error responses of S3 into DownloadError."""
 
 from http import HTTPStatus
 
@@ -11,8 +11,8 @@ MAX_ERROR_SIZE = 64 * 1024
 
 _BY_CODE: dict[str, type[errors.DownloadError]] = {
     "NoSuchKey": errors.NotFound,
-    # For a missing object, if the credentials can't list the bucket; for an archived object. Any
-    # other 403 is about our access key, clock or signature.
+    # S3 also denies access to a missing object if the credentials can't list the bucket. Other
+    # 403s mean a wrong access key, clock or signature; InvalidObjectState an archived object.
     "AccessDenied": errors.AccessDenied,
     "InvalidObjectState": errors.AccessDenied,
     "RequestTimeout": errors.UpstreamTimeout,
@@ -23,7 +23,7 @@ _BY_STATUS: dict[int, type[errors.DownloadError]] = {
     HTTPStatus.PRECONDITION_FAILED: errors.PreconditionFailed,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: errors.RangeNotSatisfiable,
 }
-# Statuses without a code: the answer to a HEAD never has one.
+# For responses without an error code, as all responses to a HEAD are.
 _BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.FORBIDDEN: errors.AccessDenied,
@@ -31,7 +31,7 @@ _BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
 
 
 def error_for_response(status: int, code: str) -> errors.DownloadError:
-    """Return the error for a status and an S3 error code; `code` is empty if there is none."""
+    """Return the DownloadError for a status and an S3 error code, which may be empty."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
     if kind is None and not code:
         kind = _BY_STATUS_WITHOUT_CODE.get(status)
@@ -39,7 +39,7 @@ def error_for_response(status: int, code: str) -> errors.DownloadError:
 
 
 async def read_error_body(read: Read) -> bytes:
-    """Return the whole body of an error response; raises UpstreamFailed if it is too long."""
+    """Return the body of an error response; raise UpstreamFailed above MAX_ERROR_SIZE."""
     body = bytearray()
     while chunk := await read():
         body += chunk

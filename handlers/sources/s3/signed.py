@@ -1,6 +1,6 @@
-"""GetObject and HeadObject, signed and sent without botocore, which costs most of their time.
+"""Sign and send GetObject and HeadObject without botocore, to save most of their CPU time.
 
-botocore still resolves endpoint, region and credentials, and serves buckets of other kinds.
+botocore still resolves the endpoint, the region and the credentials, and serves special buckets.
 """
 
 import re
@@ -28,20 +28,20 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the objects of a bucket are, as botocore has resolved it."""
+    """The URL parts and the region of a bucket's requests, as botocore resolves them."""
 
     origin: str
     host: str
     """The Host header, without a default port."""
 
     path: str
-    """The path before the key, percent-encoded."""
+    """The path up to the key, percent-encoded, with a final slash."""
 
     region: str
 
 
 def resolve_endpoint(url: str, authorization: str, key: str) -> Endpoint | None:
-    """Return the endpoint of a signed request for `key`; None if the bucket needs botocore.
+    """Return the endpoint of a GetObject that botocore signed; None if only botocore can sign.
 
     S3 Express, multi-Region access points and Outposts sign in other ways than SigV4 for "s3".
     """
@@ -59,12 +59,12 @@ def resolve_endpoint(url: str, authorization: str, key: str) -> Endpoint | None:
 
 @dataclass(frozen=True, slots=True)
 class SignedBucket:
-    """A bucket whose requests downspout signs; redirected ones go through botocore."""
+    """A bucket whose requests downspout signs; botocore repeats redirected requests."""
 
     raw_client: RawClient
     endpoint: Endpoint
     get_credentials: Callable[[], Awaitable[Credentials]]
-    """Return the current credentials; botocore refreshes those that expire."""
+    """Returns the current credentials; botocore refreshes them before they expire."""
 
     botocore_bucket: Bucket
 
@@ -82,7 +82,7 @@ class SignedBucket:
     async def _request(
         self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
     ) -> RawResponse | None:
-        """Send a request; return None if the bucket is elsewhere. Raises DownloadError."""
+        """Send a request; return None if S3 redirects it. Raises DownloadError."""
         try:
             response = await self._send(method, key, headers)
             owner.callback(response.close)
@@ -93,7 +93,7 @@ class SignedBucket:
                     return None
                 code = _CODE.search(await read_error_body(response.read))
             finally:
-                response.close()  # The next request needs its connection.
+                response.close()  # A retry needs the connection.
         except DownloadError:
             raise
         except Exception as error:
@@ -116,7 +116,7 @@ class SignedBucket:
 
 
 def _is_redirect(response: RawResponse) -> bool:
-    """Return whether the bucket is at another endpoint or in another region."""
+    """Return whether S3 says that the bucket has another endpoint or region."""
     return HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST or (
         "x-amz-bucket-region" in response.headers and response.status == HTTPStatus.BAD_REQUEST
     )

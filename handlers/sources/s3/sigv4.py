@@ -15,7 +15,7 @@ _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 class Credentials(Protocol):
-    """An access key at one moment, as botocore's frozen credentials are."""
+    """An access key with its secret; botocore's frozen credentials are of this type."""
 
     access_key: str
     secret_key: str
@@ -32,7 +32,7 @@ def sign_request(
     credentials: Credentials,
     now: datetime,
 ) -> dict[str, str]:
-    """Return `headers` and the headers that sign them, with names in lower case.
+    """Return `headers` with the headers of the signature added, names in lower case.
 
     `path` is percent-encoded and has no query; `host` omits a default port; `now` is in UTC.
     """
@@ -61,7 +61,7 @@ def sign_request(
     return signed
 
 
-# botocore derives the key anew for each request, which costs more than the rest of signing.
+# Cached, since deriving the key costs more than the rest of signing.
 @lru_cache(maxsize=64)
 def _signing_key(secret: str, day: str, region: str) -> bytes:
     key = f"AWS4{secret}".encode()
