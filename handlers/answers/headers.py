@@ -41,8 +41,7 @@ _NO_TYPE = ("", "binary/octet-stream")
 # "aws-chunked" was the coding of the upload, not of the stored bytes.
 _NO_CODINGS = ("aws-chunked", "identity")
 
-# Directives that a private answer must not have. `private="NAME"` is one: it lets shared caches
-# store all headers but NAME.
+# Directives for shared caches; private="NAME" lets them store an answer without the header NAME.
 _SHARED_DIRECTIVES = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 

@@ -25,8 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class ExactRoute(Route):
     """A GET and HEAD route for exactly `path`; Starlette's Route also accepts a final newline.
 
-    If `source` names the upstream for the metrics ("s3", "http"), the handler runs in a
-    DownloadScope; otherwise it serves no downloads.
+    With a `source` ("s3", "http"), the handler serves downloads and runs in a DownloadScope.
     """
 
     def __init__(
@@ -46,10 +45,7 @@ def parse_task_id(digits: str) -> int:
 
 
 def parse_size(digits: str, *, limit: int) -> int:
-    """Return a size in bytes; raise NotFound if not a number, SizeTooLarge above `limit`.
-
-    A size of thousands of digits is too large; it is never converted to an int.
-    """
+    """Return a size in bytes; raise NotFound if not a number, SizeTooLarge above `limit`."""
     digits = _significant_digits(digits)
     if len(digits) > MAX_DIGITS or int(digits) > limit:
         raise SizeTooLarge(f"the size in the path is larger than {limit} bytes")

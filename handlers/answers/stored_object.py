@@ -43,8 +43,7 @@ async def answer_with_object(
 ) -> StreamingResponse:
     """Return the response with the object `key`, or with the ranges that the request selects.
 
-    The download's exit stack (`download.owner`) closes the connection to the store. Raises
-    DownloadError.
+    `download.owner`, an exit stack, closes the connection to the store. Raises DownloadError.
     """
     stored = StoredObject(bucket, key, download.retry_policy())
     answer = _ObjectAnswer(download, stored, selectors, filename)
@@ -86,8 +85,7 @@ class _ObjectAnswer:
             current = Validators.from_headers(metadata.headers)
             parts = self._parts(metadata, current)
             if parts == []:
-                text = f"no requested range is within the object's {metadata.length} bytes"
-                raise RangeNotSatisfiable(text, length=metadata.length)
+                raise RangeNotSatisfiable("no range is in the object", length=metadata.length)
             # The store has refused its own current entity tag: send the next GET without If-Match.
             tag = current.strong_etag if current != refused else None
             version = self._version(current, metadata.length, tag)
@@ -95,9 +93,7 @@ class _ObjectAnswer:
                 return await self._open_parts(version, tag, parts)
             except (PreconditionFailed, RangeNotSatisfiable):
                 refused = current
-        raise UpstreamBusy(
-            f"object replaced between HEAD and GET, {ATTEMPTS} times in a row", retry_after=1
-        )
+        raise UpstreamBusy(f"object replaced between HEAD and GET {ATTEMPTS} times", retry_after=1)
 
     def _version(self, current: Validators, total: int | None, tag: str | None) -> Version:
         async def request_part(part: Part, owner: Owner) -> Upstream:

@@ -70,8 +70,8 @@ class Window:
 class ConcurrencyController:
     """Decides how many connections read a body: `width`.
 
-    `update` doubles the width while the store is the limit. It reduces the width if each
-    connection becomes much slower, or if the client is slower than the store.
+    `width` doubles while the store is the limit. It shrinks if each connection gets much slower or
+    if the client is slower than the store.
     """
 
     def __init__(self, most: int, limits: ReadAheadLimits) -> None:

@@ -14,16 +14,12 @@ JOINED = 128 * 1024
 
 
 async def open_to_read(open_part: OpenPart, part: Part, stack: ExitStack) -> Read:
-    """Open one part of a body that has begun, and return its `read`; `stack` closes the part.
-
-    Raises BrokenTransfer for every failure: the client has the status and can't get another.
-    """
+    """Open a part, for `stack` to close; return its `read`. Raise BrokenTransfer for any error."""
     try:
         upstream = await open_part(part, stack)
     except DownloadError as error:
-        raise BrokenTransfer(
-            "truncated", f"can't open a range: {type(error).__name__}: {error}"
-        ) from error
+        text = f"can't open a range: {type(error).__name__}: {error}"
+        raise BrokenTransfer("truncated", text) from error
     if upstream.read is None:
         raise BrokenTransfer("truncated", "upstream answered a range request without a body")
     return upstream.read
@@ -81,8 +77,7 @@ class Piece:
     async def read(self) -> Chunk:
         """Return the next bytes, b"" at the end.
 
-        A piece that has failed first returns the bytes that arrived, then raises BrokenTransfer.
-        A cancelled call loses no bytes.
+        Raises BrokenTransfer after the bytes that had arrived. A cancelled call loses no bytes.
         """
         while not self._chunks and not self.is_over:
             self._news.clear()

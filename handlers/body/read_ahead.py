@@ -55,10 +55,9 @@ class ReadAheadPolicy:
 def read_ahead(
     upstream: Upstream, part: Part, owner: Owner, open_part: OpenPart, policy: ReadAheadPolicy
 ) -> Upstream:
-    """Return an upstream with the bytes of `upstream`, which has `part` open, read ahead.
+    """Return `upstream`, which has `part` open, with a `read` that reads pieces ahead.
 
-    A short part, and any part if the policy's width is 1, is returned unchanged. `owner` closes
-    the tasks and connections.
+    A short part is not read ahead. `owner` closes all tasks and connections.
     """
     is_short = part.length < policy.budget.limits.min_length
     if policy.width <= 1 or upstream.read is None or is_short:
@@ -71,8 +70,8 @@ def read_ahead(
 class ReadAhead:
     """One body: the opened response up to the first piece, then the pieces in order.
 
-    If the controller wants no second connection, there are no pieces and the opened response
-    (`_stream`) is read to its end, so that the store gets a single request.
+    Until the controller allows a second connection, there are no pieces: the opened response,
+    `_stream`, may be the only request to the store.
     """
 
     def __init__(
@@ -202,10 +201,7 @@ class ReadAhead:
         self._policy.budget.give(piece.untaken)
 
     def close(self) -> None:
-        """Stop the tasks, close the connections and release all bytes of the budget.
-
-        A second call does nothing. The caller must not call `read` afterwards.
-        """
+        """Drop the pieces, close the connections. The caller must not call `read` afterwards."""
         if self._timer:
             self._timer.cancel()
         self._drop_pieces()

@@ -51,9 +51,8 @@ class BodyResumer:
     ) -> Upstream:
         """Return the rest of the body from byte `position` on, after its first bytes have arrived.
 
-        `silent_since` is the time.monotonic() of the last progress. Raises `broken` at the
-        policy's limits, and a new BrokenTransfer if the upstream no longer has this version.
-        Closes the connection that the previous call opened.
+        Closes the connection of the previous call. Raises `broken` at the limits of the policy, or
+        a new BrokenTransfer if the upstream no longer has this version.
         """
         self._policy.observer.upstream_failed(broken)
         attempts = self._policy.max_resumes
@@ -139,9 +138,7 @@ async def exact_body(
         if received == expected:
             received += len(await read())
         if expected is not None and received > expected:
-            raise BrokenTransfer(
-                "truncated", f"upstream sent more than the stated {expected} bytes"
-            )
+            raise BrokenTransfer("truncated", f"upstream sent more than {expected} bytes")
         yield chunk
         if received == expected:
             return
@@ -151,6 +148,4 @@ async def exact_body(
 
 def _check_end(chunk: Chunk, received: int, expected: int | None) -> None:
     if not chunk and expected is not None and received < expected:
-        raise BrokenTransfer(
-            "truncated", f"upstream ended the body after {received} of {expected} bytes"
-        )
+        raise BrokenTransfer("truncated", f"upstream ended at {received} of {expected} bytes")

@@ -33,8 +33,7 @@ class RetryPolicy:
     async def open(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `attempt`, retried if transient; raise its last DownloadError.
 
-        If the next delay would pass `until`, the error is raised at once: the client of a busy
-        upstream gets its 503, not a 504 later.
+        It is raised at once if a delay would pass `until`: a 503 of the upstream becomes no 504.
         """
         tries = 1
         while True:

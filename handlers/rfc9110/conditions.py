@@ -14,8 +14,7 @@ _ONE_TAG = re.compile(_TAG)
 # The quantifiers are possessive, so that a long list can't make the match backtrack.
 _TAGS = re.compile(rf"[ \t,]*+{_TAG}(?:[ \t]*+,[ \t,]*+{_TAG})*+[ \t,]*+")
 
-# Maximum characters of an entity tag, and of a list of tags, that is forwarded to an upstream.
-# No known store has longer ones.
+# Maximum characters of a tag and of a list of tags that are forwarded; no store has longer tags.
 MAX_TAG = 1024
 MAX_TAGS = 4096
 
@@ -55,8 +54,7 @@ def entity_tag(stored: str) -> str | None:
 def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> HTTPStatus | None:
     """Return 304 or 412 if a condition in `headers` is false for an existing object (13.2.2).
 
-    `current` has the object's validators. An invalid date is ignored; an invalid list of entity
-    tags matches no object. Returns None if the request is to be answered as without conditions.
+    Otherwise return None. An invalid date is ignored; an invalid list of entity tags matches none.
     """
     if (wanted := headers.get("if-match")) is not None:
         if not _matches(wanted, current.etag, strong=True):
@@ -74,9 +72,9 @@ def evaluate_conditions(headers: Mapping[str, str], current: Validators) -> HTTP
 def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> bool:
     """Return whether an If-Range header allows a 206: its validator is the current one (13.1.5).
 
-    `current` and `now` are the validators and the Date of the same response. If Last-Modified is
-    less than a second before `now`, the date is too weak and the result is False: the object may
-    change again within that second (8.8.2.2). If `now` is None, this check is left out.
+    `current` and `now` are the validators and the Date of one response. A Last-Modified less than
+    a second before `now` is too weak, since the object may change again within that second
+    (8.8.2.2); None skips this check.
     """
     value = value.strip(" \t")
     if _ONE_TAG.fullmatch(value):
@@ -97,8 +95,7 @@ def single_strong_tag(value: str | None) -> str | None:
 def forwardable_conditions(conditions: Mapping[str, str]) -> dict[str, str]:
     """Return the valid conditional headers, which every upstream evaluates alike.
 
-    An invalid If-Match becomes `"none"`, a tag that no object has, so that the upstream answers
-    412. Other invalid conditions are dropped.
+    An invalid If-Match becomes a tag that no object has; other invalid conditions are dropped.
     """
     forwardable = {name: value for name, value in conditions.items() if _is_valid(name, value)}
     if "if-match" in conditions:

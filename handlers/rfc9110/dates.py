@@ -4,8 +4,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-# IMF-fixdate, which senders must use, and the two obsolete forms. email.utils alone would also
-# accept dates like "1 Jan 26 00:00 EST".
+# IMF-fixdate and the two obsolete forms; email.utils would also accept "1 Jan 26 00:00 EST".
 _TIME = "([0-9]{2}):([0-9]{2}):([0-9]{2})"
 _HTTP_DATE = re.compile(
     rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ([A-Z][a-z]{{2}}) ([0-9]{{4}}) {_TIME} GMT"

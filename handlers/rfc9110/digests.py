@@ -15,8 +15,7 @@ _DIGEST_KEYS = {"sha512": "sha-512", "sha256": "sha-256", "sha1": "sha", "crc32c
 def whole_checksums(stored: Mapping[str, str]) -> dict[str, bytes]:
     """Return the whole object's checksums by algorithm, strongest first, from S3's headers.
 
-    A checksum of type COMPOSITE is left out: S3 computes it from the checksums of the parts of a
-    multipart upload, not from the bytes of the object.
+    A COMPOSITE one is left out: it is made of the checksums of the parts of a multipart upload.
     """
     checksums: dict[str, bytes] = {}
     if stored.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":

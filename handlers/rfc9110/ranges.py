@@ -88,9 +88,8 @@ def resolve_ranges(specs: list[Spec], length: int) -> list[Part] | None:
     """Return the parts to send, in the requested order, or None to send the whole object.
 
     An empty list means that no range is satisfiable (416). Overlapping and adjacent parts are
-    merged into the first of them (section 15.3.7.2). The whole object is sent if the ranges are
-    longer than the object together or make more than MAX_PARTS parts, and if the object is empty,
-    since no Content-Range can express a part of it.
+    merged into the first of them (15.3.7.2). The whole is sent for more than MAX_PARTS parts, for
+    ranges longer than the object, and for an empty object: it has no valid Content-Range.
     """
     if length == 0:
         return None

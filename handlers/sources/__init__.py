@@ -2,5 +2,5 @@
 
 A source is a function that opens an Upstream (body/upstream.py): status, headers, length, a `read`
 that raises BrokenTransfer, and a `close` for the caller's exit stack. It raises DownloadError. To
-add a source, write that function, a function like those in answers/, and a route as in bytes.py.
+add one, write that function, an answer like answers/remote_body.py and a route like bytes.py.
 """

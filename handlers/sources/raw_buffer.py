@@ -6,8 +6,8 @@ import math
 HEAD_BUFFER = 32 * 1024
 
 # Bytes of a chunk. Chunks of 512 KiB need a third of the CPU time of chunks of 64 KiB. But each
-# download holds three: one fills, one waits, one is being sent. So a chunk has at most an eighth of
-# the bytes taken without a pause: network buffers take many bytes for a slow client at first, too.
+# download holds three: one fills, one waits, one is being sent. So a chunk has at most an eighth
+# of the bytes taken without a pause: network buffers at first take many for a slow client, too.
 SMALL_CHUNK = 32 * 1024
 LARGE_CHUNK = 512 * 1024
 CHUNK_SHARE = 8

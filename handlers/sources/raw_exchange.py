@@ -37,9 +37,7 @@ class RawExchange(asyncio.BufferedProtocol):
         """Send a request and return its response; raise the exceptions of aiohttp's client."""
         # Bytes that the store sent without a request would be read as the response.
         if self._handler.should_close or not self._transport.is_reading():
-            raise aiohttp.ServerDisconnectedError(
-                "Idle connection was closed or has unrequested bytes"
-            )
+            raise aiohttp.ServerDisconnectedError("Connection is closing or has stray bytes")
         self._transport.set_protocol(self)
         self._transport.write(request)
         await self._waiter.wait()
@@ -67,11 +65,9 @@ class RawExchange(asyncio.BufferedProtocol):
         return chunk
 
     def close(self) -> None:
-        """Close the response, and the connection if bytes are missing; a second call does nothing."""
+        """Close the response, and its connection if bytes are missing; may be called again."""
         if self._left or self._buffer.start < self._buffer.end:
-            self._failure = BrokenTransfer(
-                "truncated", f"{_SOURCE}: downspout closed the response"
-            )
+            self._failure = BrokenTransfer("truncated", f"{_SOURCE}: closed by downspout")
             self._buffer.clear()
         if self._connection.protocol is not None:
             self._give_back(is_reusable=False)

@@ -38,9 +38,7 @@ class Readiness:
             async with asyncio.timeout(self.deadline_seconds):
                 await self.check(time.monotonic() + self.deadline_seconds)
         except TimeoutError:
-            return UpstreamTimeout(
-                f"store: no answer within {self.deadline_seconds:g} s to the readiness check"
-            )
+            return UpstreamTimeout(f"store: not ready within {self.deadline_seconds:g} s")
         except DownloadError as error:
             return error
         return None

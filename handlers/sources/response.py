@@ -82,9 +82,7 @@ def check_response(
         part, total = _check_content_range(response.headers, spec, source, total)
         length = part.length
     elif response.status != HTTPStatus.OK:
-        raise BadUpstream(
-            f"{source} answered {response.status}, requested range: {spec or 'none'}"
-        )
+        raise BadUpstream(f"{source} answered {response.status}, range asked: {spec or 'none'}")
     return Upstream(
         status=response.status,
         headers=response.headers,

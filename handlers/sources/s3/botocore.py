@@ -1,7 +1,4 @@
-"""The S3 client, its credentials and its buckets: the only file that knows botocore.
-
-SignedBucket sends ordinary requests without it; special buckets and hosts' clients need it.
-"""
+"""The S3 client, its credentials and its buckets: the only file that knows botocore."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
