@@ -45,7 +45,7 @@ class RequestSelectors:
 def parse_selectors(method: str, headers: Headers) -> RequestSelectors:
     """Return the selectors of a request; raise HeaderTooLarge above MAX_HEADER."""
     sent: dict[str, list[str]] = {}
-    for raw_name, value in headers.raw:  # One pass; each headers.get() is one, too.
+    for raw_name, value in headers.raw:  # One pass; each headers.get() makes one.
         if name := _SELECTING.get(raw_name):
             sent.setdefault(name, []).append(value.decode("latin-1"))
     for name, values in sent.items():

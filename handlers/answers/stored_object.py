@@ -144,7 +144,7 @@ class _ObjectAnswer:
         current = Validators.from_headers(metadata.headers)
         status = evaluate_conditions(self.selectors.conditions, current)
         if status == HTTPStatus.PRECONDITION_FAILED:
-            raise PreconditionFailed("If-Match or If-Unmodified-Since excludes this version")
+            raise PreconditionFailed("If-Match or If-Unmodified-Since is false for this object")
         if status is None:
             return None
         metadata.status = HTTPStatus.NOT_MODIFIED

@@ -33,7 +33,7 @@ class RetryPolicy:
     async def open(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `attempt`, retried if transient; raise its last DownloadError.
 
-        It is raised at once if a delay would pass `until`: a 503 of the upstream becomes no 504.
+        If a delay would pass `until`, raise now: the client gets the upstream's 503, not a 504.
         """
         tries = 1
         while True:

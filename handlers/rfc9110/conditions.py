@@ -74,7 +74,7 @@ def if_range_holds(value: str, current: Validators, *, now: datetime | None) -> 
 
     `current` and `now` are the validators and the Date of one response. A Last-Modified less than
     a second before `now` is too weak, since the object may change again within that second
-    (8.8.2.2); None skips this check.
+    (8.8.2.2). If `now` is None, that check is skipped.
     """
     value = value.strip(" \t")
     if _ONE_TAG.fullmatch(value):

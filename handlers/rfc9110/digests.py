@@ -15,7 +15,7 @@ _DIGEST_KEYS = {"sha512": "sha-512", "sha256": "sha-256", "sha1": "sha", "crc32c
 def whole_checksums(stored: Mapping[str, str]) -> dict[str, bytes]:
     """Return the whole object's checksums by algorithm, strongest first, from S3's headers.
 
-    A COMPOSITE one is left out: it is made of the checksums of the parts of a multipart upload.
+    A checksum of type COMPOSITE is left out: it is made of the checksums of uploaded parts.
     """
     checksums: dict[str, bytes] = {}
     if stored.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
