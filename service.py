@@ -1,6 +1,6 @@
-"""The process: `python service.py`, or `service:app` for any ASGI server.
+"""Run the service: `python service.py`, or `service:app` with any ASGI server.
 
-`python service.py --demo` serves an embedded store and upstream (scripts/demo), and
+`python service.py --demo` also starts a demo store and upstream (scripts/demo).
 `python service.py sign URL` prints a signed URL.
 """
 
@@ -35,25 +35,25 @@ from handlers import BrokenTransfer, CannotStart, chain_problem, cli, create_app
 from handlers.server import DrainOnSignal, StandaloneProtocol
 from settings import ServerSettings, Settings, SettingsError, load
 
-# Longer than routers keep idle connections (Heroku 90 s, nginx 60 and 75 s), so that the router
-# closes them: if the service did, a request could already be on its way.
+# Longer than routers keep idle connections (Heroku 90 s, nginx 60 and 75 s), so the router closes
+# them. If the service closed one, a request that the router has just sent on it would be lost.
 KEEP_ALIVE_SECONDS = 95
 BACKLOG = 2048
 UNSENT_BYTES = 128 * 1024
-FLUSH_SECONDS = 2  # for the server's buffers, when the downloads have ended
-SPARE_DESCRIPTORS = 100  # for files, listeners and probes
+FLUSH_SECONDS = 2  # for uvicorn to send its buffered bytes after the last download
+SPARE_DESCRIPTORS = 100  # for files, listening sockets and health probes
 
-# A request makes hundreds of objects and no cycles. Collecting after every 700 of them, Python's
-# default, takes some percent of its time.
+# A request makes hundreds of objects and no reference cycles. Python's default, a collection after
+# every 700 new objects, takes several percent of a request's time.
 GC_THRESHOLDS = (10_000, 10, 10)
 
-ANNOUNCED_APP = "announced_app"  # the name of `app` for serve(), which has logged the warnings
+ANNOUNCED_APP = "announced_app"  # `app` under serve(), which has already logged the warnings
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 EXIT_OK = 0
 EXIT_CANNOT_LISTEN = 1
 EXIT_SETTINGS = 2
-EXIT_STARTUP = 3  # uvicorn's: its supervisor does not restart a worker that ends with it
+EXIT_STARTUP = 3  # uvicorn's code; its supervisor restarts no worker that exits with it
 
 FORMATTERS: dict[str, dict[str, Any]] = {
     "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
@@ -69,7 +69,7 @@ logger = logging.getLogger("downspout")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the process as its command line says; return the exit code."""
+    """Run the command in `arguments` (by default, serve); return the exit code."""
     if arguments == ["--demo"]:
         demo = Path(__file__).parent / "scripts" / "demo"
         os.execv(sys.executable, [sys.executable, str(demo)])
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
 
 def load_or_exit() -> tuple[Settings, ServerSettings]:
-    """Return the settings of the environment, or exit with a line for each problem."""
+    """Read the settings from the environment; print all problems and exit if any is wrong."""
     problems: list[str] = []
     try:
         loaded = load()
@@ -92,22 +92,25 @@ def load_or_exit() -> tuple[Settings, ServerSettings]:
         problems.append(f"AWS configuration: {problem}")
     if not problems:
         return loaded
-    # One write, since workers that end at the same time share standard error.
+    # One write, because several workers may write to the same standard error at once.
     sys.stderr.write("\n".join(problems) + "\n")
     in_worker = multiprocessing.parent_process() is not None
     raise SystemExit(EXIT_STARTUP if in_worker else EXIT_SETTINGS)
 
 
 def __getattr__(name: str) -> Starlette:
-    """Make `app` when a server asks this module for it; an import makes nothing (PEP 562)."""
+    """Create `app` when a server reads that attribute, not at import (PEP 562)."""
     if name not in ("app", ANNOUNCED_APP):
         raise AttributeError(name)
     return make_app(is_announced=name == ANNOUNCED_APP)
 
 
 def make_app(*, is_announced: bool = False) -> Starlette:
-    """Return a new `app`, for servers that take a factory: `hypercorn "service:make_app()"`."""
-    logging.getLogger("uvicorn.error").addFilter(keep_server_record)
+    """Return a new application, as for `hypercorn "service:make_app()"`.
+
+    Logs a warning if downloads are open, unless `is_announced`: serve() has logged it.
+    """
+    logging.getLogger("uvicorn.error").addFilter(filter_uvicorn_record)
     settings, _ = load_or_exit()
     if not is_announced:
         log_open_access(settings, logging.WARNING)
@@ -118,10 +121,10 @@ def make_app(*, is_announced: bool = False) -> Starlette:
 
 
 def with_frozen_gc(lifespan: Lifespan[Starlette]) -> Lifespan[Starlette]:
-    """Return a lifespan in which garbage collection skips the objects made before it.
+    """Wrap a lifespan: after startup, the garbage collector skips all older objects.
 
-    Modules and botocore's service descriptions are 100,000 objects, and collecting them would
-    stop all downloads for 50 ms.
+    Modules and botocore's service descriptions are 100,000 objects; one collection of them
+    would stop all downloads for 50 ms.
     """
 
     @asynccontextmanager
@@ -161,9 +164,9 @@ def serve(settings: Settings, server: ServerSettings) -> int:
     if config.workers > 1:
         return supervise(config, listener, settings)
     running = uvicorn.Server(config)
-    # From here on no handler may raise: it could interrupt asyncio while it creates the server's
-    # task, which then fails to start. uvicorn restores these handlers at its end and raises the
-    # signal again, which would kill the process by default.
+    # From here on no signal handler may raise: the exception could stop asyncio from creating the
+    # server's task. When uvicorn ends, it restores these handlers and raises the signal again;
+    # Python's default handler would then kill the process.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, running.handle_exit)
     try:
@@ -174,9 +177,9 @@ def serve(settings: Settings, server: ServerSettings) -> int:
 
 
 def supervise(config: uvicorn.Config, listener: socket.socket, settings: Settings) -> int:
-    """Serve with several worker processes, which add up their metrics; return the exit code."""
+    """Serve with several worker processes that share metrics; return the exit code."""
     with TemporaryDirectory(prefix="downspout-metrics-") as shared:
-        # Prometheus' client reads it when a worker imports it.
+        # prometheus_client reads this variable when a worker imports the package.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = settings.metrics_directory or shared
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
@@ -185,24 +188,24 @@ def supervise(config: uvicorn.Config, listener: socket.socket, settings: Setting
 
 
 def listen(server: ServerSettings) -> socket.socket:
-    """Return the listening socket; accepted connections inherit its options."""
+    """Return a socket that listens on HOST and PORT; raises OSError."""
     listener = socket.create_server(
         (server.host, server.port),
         family=socket.AF_INET6 if ":" in server.host else socket.AF_INET,
         backlog=BACKLOG,
         dualstack_ipv6=server.host == "::",
     )
-    # By default the kernel buffers megabytes per connection beyond what is on its way: bytes
-    # fetched in vain if the client leaves.
+    # Limit the unsent bytes that the kernel buffers per accepted connection, by default megabytes:
+    # the service has fetched them in vain if the client leaves.
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     return listener
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files and sockets as far as it goes; return it."""
+    """Raise the limit of open files to its hard limit; return the limit in force."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS reports no limit, and has one.
+    with suppress(ValueError, OSError):  # macOS reports no hard limit, but has one.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return now if now != resource.RLIM_INFINITY else sys.maxsize
@@ -211,7 +214,7 @@ def raise_descriptor_limit() -> int:
 def announce(
     settings: Settings, server: ServerSettings, listener: socket.socket, *, descriptors: int
 ) -> None:
-    """Log the URL, where bucket and access key come from, and warnings about the settings."""
+    """Log the URL, the variables of bucket and access key, and risky or invalid settings."""
     host, port = listener.getsockname()[:2]
     base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
     bucket = settings.sources.get("s3_image_bucket", "the settings")
@@ -233,12 +236,12 @@ def announce(
     if descriptors < needed:
         text = "MAX_DOWNLOADS=%d needs %d file descriptors, the limit is %d: raise it (ulimit -n)"
         logger.warning(text, settings.max_downloads, needed, descriptors)
-    if log_format(server) == "text" and is_local:  # A person reads the log, who may copy a line.
+    if log_format(server) == "text" and is_local:  # A developer may copy a command.
         print("Try:", *curl_lines(base_url, settings.auth_mode), sep="\n  ", flush=True)
 
 
 def log_open_access(settings: Settings, level: int) -> None:
-    """Log that downloads are open, if they are: task ids are numbers, which are easy to guess."""
+    """Log if downloads are open: task ids are numbers, so anyone can guess them."""
     if settings.auth_mode == "open":
         text = "downloads are open to anyone who reaches the port: %s"
         logger.log(level, text, "neither ACCESS_TOKENS nor URL_SIGNING_KEYS is set")
@@ -250,7 +253,7 @@ def log_format(server: ServerSettings) -> str:
 
 
 def logging_config(server: ServerSettings) -> dict[str, Any]:
-    """Return a configuration for uvicorn that logs on standard output."""
+    """Return a logging configuration that sends all logs to standard output."""
     stdout = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
     shared = {"handlers": ["stdout"], "level": server.log_level.upper(), "propagate": False}
     return {
@@ -262,11 +265,11 @@ def logging_config(server: ServerSettings) -> dict[str, Any]:
     }
 
 
-def keep_server_record(record: logging.LogRecord) -> bool:
-    """Filter uvicorn's tracebacks of errors that have a log line of their own.
+def filter_uvicorn_record(record: logging.LogRecord) -> bool:
+    """Return False for a traceback from uvicorn that downspout's own log line replaces.
 
-    Broken and drained downloads have one. Starlette reports a failed lifespan as the text of a
-    traceback; if CannotStart is its last line, the record keeps only the text of that.
+    Broken and drained downloads have their own log line. If the lifespan raises CannotStart,
+    Starlette logs the whole traceback; this filter shortens that record to the error's text.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, BrokenTransfer | asyncio.CancelledError):

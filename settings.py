@@ -1,4 +1,4 @@
-"""Settings of the process, and `load()`, which reads them and the application's from one place."""
+"""Settings of the process: host, port, workers, trusted proxies and log; `load()` reads all."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ __all__ = ["ServerSettings", "Settings", "SettingsError", "load"]
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings(Checked):
-    """What only the process needs: where and how it listens, and its log."""
+    """Settings that only `python service.py` uses."""
 
     host: str = setting(
         "127.0.0.1",
@@ -23,7 +23,7 @@ class ServerSettings(Checked):
     port: int = setting(8000, whole_number(0, 65535))
     """Port to listen on; 0 takes a free one."""
     web_concurrency: int = setting(1, whole_number(1, 256))
-    """Processes that serve. The limits of downloads and of memory hold for each of them."""
+    """Number of worker processes. Each has its own limits of downloads and read-ahead memory."""
     forwarded_allow_ips: str = setting(
         "127.0.0.1,::1",
         matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated by commas", "*"),
@@ -38,7 +38,10 @@ class ServerSettings(Checked):
 
 
 def load(environ: Mapping[str, str] = os.environ) -> tuple[Settings, ServerSettings]:
-    """Read both kinds of settings; raises SettingsError with all problems of both."""
+    """Return the application's and the process's settings.
+
+    Raises SettingsError with a line for each wrong value in either.
+    """
     problems: list[str] = []
     loaded: list[Any] = []
     for kind in (Settings, ServerSettings):

@@ -1,8 +1,8 @@
-"""downspout's ASGI application: streamed downloads out of S3 and other HTTP services.
+"""downspout's ASGI application: streamed downloads from S3 and other HTTP services.
 
-Routes are files at the top of this package; the machinery is in its folders. Which module may
-import which, pyproject.toml states and `lint-imports` checks. Imports inside the package are
-relative, since it is installed under the name `downspout`.
+The routes are modules at the top of this package; its folders hold the code that routes share.
+pyproject.toml declares which module may import which; `lint-imports` checks it. Imports inside the
+package are relative, because it is installed under the name `downspout`.
 """
 
 from .access.signed_url import sign_url

@@ -25,7 +25,7 @@ from .telemetry.tracing import traced
 
 PAGES = (image, bytes_, health, metrics, openapi, landing)
 
-# Headers that a page's script may send and see, beyond those that browsers always allow.
+# Headers that another origin's script may send and read, beyond those that CORS always allows.
 CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")
 CORS_RESPONSE_HEADERS = (
     "accept-ranges",
@@ -38,8 +38,8 @@ CORS_RESPONSE_HEADERS = (
     "x-request-id",
 )
 
-# For `authorize` and `locate` where they are plain functions; a pool of our own, because hooks
-# that never return would take the threads of the host's other handlers. Started on demand.
+# Threads for `authorize` and `locate` if they are plain functions, started on demand. In the
+# default pool, hooks that never return would take the threads of the host's other handlers.
 THREADS = 40
 
 
@@ -51,17 +51,17 @@ def create_app(
     authorize: Authorize | None = None,
     locate: Locate | None = None,
 ) -> Starlette:
-    """Return an application that serves by `settings`; several may live in one process.
+    """Return an ASGI application with these settings; a process may have several.
 
-    A server runs its lifespan, which opens and closes the clients; a host that mounts the
-    application enters `app.router.lifespan_context(app)`.
+    Its lifespan opens and closes the S3 and HTTP clients. A server runs the lifespan by itself; a
+    host that mounts the application enters `app.router.lifespan_context(app)`.
 
-    `s3`, an entered client of aiobotocore, and `http`, a session of aiohttp, replace these
-    clients; the host closes them, after the lifespan. The settings for credentials, region,
+    `s3`, an entered aiobotocore client, and `http`, an aiohttp session, replace the application's
+    own clients; the host closes them after the lifespan. The settings for credentials, region,
     endpoint, TLS and pools then have no effect.
 
-    `authorize` is called with each request of a download; true authorizes it, as a valid token or
-    signed URL does. It may raise Starlette's HTTPException. `locate` is called with the number of
+    `authorize` gets the request of a download without a valid token or signed URL, and returns
+    whether it is authorized; it may raise Starlette's HTTPException. `locate` gets the number of
     a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
     None for a 404. Both hooks may be async; a plain function runs in a thread.
     """
@@ -77,10 +77,10 @@ def create_app(
 
 
 async def drain(app: Starlette, grace: float | None = None) -> None:
-    """Start no more downloads; return when the running ones have ended.
+    """Reject new downloads with 503; return when the running ones have ended.
 
-    After `grace` seconds (`Settings.shutdown_grace` by default) the remaining downloads are broken
-    off, visibly. Readiness and new downloads get 503. Call it before the lifespan is left.
+    After `grace` seconds (by default `Settings.shutdown_grace`) the connections of the remaining
+    downloads are cut. /readyz answers 503. Call it before leaving the lifespan.
     """
     runtime = get_runtime(app)
     if runtime.serving is not None:
@@ -89,12 +89,12 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
 
 
 class _Application(Starlette):
-    """Starlette, with middleware outside of Starlette's own error handling."""
+    """A Starlette application with middleware outside Starlette's own error handling."""
 
     def __init__(self, runtime: Runtime, lifespan: SharedLifespan) -> None:
         routes = [route for page in PAGES for route in page.routes]
         super().__init__(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
-        # A redirect would go to the host that the request's Host header names.
+        # Starlette would redirect to the host in the Host header, which a client can forge.
         self.router.redirect_slashes = False
         self.state.runtime = runtime
 

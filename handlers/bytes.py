@@ -1,4 +1,4 @@
-"""A number of bytes, out of another HTTP service (``/tasks/{task_id}/bytes/{size}``)."""
+"""A number of bytes, from another HTTP service (``/tasks/{task_id}/bytes/{size}``)."""
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -10,7 +10,7 @@ from .download.handle import get_download
 
 
 async def stream_bytes(request: Request) -> StreamingResponse:
-    """Stream the upstream's body, which the download's exit stack holds open to the last byte."""
+    """Stream the upstream's body; the download's exit stack closes it after the last byte."""
     download = get_download(request)
     settings = download.runtime.settings
     task_id = parse_task_id(request.path_params["task_id"])

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> int
 
 
 def find_key(key_id: str | None, keys: Sequence[str]) -> str:
-    """Return the key with that id, or the first key for None; raises ValueError."""
+    """Return the key with the id `key_id` (None: the first key); raises ValueError."""
     for key in keys:
         if key_id in (None, key.partition(":")[0]):
             return key
@@ -42,7 +42,7 @@ def find_key(key_id: str | None, keys: Sequence[str]) -> str:
 
 
 def parse_lifetime(text: str | None, longest: float) -> float:
-    """Return the seconds of a text such as "30m", by default an hour; raises ValueError."""
+    """Return the seconds in a text such as "30m" (None: an hour); raises ValueError."""
     if text is None:
         return min(UNITS["h"], longest)
     parsed = re.fullmatch("([0-9]{1,10})([smhd]?)", text)

@@ -1,4 +1,4 @@
-"""Downloads for a host's own handlers: the same streaming, resuming and closing."""
+"""Downloads in a host's own handlers: `stream_object` and `stream_url`."""
 
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -39,17 +39,17 @@ _OBJECT_HEADERS = {
 def stream_object(
     downloads: Starlette, key: str, *, bucket: str | None = None, download_name: str | None = None
 ) -> StreamingResponse:
-    """Return the answer with an object, for a host's handler to return.
+    """Return a response that streams an S3 object, for a host's handler to return.
 
-    `bucket` is the settings' bucket by default; `download_name` is the file name that a client
-    saves. An invalid key is a 404. The answer opens the object when it is sent, and closes it
-    afterwards, like the routes of `downloads`: with its clients, limits, resuming, ranges,
-    conditions, log and metrics. Errors are its problem documents.
+    `downloads` is an application from `create_app`, whose lifespan the host enters; the response
+    uses its clients, limits, resuming, ranges, conditions, log, metrics and problem documents.
+    `bucket` is the settings' bucket by default; `download_name` is the file name under which a
+    browser saves the body. An invalid key is a 404. The response opens the object when the server
+    sends the response, and closes it afterwards.
 
-    Headers that the handler sets replace those of the object; without any, the answer has
-    `Cache-Control: private`. The handler decides who may have it: tokens and signed URLs are not
-    checked. A background task runs when the whole answer was sent. The host enters the lifespan
-    of `downloads`.
+    Headers that the handler sets on the response replace the object's. Unless it sets
+    Cache-Control, the response is `private`. The handler must authorize the request: tokens and
+    signed URLs are not checked. A background task runs once the whole body was sent.
     """
 
     async def handler(request: Request) -> Response:
@@ -73,11 +73,12 @@ def stream_url(
     headers: Mapping[str, str] | None = None,
     download_name: str | None = None,
 ) -> StreamingResponse:
-    """Return the answer with the body at `url`, for a host's handler to return.
+    """Return a response that streams the body at `url`, for a host's handler to return.
 
-    `length` is the number of bytes that the body must have; by default the upstream tells it. The
-    upstream gets `headers`; redirects are not followed. The rest is as with `stream_object`.
-    A client must not choose `url`: it could read whatever this process can reach.
+    `length` is the number of bytes that the body must have; by default, the upstream's
+    Content-Length. The request to `url` has `headers`; redirects are not followed. Otherwise it
+    works like `stream_object`. Never let a client choose `url`: it could read from any server
+    that this process can reach.
     """
 
     async def handler(request: Request) -> Response:
@@ -94,10 +95,10 @@ def stream_url(
 
 
 class _EmbeddedDownload(StreamingResponse):
-    """An answer that opens its upstream when it is sent.
+    """A response that opens its upstream only when the server sends it.
 
-    Opened earlier, the upstream would stay open where the host drops the answer: after an error in
-    a middleware, or for a client that has left.
+    A host may drop the response, after an error in a middleware or because the client has left;
+    nothing would then close an upstream that was opened earlier.
     """
 
     def __init__(self, downloads: Starlette, handler: Handler, *, source: str) -> None:
@@ -107,7 +108,7 @@ class _EmbeddedDownload(StreamingResponse):
         self._app = RequestId(DownloadScope(app, source=source, refuse=refusal, is_guarded=False))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send and close the download; raises an error that must break the connection."""
+        """Open, send and close the download; raises an error that must cut the connection."""
         is_success = is_sent = False
 
         async def send_with_headers(message: Message) -> None:
@@ -121,19 +122,19 @@ class _EmbeddedDownload(StreamingResponse):
             is_sent = message["type"] == "http.response.body" and not message.get("more_body")
 
         await self._app({**scope, "app": self._downloads}, receive, send_with_headers)
-        # A client that left before the end may come again for the rest.
+        # If the client left before the end, it may request the rest: don't run the task yet.
         if self.background is not None and is_success and is_sent:
             await self.background()
 
 
 async def _no_body() -> AsyncIterator[bytes]:
-    """Raise for a decorator that takes the body out of the answer: the body would be empty."""
-    raise RuntimeError("return the answer of stream_object or stream_url as it is")
+    """Raise if a host's decorator reads the response's body: only `__call__` can send it."""
+    raise RuntimeError("return the response of stream_object or stream_url unchanged")
     yield b""
 
 
 def _replaced(headers: RawHeaders, by: RawHeaders, kept: set[bytes]) -> RawHeaders:
-    """Return `headers`, where those of the host replace ours of the same name, except `kept`."""
+    """Return `headers`, of which the host's headers `by` replace all but those in `kept`."""
     if any(value.startswith(b"multipart/") for name, value in headers if name == b"content-type"):
         kept = kept | {b"content-type"}
     theirs = [header for header in by if header[0] not in kept]

@@ -1,7 +1,7 @@
-"""Everything that can go wrong with a download.
+"""The errors of this service.
 
-A DownloadError comes before the first byte and is answered as a problem document, a BrokenTransfer
-comes after the first byte, and CannotStart before any request.
+The client gets a DownloadError as a problem document (RFC 9457). A BrokenTransfer happens after
+the first byte and cuts the connection. CannotStart ends the startup.
 
 The text given to an error is for the log only. The client gets the `detail` of the class, so that
 no bucket name, key or host can reach it.
@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 
 class DownloadError(Exception):
-    """A download that failed before its first byte; base of all answered errors.
+    """Base class of errors before the first byte; the client gets a problem document.
 
     The docstring of a class with a status is its `detail`, unless the class sets its own.
     """
@@ -24,8 +24,8 @@ class DownloadError(Exception):
     title: ClassVar[str]  # made from the kind, unless a class sets its own
     detail: ClassVar[str]
     default_headers: ClassVar[dict[str, str]] = {}
-    retryable: ClassVar[bool] = False  # told to the client: the same request may succeed later
-    transient: ClassVar[bool] = False  # this service itself asks the upstream again
+    retryable: ClassVar[bool] = False  # tells the client that the same request may succeed later
+    transient: ClassVar[bool] = False  # this service retries the upstream
     log_level: ClassVar[int] = logging.WARNING
 
     def __init_subclass__(cls, *, status: int | None = None, kind: str = "") -> None:
@@ -82,7 +82,7 @@ class NotFound(DownloadError, status=404, kind="not-found"):
 
 
 class AccessDenied(NotFound):
-    """The store refuses to say whether the object exists; our credentials may be wrong."""
+    """The store denies access: the object may not exist, or the credentials be wrong."""
 
     log_level = logging.WARNING
 
@@ -105,7 +105,7 @@ class RangeNotSatisfiable(DownloadError, status=416, kind="range-not-satisfiable
 
 
 class ClientLimitReached(DownloadError, status=429, kind="too-many-downloads-of-client"):
-    """As many downloads as this service allows one client are running."""
+    """The client already has as many downloads as this service allows one client."""
 
     title = "Too many downloads of this client"
     retryable = True
@@ -123,7 +123,7 @@ class BadUpstream(DownloadError, status=502, kind="bad-upstream"):
 
 
 class UpstreamFailed(BadUpstream):
-    """The upstream lost the connection or answered with a 5xx, which often is transient."""
+    """The upstream closed the connection or answered 5xx, which often is transient."""
 
     transient = True
 
@@ -145,13 +145,13 @@ class UpstreamTimeout(DownloadError, status=504, kind="upstream-timeout"):
 
 
 class NoSlot(DownloadError, status=503, kind="too-many-downloads"):
-    """As many downloads as this service allows are running."""
+    """The service already runs as many downloads as it allows."""
 
     retryable = True
 
 
 class Draining(DownloadError, status=503, kind="draining"):
-    """The instance is about to end; another one will answer."""
+    """The server process is shutting down; a retry may reach another one."""
 
     default_headers: ClassVar = {"retry-after": "1"}
     retryable = True
@@ -176,10 +176,10 @@ Broken = Literal[
 
 
 class BrokenTransfer(Exception):
-    """A download that can't be completed after its first byte; `outcome` is its log word.
+    """A download that fails after its first byte; `outcome` is the reason in its log line.
 
-    The body's iterator raises it and nothing handles it: the server closes the connection before
-    the Content-Length is reached, or without the last chunk.
+    The body's iterator raises it, and the ASGI server closes the connection: the client sees a
+    body shorter than its Content-Length, or without the last chunk.
     """
 
     def __init__(self, outcome: Broken, log_text: str) -> None:
@@ -188,4 +188,4 @@ class BrokenTransfer(Exception):
 
 
 class CannotStart(Exception):
-    """The configuration allows no clients; raised out of the lifespan."""
+    """The settings don't allow to create the S3 or HTTP client; the lifespan raises it."""

@@ -12,12 +12,12 @@ _NO_STORE = {"cache-control": "no-store"}
 
 
 async def healthz(_: Request) -> Response:
-    """Answer 200 while the process lives, without asking the store."""
+    """Answer 200 as long as the process runs; the store is not asked."""
     return PlainTextResponse("ok\n", headers=_NO_STORE)
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 when downloads would be served, otherwise 503."""
+    """Answer 200 if the store answers and new downloads are accepted, else 503."""
     serving = get_runtime(request.app).serving
     failure: DownloadError | None = NotStarted()
     if serving is not None:

@@ -1,4 +1,4 @@
-"""The image of a task, out of S3 (``/tasks/{task_id}/image``)."""
+"""The image of a task, from S3 (``/tasks/{task_id}/image``)."""
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -13,7 +13,7 @@ from .sources.s3.names import check_key
 
 
 async def image(request: Request) -> StreamingResponse:
-    """Answer with the object of this task, or with what the request selects of it."""
+    """Stream the image of a task, or the ranges of it that the request selects."""
     download = get_download(request)
     task_id = parse_task_id(request.path_params["task_id"])
     bucket, key = await _resolve_location(download, task_id)
@@ -25,8 +25,8 @@ async def image(request: Request) -> StreamingResponse:
 async def _resolve_location(download: Download, task_id: int) -> tuple[Bucket, str]:
     """Return the bucket and the key of a task's image.
 
-    Raises NotFound where the host's `locate` returns None, ValueError for a name that it returns
-    and that is none, UpstreamTimeout.
+    Raises NotFound if the host's `locate` returns None, ValueError if it returns an invalid
+    bucket name or key, and UpstreamTimeout if it takes longer than FIRST_BYTE_TIMEOUT.
     """
     runtime, buckets = download.runtime, download.serving.buckets
     if runtime.locate is None:

@@ -17,7 +17,7 @@ from .settings import AuthMode
 
 async def landing(request: Request) -> Response:
     """Answer with the page if the client accepts HTML, else with plain text."""
-    # base_url would be the URL of the host that mounts this application.
+    # If a host mounts this application, request.base_url is the root of the host instead.
     url = str(request.url.replace(query=""))
     auth_mode = get_runtime(request.app).settings.auth_mode
     commands = curl_lines(url, auth_mode, request.scope["root_path"])
@@ -32,10 +32,10 @@ async def landing(request: Request) -> Response:
 
 
 def curl_lines(base_url: str, auth_mode: AuthMode = "open", root_path: str = "") -> list[str]:
-    """Return three commands that try the service at `base_url`, which ends in a slash.
+    """Return three curl commands for the service at `base_url`, which ends in a slash.
 
-    In auth mode `token` they send the shell's variable TOKEN; in auth mode `signature` they sign
-    the URL with a key of the shell's URL_SIGNING_KEYS.
+    In auth mode "token" the commands send the shell variable TOKEN; in auth mode "signature" they
+    sign the URL with a key in the environment variable URL_SIGNING_KEYS.
     """
     token = '-H "Authorization: Bearer $TOKEN" ' if auth_mode == "token" else ""
     root = f" --root-path {root_path}" if root_path else ""

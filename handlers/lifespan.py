@@ -1,4 +1,4 @@
-"""The lifespan: opens the clients, puts them on the application's state, closes them."""
+"""The ASGI lifespan: opens the S3 and HTTP clients at startup, closes them at shutdown."""
 
 import asyncio
 import logging
@@ -25,7 +25,10 @@ logger = logging.getLogger("downspout")
 
 @dataclass(kw_only=True, slots=True)
 class SharedLifespan:
-    """Serves from the first entering to the last leaving: a host and a server may each enter."""
+    """A lifespan that starts when first entered and stops when last left.
+
+    A host that mounts the application and an ASGI server may each enter it.
+    """
 
     runtime: Runtime
     s3: S3Client | None
@@ -36,7 +39,7 @@ class SharedLifespan:
 
     @asynccontextmanager
     async def __call__(self, app: Starlette) -> AsyncIterator[None]:
-        """Enter once more; Starlette calls this."""
+        """Start unless already started; stop at the exit of the last one that entered."""
         async with self._lock:
             if not self._entered:
                 await self._stack.enter_async_context(self._serve(app))
@@ -51,7 +54,7 @@ class SharedLifespan:
 
     @asynccontextmanager
     async def _serve(self, app: Starlette) -> AsyncIterator[None]:
-        """Put the clients on `app.state` for as long as the application serves."""
+        """Open the clients and put them on `app.state` until the lifespan ends."""
         settings = self.runtime.settings
         if settings.verify_checksums and not verifies_all():
             logger.warning(
@@ -74,7 +77,8 @@ class SharedLifespan:
             try:
                 yield
             finally:
-                # The clients close in a moment. A server has waited for the downloads before.
+                # Stop the downloads that still run, because their clients close next. On SIGTERM,
+                # DrainOnSignal has already waited SHUTDOWN_GRACE for them.
                 await serving.admission.drain(0)
                 watching.cancel()
                 self.runtime.metrics.set_counts(0, 0)
@@ -82,9 +86,9 @@ class SharedLifespan:
                 del app.state.s3, app.state.http
 
     async def _watch(self, admission: Admission) -> None:
-        """Look at the downloads once a second, and set the gauges that other workers add up.
+        """Check the clients of all downloads once a second, and update the gauges.
 
-        Not at every change, of which there may be thousands in a second.
+        Slots change up to thousands of times a second, too often to update the gauges each time.
         """
         while True:
             await asyncio.sleep(TICK_SECONDS)
@@ -93,5 +97,5 @@ class SharedLifespan:
             for monitor in list(self.runtime.monitors):
                 try:
                     monitor.tick(now)
-                except Exception:  # The other downloads are looked at all the same.
-                    logger.exception("watching a download")
+                except Exception:  # Go on with the other downloads.
+                    logger.exception("can't check whether a client is slow or gone")

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of all routes (``/openapi.json``): openapi.json, completed."""
+"""The OpenAPI 3.1 document of all routes (``/openapi.json``): openapi.json with this application's settings."""
 
 import json
 from functools import cache
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 async def openapi(request: Request) -> JSONResponse:
-    """Answer with the document, with this application's URL, limits and security."""
+    """Answer with openapi.json, adapted to the application's URL, size limit and auth mode."""
     runtime = get_runtime(request.app)
     document: Json = json.loads(_read_document())
     document["servers"] = [{"url": request.scope.get("root_path") or "/"}]
@@ -34,7 +34,7 @@ def _read_document() -> str:
 
 
 def _head_operation(get: Json, shared_responses: Json) -> Json:
-    """Return the HEAD operation of a GET: its responses have no content, and none is a 206."""
+    """Return the HEAD operation for a GET operation: no response content, and no 206."""
     responses = {}
     for status, response in get["responses"].items():
         _, _, name = response.get("$ref", "").rpartition("/")

@@ -1,4 +1,4 @@
-"""All that a request is served with, as one frozen object on `app.state.runtime`."""
+"""The objects that all requests of an application share: `app.state.runtime`."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from .telemetry.metrics import Metrics
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
-    """What exists only while the application's lifespan is entered."""
+    """The clients and limits that exist only during the application's lifespan."""
 
     buckets: Buckets
     http: aiohttp.ClientSession
@@ -31,7 +31,7 @@ class Serving:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """What an application serves its requests with."""
+    """The settings, access rule, metrics and limits of one application."""
 
     settings: Settings
     access: Access
@@ -39,10 +39,10 @@ class Runtime:
     client_limit: ClientLimit
     locate: Callable[[int], Awaitable[Location]] | None = None
     monitors: set[Monitor] = field(default_factory=set)
-    """Of the downloads that run now."""
+    """The monitors of the running downloads."""
 
     serving: Serving | None = None
-    """None before the lifespan is entered and after it is left."""
+    """None before and after the lifespan."""
 
 
 def get_runtime(app: Starlette) -> Runtime:

@@ -1,4 +1,4 @@
-"""An HTTP protocol for uvicorn that sees slow and gone clients, and draining on SIGTERM.
+"""A uvicorn HTTP protocol that detects slow and gone clients; draining on SIGTERM.
 
 A host uses it as `uvicorn.run(app, http="downspout.server:Protocol")`. It needs the packages of
 `pip install downspout[server]`.
@@ -34,34 +34,34 @@ logger = logging.getLogger("downspout")
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection: the ASGI extension that download/monitor.py describes."""
+    """A client's connection, the ASGI extension that download/monitor.py specifies."""
 
     transport: asyncio.Transport
     socket: socket.socket
     discard_body: Callable[[], None]
-    """Drops the body of the request that runs. Otherwise the server pauses reading at 64 KiB of a
-    body that no handler reads, and does not see that the client leaves."""
+    """Drops the running request's body. Otherwise uvicorn, after 64 KiB of a body that no handler
+    reads, pauses reading from the socket and does not notice that the client leaves."""
 
     is_standalone: bool
     on_lost: Callable[[], None] | None = None
 
     def buffered(self) -> int:
-        """Return how many bytes the server and the kernel hold that the client has not taken."""
-        if self.transport.is_closing():  # Its descriptor may belong to another socket by now.
+        """Return how many bytes are in uvicorn's and the kernel's buffers, not acknowledged."""
+        if self.transport.is_closing():  # Its file descriptor may now belong to another socket.
             return 0
         queued = bytearray(4)
         fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, queued)
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def is_gone(self) -> bool:
-        """Return whether the client has left, also while the server has paused reading."""
+        """Return whether the client has left, even while uvicorn has paused reading."""
         if self.transport.is_closing():
             return True
         state = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         return int(state[0]) != TCP_ESTABLISHED
 
     def abort(self) -> None:
-        """Close the connection with RST; the bytes in its buffers are dropped."""
+        """Close the connection with a TCP RST, which drops the bytes in its buffers."""
         if self.transport.is_closing():
             return
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -69,11 +69,11 @@ class Connection:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol; its requests can watch their connection and abort it.
+    """uvicorn's httptools protocol; gives each request its Connection, to watch and abort it.
 
-    uvicorn has no timeout for writes, and a closed transport waits until its buffer is flushed: a
-    client that takes nothing would hold its socket for ever. The kernel's TCP_USER_TIMEOUT is no
-    help, since it also drops slow clients.
+    uvicorn has no write timeout, and closing a transport waits until its buffer is sent: a client
+    that reads nothing would hold its socket forever. The kernel's TCP_USER_TIMEOUT is no
+    alternative, because it also drops slow clients.
     """
 
     is_standalone = False
@@ -83,7 +83,7 @@ class Protocol(HttpToolsProtocol):
     _without_body: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection; Linux tells what the client of a TCP connection has acknowledged."""
+        """Begin a connection; only Linux tells how much a TCP client has acknowledged."""
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
         is_tcp = sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6)
@@ -91,7 +91,7 @@ class Protocol(HttpToolsProtocol):
             self._connection = Connection(transport, sock, self._discard_body, self.is_standalone)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request that runs; uvicorn tells only the request that arrived last."""
+        """Tell the running request; uvicorn tells only the last one, which may be queued."""
         if self._connection is not None and self._connection.on_lost is not None:
             self._connection.on_lost()
         running = self._running
@@ -101,25 +101,25 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Begin a request, with its connection among the extensions of its scope."""
+        """Begin a request, and add its Connection to the extensions of its scope."""
         super().on_message_begin()
         if self._connection is not None:
             self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
-        """Note which request runs: the new one, unless it is queued behind another."""
+        """Remember the running request: the new one, unless it is queued (pipelining)."""
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
 
     def on_response_complete(self) -> None:
-        """Note which request runs: uvicorn starts the oldest one of its queue."""
+        """Remember the running request: uvicorn starts the oldest one in its queue."""
         if self.pipeline:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of a request's body, unless the request discards its body."""
+        """Buffer a part of a request's body, unless discard_body was called for it."""
         if self.cycle is not self._without_body:
             super().on_body(body)
 
@@ -132,7 +132,7 @@ class Protocol(HttpToolsProtocol):
 
 
 class StandaloneProtocol(Protocol):
-    """The protocol of a server that serves downspout alone, without middleware around it."""
+    """The protocol for a server that runs only downspout, without a host's middleware."""
 
     is_standalone = True
 
@@ -140,9 +140,9 @@ class StandaloneProtocol(Protocol):
 class DrainOnSignal:
     """Drains applications on SIGTERM and SIGINT, then calls the server's own signal handlers.
 
-    Those would stop listening at once. While the applications drain, readiness and new downloads
-    are answered with 503. To be made when the server has set its handlers, as in a lifespan;
-    outside of the main thread it does nothing.
+    The server's handlers would stop listening at once. While the applications drain, /readyz and
+    new downloads get 503. Create it after the server has set its handlers, for example in a
+    lifespan; outside the main thread it does nothing.
     """
 
     def __init__(self, *apps: Starlette) -> None:
@@ -158,10 +158,13 @@ class DrainOnSignal:
                 signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, and stop at a second SIGINT; platforms send SIGTERM twice."""
+        """Drain at the first signal, stop at a second SIGINT, ignore a second SIGTERM.
+
+        Some platforms send SIGTERM twice.
+        """
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # The server runs in another thread, or has stopped.
+        except RuntimeError:  # The server's event loop is in another thread, or has ended.
             self._servers[number](number, frame)
             return
         if self._draining is None:
@@ -170,8 +173,8 @@ class DrainOnSignal:
             self._servers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
-        # Not in the signal handler, which may have interrupted the write of another log line.
-        logger.info("draining: new downloads get 503, running ones have SHUTDOWN_GRACE to finish")
+        # A signal handler must not log: it may interrupt the write of another log line.
+        logger.info("draining: new downloads get 503, running ones get SHUTDOWN_GRACE to finish")
         try:
             await asyncio.gather(*map(drain, self._apps))
         finally:

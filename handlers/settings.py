@@ -1,4 +1,4 @@
-"""Settings of the application, standalone or within a host."""
+"""Every setting of the application, one field each, with its variable and check."""
 
 import os
 import re
@@ -30,10 +30,10 @@ AuthMode: TypeAlias = Literal["open", "token", "signature"]
 
 MIB = 1024 * 1024
 
-# Memory of an idle process, and of a download to a slow client at most; both measured.
+# Measured: bytes of an idle process, and the most that one download to a slow client uses.
 IDLE_BYTES = 96 * MIB
 DOWNLOAD_BYTES = 1 * MIB
-READ_AHEAD_PIECE_BYTES = 1 * MIB  # the least that a connection of the read-ahead fetches
+READ_AHEAD_PIECE_BYTES = 1 * MIB  # the smallest piece that read-ahead fetches
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 BUCKET_VARIABLES = "S3_IMAGE_BUCKET S3_BUCKET AWS_S3_BUCKET_NAME BUCKET_NAME BUCKETEER_BUCKET_NAME"
@@ -45,9 +45,9 @@ STYLE = Kind(
     # Railway sets AWS_S3_URL_STYLE=virtual-hosted.
     lambda text: "virtual" if text in ("virtual-host", "virtual-hosted") else text,
 )
-NO_BLANKS = matching(r"\S+", "must be a text without blanks")
+NO_BLANKS = matching(r"\S+", "must not be empty or contain whitespace")
 HEADER_VALUE = matching(
-    r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", "must be the value of a header", "max-age=3600"
+    r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", "must be a header value", "max-age=3600"
 )
 METADATA = comma_separated(
     r"[a-z0-9!#$%&'*+.^_`|~-]+", "must be names in lower case without x-amz-meta-", "owner,camera"
@@ -70,7 +70,7 @@ SIGNING_KEYS = comma_separated(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
-    """What an application needs. Durations are in seconds, sizes in bytes.
+    """The settings of one application. Durations are in seconds, sizes in bytes.
 
     Each setting has an environment variable, with the name of the field in upper case unless it is
     given below. Raises SettingsError with a line for each wrong value.
@@ -133,24 +133,24 @@ class Settings(Checked):
     upstream_connect_timeout: float = setting(5.0, seconds(0.05, 300))
     """Seconds to connect to the store or the bytes upstream."""
     upstream_read_timeout: float = setting(20.0, seconds(0.05, 3600))
-    """Seconds that the store or the bytes upstream may send nothing; no limit of the whole."""
+    """Maximum seconds without a byte from the store or the bytes upstream, not for a whole body."""
     # PaaS routers wait 30 s for a first byte (Heroku's H12).
     first_byte_timeout: float = setting(20.0, seconds(0.05, 3600))
-    """Seconds until an answer begins, queue, connection and retries included; then 503 or 504."""
+    """Maximum seconds until an answer begins, with queue, connection, retries; then 503 or 504."""
     max_resumes: int = setting(10, whole_number(0, 1000))
-    """Attempts to resume a broken body that bring no byte, one after another, before it is cut."""
+    """Attempts in a row to resume a broken body without a new byte; then the connection is cut."""
     client_stall_timeout: float = setting(30.0, seconds(1, 3600))
     """Seconds that a client may take no byte before its connection is closed."""
     client_min_rate: int = setting(1024, whole_number(0, 10**9))  # a third of a modem of 1996
     """Bytes per second that a client must take to keep its connection; 0 for no minimum."""
     verify_checksums: bool = setting(False, SWITCH)
-    """Whether whole images are compared with the checksum that S3 has of them."""
+    """Whether whole images are verified with the checksum that S3 stores for them."""
 
     max_downloads: int = setting(None, whole_number(1, 100_000))
-    """Downloads at once, per process. Both connection pools are sized by it.
+    """Maximum concurrent downloads per process; also sizes both connection pools.
     Default: as many as fit into 60 % of the memory, from 16 to 1000."""
     max_downloads_per_client: int | None = setting(None, whole_number(1, 100_000))
-    """Downloads at once from one address, per process; further ones get 429.
+    """Maximum concurrent downloads from one client address, per process; more get 429.
     Default: no limit."""
     queue_timeout: float = setting(5.0, seconds(0, 300))
     """Seconds a request waits for a free slot before it gets 503."""
@@ -164,32 +164,32 @@ class Settings(Checked):
     """Bytes buffered ahead of clients, per process."""
 
     metrics_directory: str | None = setting(None, DIRECTORY, "PROMETHEUS_MULTIPROC_DIR")
-    """Directory through which several processes add up their metrics.
+    """Directory in which several worker processes share their metrics.
     Default: a temporary one, made by `python service.py` when it runs several processes."""
 
     processes: InitVar[int] = 1
-    """Processes that share the memory, for the default of `max_downloads`."""
+    """Number of processes that share the memory; the default of `max_downloads` depends on it."""
 
     def __post_init__(self, processes: int) -> None:
         """Check all values, then choose `max_downloads` by the memory if it is not given."""
         super().__post_init__()
         if self.max_downloads is None:
             fitting = downloads_in_memory(memory_bytes(), processes, self.read_ahead_bytes)
-            object.__setattr__(self, "max_downloads", fitting)  # Frozen, but still being made.
+            object.__setattr__(self, "max_downloads", fitting)  # The dataclass is frozen.
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings from environment variables; raises SettingsError."""
-        # A wrong WEB_CONCURRENCY is a problem of ServerSettings, or of a host's server.
+        # ServerSettings, or the host's server, reports an invalid WEB_CONCURRENCY.
         processes = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
         return cls(**cls.arguments(environ), processes=int(processes[0]) if processes else 1)
 
     def problems(self) -> list[str]:
-        """Return a line for each wrong value, half of an access key, and token without key."""
+        """Return a line for each wrong value and for each incomplete access key."""
         fields = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         key_id, secret, token = (getattr(self, one) for one in fields)
         names = [one.upper() if self.sources else one for one in fields]
-        # "BUCKETEER_" where Heroku's add-on set a half. Halves of two keys do not make a key.
+        # "BUCKETEER_" for a value from Heroku's add-on, else "": id and secret must both have it.
         prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in fields]
         problems = super().problems()
         if secret and (not key_id or prefixes[0] > prefixes[1]):
@@ -202,21 +202,21 @@ class Settings(Checked):
 
     @property
     def store_connections(self) -> int:
-        """Connections to the store that downloads and their read-ahead may have at once."""
+        """Maximum connections to the store, for downloads and read-ahead together."""
         return self.max_downloads + self.read_ahead_bytes // READ_AHEAD_PIECE_BYTES
 
     @property
     def auth_mode(self) -> AuthMode:
-        """How requests are authorized; "token" where both tokens and signing keys are set."""
+        """How requests are authorized; "token" if both tokens and signing keys are set."""
         if self.access_tokens:
             return "token"
         return "signature" if self.url_signing_keys else "open"
 
 
 def read_signing(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return settings of which only URL_SIGNING_KEYS and URL_MAX_LIFETIME are read.
+    """Read only URL_SIGNING_KEYS and URL_MAX_LIFETIME; raises SettingsError.
 
-    Signing needs no bucket, so the other settings are those of a made-up one.
+    Signing needs no store, so all other settings have defaults and the bucket is a placeholder.
     """
     names = ("URL_SIGNING_KEYS", "URL_MAX_LIFETIME")
     found = {name: environ[name] for name in names if name in environ}
@@ -229,17 +229,17 @@ def read_signing(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def downloads_in_memory(memory: int, processes: int, read_ahead: int) -> int:
-    """Return how many downloads 60 % of a process's share of the memory has room for."""
+    """Return how many downloads fit into 60 % of one process's share of `memory` bytes."""
     room = memory // max(processes, 1) - IDLE_BYTES - read_ahead
     return int(min(max(room * 0.6 / DOWNLOAD_BYTES, 16), 1000))
 
 
 def memory_bytes(limits: tuple[str, ...] = MEMORY_LIMITS) -> int:
-    """Return the memory of this machine, or of this container where that is less."""
+    """Return the bytes of memory of this machine, or of its container if that has less."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in limits:
         try:
             sizes.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # No such limit, or "max".
+        except (OSError, ValueError):  # The file does not exist, or says "max".
             continue
     return min(sizes)

@@ -1,4 +1,4 @@
-"""How a setting is declared, read from an environment variable, and checked."""
+"""Declare settings, read them from environment variables, and check their values."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .sources.s3.names import check_bucket, check_key
 
-# For other regions and hosts botocore raises its own exceptions, at start or at a request.
+# With other regions and hosts botocore raises errors that name no setting.
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 ENDPOINT_HOST = rf"(?:{LABEL}\.)*{LABEL}\.?|[0-9A-Fa-f:.]+"
 
@@ -28,22 +28,22 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The kind of values that a setting takes."""
+    """How a setting's value is checked, and parsed from an environment variable."""
 
     check: Callable[[Any], None]
-    """Raises ValueError if a value is wrong; its text completes "NAME ..."."""
+    """Raises ValueError if a value is invalid; its text, "must be ...", follows the variable's name."""
 
     parse: Callable[[str], Any] = str
-    """Returns the value of a text. After a ValueError the text itself is the value to check."""
+    """Converts a variable's text to the value; if it raises ValueError, `check` gets the text."""
 
     example: str = ""
     closes_access: bool = False
-    """Whether a blank variable is an error, since it would leave access open; else it is unset."""
+    """Whether a blank variable is an error, because it would open access, and not just unset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A setting: its field, its environment variables (the first one set counts), its kind."""
+    """A setting: field, environment variables (the first that is set counts), check, default."""
 
     field: str
     names: tuple[str, ...]
@@ -51,14 +51,14 @@ class Variable:
     default: Any
 
     def find(self, environ: Mapping[str, str]) -> str | None:
-        """Return the name of the variable that is set, or None."""
+        """Return the name of the first variable that is set in `environ`, or None."""
         for name in self.names:
             if environ.get(name, "").strip() or (self.kind.closes_access and name in environ):
                 return name
         return None
 
     def problem(self, value: object, name: str | None) -> str | None:
-        """Return a line about a wrong value, which came from the variable `name`, or None."""
+        """Return why `value`, from the variable `name`, is invalid; None if it is valid."""
         if value is None and self.default is None:
             return None
         try:
@@ -74,8 +74,8 @@ class Variable:
 def setting(default: Any, kind: Kind, names: str = "", *, secret: bool = False) -> Any:
     """Return the dataclass field of a setting.
 
-    `names` are its environment variables, with blanks between; by default the variable has the
-    name of the field in upper case. A secret is left out of the representation.
+    `names` are its environment variables, separated by spaces; by default, the field's name in
+    upper case. `repr` of the settings leaves out a secret.
     """
     return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
 
@@ -92,13 +92,13 @@ def variables(settings: type["Checked"]) -> list[Variable]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Settings that are checked when they are made, in code or from the environment."""
+    """Base class of settings: creating an instance checks all of its values."""
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """The variable that a value came from, by the name of the field."""
+    """Maps a field's name to the environment variable that its value came from."""
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if there are problems."""
+        """Check all values; raises SettingsError if any is wrong."""
         if problems := self.problems():
             raise SettingsError(problems)
 
@@ -117,7 +117,7 @@ class Checked:
 
     @classmethod
     def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Return the arguments of this class that `environ` has; they may be wrong."""
+        """Return the constructor's arguments that `environ` has; the constructor checks them."""
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
         for one in variables(cls):
@@ -143,21 +143,21 @@ def _matches(pattern: str, value: Any) -> bool:
 
 
 def matching(pattern: str, problem: str, example: str = "") -> Kind:
-    """Return the kind of a text that matches `pattern` as a whole."""
+    """Return the Kind of strings that the regular expression `pattern` fully matches."""
     return Kind(lambda value: _require(_matches(pattern, value), problem), example=example)
 
 
 def comma_separated(
     pattern: str, problem: str, example: str, *, closes_access: bool = False
 ) -> Kind:
-    """Return the kind of a tuple of texts, which a variable has with commas between."""
+    """Return the Kind of tuples of strings; an environment variable has commas between."""
 
     def check(value: Any) -> None:
-        _require(value != ("",), "is blank and leaves access open; unset it or give it a value")
+        _require(value != ("",), "is blank, which would open access; unset it or give it a value")
         is_tuple = isinstance(value, tuple)
         _require(is_tuple and all(_matches(pattern, one) for one in value), problem)
         ids = [one.partition(":")[0] for one in value if closes_access and ":" in one]
-        _require(len(ids) == len(set(ids)), "must have an id of its own for each key")
+        _require(len(ids) == len(set(ids)), "must have a different id for each key")
 
     def parse(text: str) -> tuple[str, ...]:
         elements = [one.strip() for one in text.split(",")]
@@ -167,7 +167,7 @@ def comma_separated(
 
 
 def whole_number(least: int, most: int) -> Kind:
-    """Return the kind of a whole number from `least` to `most`."""
+    """Return the Kind of whole numbers from `least` to `most`, both included."""
 
     def check(value: Any) -> None:
         is_right = type(value) is int and least <= value <= most
@@ -177,7 +177,7 @@ def whole_number(least: int, most: int) -> Kind:
 
 
 def seconds(least: float, most: float) -> Kind:
-    """Return the kind of a duration from `least` to `most` seconds."""
+    """Return the Kind of durations from `least` to `most` seconds, both included."""
 
     def check(value: Any) -> None:
         is_right = type(value) in (int, float) and least <= value <= most
@@ -194,7 +194,7 @@ def _check_tls_verify(value: Any) -> None:
     if isinstance(value, bool):
         return
     try:
-        # A Path: "" as a text would load the system's certificates.
+        # A Path, because the string "" would load the system's certificates.
         ssl.create_default_context(cafile=Path(value))
     except (OSError, TypeError, ValueError):
         raise ValueError("must be true, false, or the path of a readable CA bundle") from None
@@ -225,11 +225,11 @@ def _check_endpoint_url(value: Any) -> None:
 
 def _check_key_template(value: Any) -> None:
     is_right = _matches("([^{}]|{{|}}|{task_id})+", value)
-    _require(is_right, "must be a text with no other field than {task_id}; {{ and }} are braces")
+    _require(is_right, "must have no other field than {task_id}; {{ and }} are braces")
     try:
         check_key(value.format(task_id="9" * 19))
     except ValueError as error:
-        raise ValueError(f"must make valid keys; a key {error}") from None
+        raise ValueError(f"must give valid S3 keys; a key {error}") from None
 
 
 def _check_url_template(value: Any) -> None:
@@ -238,7 +238,7 @@ def _check_url_template(value: Any) -> None:
     url, other = (value.format(task_id=number, size=number) for number in (1, 2))
     _check_url(url)
     is_right = urlsplit(url).netloc == urlsplit(other).netloc
-    _require(is_right, "must have its fields behind the host and port")
+    _require(is_right, "must have {task_id} and {size} only after host and port")
 
 
 BUCKET = Kind(check_bucket, example="photos")

@@ -430,7 +430,7 @@ def test_other_errors_keep_their_traceback() -> None:
     hidden = logging.makeLogRecord({"exc_info": (BrokenTransfer, broken(), None)})
     shown = logging.makeLogRecord({"exc_info": (ValueError, ValueError(), None)})
     plain = logging.makeLogRecord({"msg": "Started"})
-    keep = service_module.keep_server_record
+    keep = service_module.filter_uvicorn_record
     assert [keep(hidden), keep(shown), keep(plain)] == [False, True, True]
 
 
