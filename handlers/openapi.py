@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of all routes (``/openapi.json``): openapi.json with this application's settings."""
+"""The OpenAPI 3.1 document (``/openapi.json``): the file openapi.json, adapted to the settings."""
 
 import json
 from functools import cache

@@ -31,7 +31,7 @@ class Kind:
     """How a setting's value is checked, and parsed from an environment variable."""
 
     check: Callable[[Any], None]
-    """Raises ValueError if a value is invalid; its text, "must be ...", follows the variable's name."""
+    """Raises ValueError if a value is invalid; its text, "must be ...", follows the name."""
 
     parse: Callable[[str], Any] = str
     """Converts a variable's text to the value; if it raises ValueError, `check` gets the text."""

@@ -1,1 +1,1 @@
-"""Who may download."""
+"""Authorization of downloads: tokens, signed URLs and the host's hooks."""

@@ -1,4 +1,4 @@
-"""The rule who may download: a valid bearer token, a signed URL, or the host's `authorize`."""
+"""Authorizes a download by its bearer token, signed URL, or the host's `authorize`."""
 
 import hmac
 import logging
@@ -23,10 +23,10 @@ logger = logging.getLogger("downspout")
 
 
 class Tokens:
-    """A set of bearer tokens (RFC 6750), each of which is valid."""
+    """The bearer tokens (RFC 6750) that are valid."""
 
     def __init__(self, tokens: Collection[str]) -> None:
-        # Digests have one length, so that the time of a comparison tells no token's length.
+        # Digests have equal lengths, so that no comparison's time reveals a token's length.
         self._digests = [sha256(token.encode()).digest() for token in tokens]
 
     def __len__(self) -> int:
@@ -38,12 +38,12 @@ class Tokens:
         `headers` are raw, as in an ASGI scope.
         """
         values = [value for name, value in headers if name == b"authorization"]
-        # With two headers, a proxy before this service may have checked the other one.
+        # Reject two Authorization headers: a proxy may have checked only the other one.
         bearer = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
         if bearer is None:
             return "no token"
         digest = sha256(bearer[1]).digest()
-        # Compare with all tokens: stopping at a match would tell which one it is.
+        # Compare with all tokens: the time until a match would reveal which token it is.
         matches = [hmac.compare_digest(digest, one) for one in self._digests]
         return None if any(matches) else "wrong token"
 
@@ -51,8 +51,8 @@ class Tokens:
 class Access:
     """The access rule of one application: one valid credential is enough.
 
-    The check precedes slot and store, so that a rejection costs little and is the same whether
-    or not the object exists.
+    Requests are checked before they get a slot or reach the store, so that a rejection is cheap
+    and does not reveal whether the object exists.
     """
 
     def __init__(self, settings: Settings, authorize: Authorize | None, threads: Executor) -> None:
@@ -62,29 +62,30 @@ class Access:
         self._max_lifetime = settings.url_max_lifetime
         self._authorize = authorize
         self._threads = threads
-        without_tokens = NotAuthorized if authorize else NotSigned
-        self._rejection = NotAllowed if self._tokens else without_tokens
+        # 401 if a token would help, else 403.
+        error_403 = NotAuthorized if authorize else NotSigned
+        self._error_401_or_403 = NotAllowed if self._tokens else error_403
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may download."""
+        """Whether downloads need no credential."""
         return not self._tokens and not self._keys and self._authorize is None
 
     async def check(self, scope: Scope) -> None:
-        """Check the request of a download route; return if it may download.
+        """Return if the request of a download is authorized, else raise an error.
 
-        Raises NotAllowed, NotSigned, NotAuthorized, or what the host's `authorize` raises.
+        Raises NotAllowed (401), NotSigned or NotAuthorized (403), or any error of `authorize`.
         """
         reasons = self._rejection_reasons(scope)
         if self._authorize is not None and (reasons or not (self._tokens or self._keys)):
             if await run_hook(self._authorize, self._threads, Request(scope)):
                 return
-            reasons.append("not authorized by the host")
+            reasons.append("the host's authorize returned false")
         if reasons:
-            raise self._rejection(", ".join(reasons))
+            raise self._error_401_or_403(", ".join(reasons))
 
     def _rejection_reasons(self, scope: Scope) -> list[str]:
-        """Return why token and signature are rejected; nothing if one of them is valid."""
+        """Return why token and signature are rejected; an empty list if either is valid."""
         reasons: list[str] = []
         if self._tokens:
             if (reason := self._tokens.rejection_reason(scope["headers"])) is None:
@@ -100,7 +101,7 @@ class Access:
         return reasons
 
     def check_metrics(self, scope: Scope) -> None:
-        """Raise NoToken unless a request may read the metrics; without tokens, any request may."""
+        """Raise NoToken (401) if METRICS_TOKENS is set and the request has none of the tokens."""
         tokens = self._metrics_tokens
         if tokens and (reason := tokens.rejection_reason(scope["headers"])):
             logger.info("metrics refused (%s) request_id=%s", reason, get_request_id(scope))

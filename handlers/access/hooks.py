@@ -1,4 +1,4 @@
-"""The host's functions `authorize` and `locate`, and how they are called."""
+"""The host's hooks `authorize` and `locate`: their types, and `run_hook`, which calls them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,13 @@ from typing import TypeAlias, TypeVar
 from starlette.requests import Request
 
 Authorize: TypeAlias = Callable[[Request], bool | Awaitable[bool]]
-"""Return whether a request may download; a plain function is called in a thread."""
+"""Takes a request, returns whether it may download; a plain function runs in a thread."""
 
 Location: TypeAlias = str | tuple[str, str] | None
 """A key in the settings' bucket, or a bucket and a key; None if there is no object."""
 
 Locate: TypeAlias = Callable[[int], Location | Awaitable[Location]]
-"""Return where the object of a task is; a plain function is called in a thread."""
+"""Takes a task's number, returns where its image is; a plain function runs in a thread."""
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -25,8 +25,8 @@ T = TypeVar("T")
 async def run_hook(function: Callable[[A], T | Awaitable[T]], threads: Executor, argument: A) -> T:
     """Await an async function, or call a plain one in `threads`; return its result.
 
-    A cancelled caller stops waiting, but its thread is only free when the function returns: so
-    there are never more calls than threads.
+    If the caller is cancelled, the plain function still runs to its end and occupies its thread.
+    Further calls wait for a free thread.
     """
     if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
         result = function(argument)

@@ -2,8 +2,8 @@
 
 The query parameters `expires` (seconds since 1970), `key` (the id of the signing key) and
 `signature` (HMAC-SHA256 in base64url) sign the path and the `download` parameter, for GET and HEAD
-with any range and condition. Other parameters are not signed. The path is the one within the
-application, wherever that is mounted: two applications with different objects need different keys.
+with any range and condition. Other parameters are not signed. The signed path leaves out the path
+at which a host mounts the application: two applications with different objects need two keys.
 """
 
 import hmac
@@ -23,13 +23,13 @@ _PAIR = re.compile(r"[A-Za-z0-9_-]{1,32}:[!-~]{16,}")
 # The paths that can be signed.
 _DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)")
 
-# The signer's clock may be ahead of ours.
+# The clock of the signing machine may be ahead of this machine's.
 SKEW_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A secret, and the id by which a signed URL names it."""
+    """A secret, and its id, which is the `key` parameter of a signed URL."""
 
     id: str
     secret: str = field(repr=False)
@@ -42,7 +42,7 @@ class SigningKey:
         return cls(*pair.split(":", 1))
 
     def signature(self, path: str, expires: int, download: str | None) -> str:
-        """Return the signature of an unquoted path within the application."""
+        """Return the signature of a percent-decoded path, without the mount path."""
         # No quoted line contains a line break, so that no two URLs have the same signed text.
         lines = [
             "downspout 1",
@@ -89,7 +89,7 @@ def rejection_reason(
 ) -> str | None:
     """Return why a URL's signature is rejected (for the log), or None if it is valid.
 
-    `path` is unquoted and within the application. `max_lifetime` is in seconds from now.
+    `path` is percent-decoded, without the mount path. `max_lifetime` is in seconds from now.
     """
     signed = [(name, value) for name, value in query if name in (*_SIGNATURE, "download")]
     found = dict(signed)
@@ -99,7 +99,7 @@ def rejection_reason(
         return "no signature"
     expires = int(found["expires"])
     named = [key for key in keys if key.id == found.get("key")]
-    # An unknown id takes as long as a known one.
+    # Take as long for an unknown id as for a known one, so that time reveals no ids.
     expected = (named or keys)[0].signature(path, expires, found.get("download"))
     given = found.get("signature", "").encode()
     if not hmac.compare_digest(expected.encode(), given) or not named:

@@ -1,1 +1,1 @@
-"""One download, from its request to its end."""
+"""Everything around one download: slots, watching the client, closing, recording."""

@@ -1,4 +1,4 @@
-"""How many downloads run at once, and until when."""
+"""Limits concurrent downloads with slots, and drains the downloads at shutdown."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from .interrupt import StopReason
 
 RETRY_AFTER_SECONDS = 5
 
-# One slot in eight is kept for downloads of at most 1 MiB, which end soon: otherwise a crowd of
-# slow readers could hold every slot.
+# One slot in eight is reserved for downloads of at most 1 MiB, which end soon: otherwise large
+# downloads to slow clients could hold every slot.
 SHARE_FOR_SMALL = 8
 SMALL = 1024 * 1024
 
-# For downloads that were broken off, to write their line in the log and close what they hold.
+# For stopped downloads to write their log line and to close their upstream connections.
 END_SECONDS = 2.0
 
 
@@ -24,17 +24,18 @@ class AdmittedDownload(Protocol):
     """A download that has a slot."""
 
     def stop(self, reason: StopReason) -> None:
-        """End the download visibly."""
+        """Stop the download; if its answer has begun, its connection is cut."""
 
 
 class NoBulkSlot(Exception):
-    """A large download has a slot, and no bulk slot is free."""
+    """No bulk slot is free for a download of more than SMALL bytes."""
 
 
 class Admission:
-    """The slots for downloads; a download holds one until its last byte has left.
+    """The slots for downloads, `total` in all; a download holds one until its last byte is sent.
 
-    Without a bound, requests would queue on the connection pools, without limit or end.
+    A download of more than SMALL bytes or of unknown length also needs a bulk slot. Without slots,
+    requests would queue on the connection pools, without limit or timeout.
     """
 
     def __init__(self, total: int, *, wait: float) -> None:
@@ -50,20 +51,20 @@ class Admission:
         self.is_draining = False
 
     async def acquire(self, download: AdmittedDownload, until: float) -> None:
-        """Take a slot. Raises NoSlot when none gets free until then, Draining."""
+        """Take a slot; raises NoSlot at `until` (time.monotonic()), Draining at shutdown."""
         await self._take(self._slots, until)
         self._admitted.add(download)
         self._empty.clear()
 
     def release(self, download: AdmittedDownload) -> None:
-        """Give a slot back; the bulk slot stays."""
+        """Release the download's slot, but not its bulk slot."""
         self._admitted.remove(download)
         self._slots.release()
         if not self._admitted:
             self._empty.set()
 
     def try_acquire_bulk(self, download: AdmittedDownload) -> None:
-        """Take a bulk slot, unless the download has one. Raises NoBulkSlot if none is free."""
+        """Take a bulk slot unless the download has one; raises NoBulkSlot if none is free."""
         if download not in self._with_bulk:
             try:
                 self._bulk_slots.acquire_nowait()
@@ -72,12 +73,12 @@ class Admission:
             self._with_bulk.add(download)
 
     async def acquire_bulk(self, download: AdmittedDownload, until: float) -> None:
-        """Wait for a bulk slot. Raises NoSlot when none gets free until then, Draining."""
+        """Take a bulk slot; raises NoSlot at `until` (time.monotonic()), Draining at shutdown."""
         await self._take(self._bulk_slots, until)
         self._with_bulk.add(download)
 
     def release_bulk(self, download: AdmittedDownload) -> None:
-        """Give the bulk slot back, if the download has one."""
+        """Release the download's bulk slot, if it has one."""
         if download in self._with_bulk:
             self._with_bulk.remove(download)
             self._bulk_slots.release()
@@ -97,7 +98,7 @@ class Admission:
                 self._queue.discard(queued)
         if self.is_draining:
             raise Draining
-        raise NoSlot("no slot is free", retry_after=RETRY_AFTER_SECONDS)
+        raise NoSlot("no slot got free within QUEUE_TIMEOUT", retry_after=RETRY_AFTER_SECONDS)
 
     def counts(self) -> tuple[int, int]:
         """Return how many downloads have a slot, and how many wait for one."""
@@ -106,7 +107,7 @@ class Admission:
     async def drain(self, grace: float) -> None:
         """Admit no more downloads; return when the running ones have ended.
 
-        Downloads that still run after `grace` seconds are broken off, visibly.
+        Downloads that still run after `grace` seconds are stopped: their connections are cut.
         """
         self.is_draining = True
         for queued in list(self._queue):

@@ -1,4 +1,4 @@
-"""How many downloads one client may have at once."""
+"""Limits the concurrent downloads of one client (MAX_DOWNLOADS_PER_CLIENT)."""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
@@ -9,7 +9,7 @@ from .admission import RETRY_AFTER_SECONDS
 # A provider gives a /64 to one customer, who may use any address in it (RFC 6177).
 CLIENT_BITS = 64
 
-# A translator shows all of IPv4 in this network (RFC 6052, 2.1).
+# A NAT64 gateway maps all IPv4 addresses into this network (RFC 6052, 2.1).
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -21,21 +21,23 @@ class ClientLimit:
     counts: dict[str, int] = field(default_factory=dict)
 
     def acquire(self, address: str | None) -> str | None:
-        """Count one more download; return the client to pass to `release`.
+        """Count one more download; return the client's id, which `release` needs.
 
-        Raises ClientLimitReached. Without an address, as on a Unix socket, there is no limit.
+        Raises ClientLimitReached if the client already has `limit` downloads. If `address` is
+        None, as on a Unix socket, nothing is limited.
         """
         if self.limit is None or address is None:
             return None
         client = client_network(address)
         count = self.counts.get(client, 0)
         if count >= self.limit:
-            raise ClientLimitReached(f"{count} of {client}", retry_after=RETRY_AFTER_SECONDS)
+            text = f"{client} has {count} downloads"
+            raise ClientLimitReached(text, retry_after=RETRY_AFTER_SECONDS)
         self.counts[client] = count + 1
         return client
 
     def release(self, client: str | None) -> None:
-        """Count one download less."""
+        """Count one download less for the client that `acquire` returned."""
         if client is not None:
             self.counts[client] -= 1
             if not self.counts[client]:  # Otherwise the table would grow with every address.
@@ -43,7 +45,7 @@ class ClientLimit:
 
 
 def client_network(address: str) -> str:
-    """Return what identifies the client at an address: an IPv4 address, or an IPv6 network."""
+    """Return a client's id: its IPv4 address, or the /64 network of its IPv6 address."""
     if ":" not in address:
         return address
     try:

@@ -1,47 +1,49 @@
-"""Whether a client takes its bytes: stalled and dripping clients, told from slow ones."""
+"""Detects clients that stop reading or read below CLIENT_MIN_RATE."""
 
 from dataclasses import dataclass
 
-# How often a client is looked at, and so how late a step may be seen.
+# Seconds between two checks of a client, so a step may be noticed this late.
 TICK_SECONDS = 1.0
 
-# No client may stay longer without a step, however large its steps may be.
+# The longest time that a client may take no byte, however large its steps are.
 LONGEST_SECONDS = 600.0
 
-# The rate by which steps are waited for where any rate will do.
+# Bytes per second that a step may take at least if CLIENT_MIN_RATE is 0.
 LOWEST_RATE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class BufferVisibility:
-    """How well the server sees what a client takes, which a client does in steps.
+    """Which buffers the server can see, and so in which steps a client seems to take bytes.
 
-    A client announces room when a part of its buffer is free again. Where the server cannot see
-    the kernel's buffer, the bytes in it look taken, in larger steps.
+    A client opens its TCP window again when a part of its receive buffer is free: one step. If the
+    server can't see the kernel's send buffer, bytes in it look taken, and the steps are larger.
     """
 
     buffer: int
-    """Bytes of the largest buffer there may be."""
+    """Bytes of the largest buffer that determines the steps."""
 
     step: float
-    """The largest step, as a part of that buffer."""
+    """The largest step, as a fraction of `buffer`."""
 
 
-# Linux has a receiver announce room when a sixteenth of its buffer is free (__tcp_select_window);
-# the buffer grows to 6 MiB by default, recently to 32 MiB (tcp_rmem). Others announce sooner.
+# The server sees the kernel's send buffer. A Linux client opens its window when a sixteenth of its
+# receive buffer is free (__tcp_select_window); that buffer grows to 6 MiB, in recent kernels to
+# 32 MiB (tcp_rmem). Other systems open the window sooner.
 KERNEL = BufferVisibility(32 * 1024 * 1024, 1 / 16)
 
-# The sender's buffer grows to 4 MiB (tcp_wmem), and the server has one of its own.
+# The server can't see the kernel's send buffer, which grows to 4 MiB (tcp_wmem); the server's own
+# buffer adds to it.
 SERVER_ONLY = BufferVisibility(4 * 1024 * 1024 + 256 * 1024, 1)
 
 
 @dataclass(kw_only=True, slots=True)
 class ClientRateGuard:
-    """Judges what a client takes while messages wait for it.
+    """Decides whether a client reads too slowly, while the server waits to send to it.
 
-    A client may take nothing for `stall` seconds, or for as long as a client of `min_rate` bytes a
-    second needs for one step, if that is longer. Over two such times it has to take `min_rate`,
-    give or take one step. So a faster client is never given up, however large its steps are.
+    A client may take no byte for `stall` seconds or, if longer, for the time of one step at
+    `min_rate` bytes per second. Over twice that time its average must reach `min_rate`, less one
+    step. So a client faster than `min_rate` is never dropped, however large its steps are.
     """
 
     stall: float
@@ -54,20 +56,20 @@ class ClientRateGuard:
     _moved: float = 0.0
 
     def rest(self) -> None:
-        """Note that no message waits for the client."""
+        """Start over: the server does not wait to send to the client."""
         self._began = None
 
     def is_too_slow(self, taken: int, now: float) -> bool:
-        """Return whether the client has taken too little.
+        """Return whether the client has stalled or stays below `min_rate`.
 
-        `taken` counts the bytes of the whole download so far. To be called every TICK_SECONDS
-        while a message waits.
+        `taken`: bytes that the client took since the download began; `now`: time.monotonic().
+        Call it every TICK_SECONDS while a message waits to be sent.
         """
         taken = max(taken, self._taken)
         step, self._taken = taken - self._taken, taken
         largest = self.visibility.buffer * self.visibility.step
         if self._began is None:
-            # Only what was taken at once shows how large the client's buffer has become.
+            # The bytes taken since the last check show how large the client's buffer has become.
             step = int(min(step, self.visibility.buffer) * self.visibility.step)
             self._began, self._moved, self._from = now, now, taken
         elif step:

@@ -1,4 +1,4 @@
-"""The handle of one download: what routes and answers get to work with."""
+"""The Download object that routes use: settings, clients, deadline, exit stack, policies."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True, slots=True)
 class Download:
-    """One request on a download route: its means, its deadline, and what it owns."""
+    """One request on a download route, with its deadline and exit stack."""
 
     runtime: Runtime
     record: Record
@@ -34,24 +34,24 @@ class Download:
     """Whether shared caches must not keep the answer."""
 
     owner: AsyncExitStack = field(init=False)
-    """Closes, after the last byte, what the download opens."""
+    """The download's exit stack: closes its upstream after the last byte, or after an error."""
 
     @property
     def serving(self) -> Serving:
-        """The clients and bounds of the entered lifespan. Raises NotStarted."""
+        """The clients and limits; raises NotStarted outside of the lifespan."""
         if self.runtime.serving is None:
             raise NotStarted("enter the lifespan: " + NotStarted.detail)
         return self.runtime.serving
 
     @property
     def deadline(self) -> float:
-        """The end of FIRST_BYTE_TIMEOUT, as a time.monotonic()."""
+        """When FIRST_BYTE_TIMEOUT ends for this request, as a time.monotonic()."""
         return self.record.began + self.runtime.settings.first_byte_timeout
 
     async def in_time(self, work: Awaitable[T], *, is_upstream: bool = True) -> T:
-        """Return the result of `work` before the deadline, else raise UpstreamTimeout.
+        """Return the result of `work`; raises UpstreamTimeout at the deadline.
 
-        `is_upstream` tells whether that counts as a failure of the upstream.
+        If `is_upstream`, the metrics count the timeout as a failure of the upstream.
         """
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()) as timeout:
@@ -62,23 +62,23 @@ class Download:
             if is_upstream:
                 self.record.upstream_failed(error)
             limit = self.runtime.settings.first_byte_timeout
-            raise UpstreamTimeout(f"no answer within {limit:g} s") from error
+            raise UpstreamTimeout(f"no answer within FIRST_BYTE_TIMEOUT ({limit:g} s)") from error
 
     def retry_policy(self) -> RetryPolicy:
-        """Return how a request to an upstream is tried again before the answer begins."""
+        """Return the policy for retrying upstream requests until the deadline."""
         return RetryPolicy(until=self.deadline, observer=self.record)
 
     def resume_policy(self) -> ResumePolicy:
-        """Return how a broken body of this download is resumed."""
+        """Return the policy for resuming a broken body, up to MAX_RESUMES times in a row."""
         return ResumePolicy(self.owner, self.runtime.settings.max_resumes, self.record)
 
     def read_ahead(self) -> ReadAheadPolicy:
-        """Return how far a body of this download may be read ahead."""
+        """Return the policy for reading a body ahead with READ_AHEAD_CONNECTIONS."""
         width = self.runtime.settings.read_ahead_connections
         return ReadAheadPolicy(self.serving.read_ahead, width, self.monitor.lag, self.record)
 
 
 def get_download(request: Request) -> Download:
-    """Return the handle that the download scope made for this request."""
+    """Return the Download that DownloadScope created for this request."""
     download: Download = request.scope[SCOPE_KEY]
     return download

@@ -1,4 +1,4 @@
-"""Allowances for servers other than ours, and for middleware of a host around the application."""
+"""Workarounds for ASGI servers other than ours, and for a host's middleware."""
 
 from contextlib import suppress
 from http import HTTPStatus
@@ -10,11 +10,11 @@ _IDENTITY = (b"content-encoding", b"identity")
 
 
 def compatible_send(scope: Scope, send: Send) -> Send:
-    """Return a `send` whose bodies are bytes and whose answers no middleware compresses.
+    """Return a `send` that sends bytes, not memoryviews, and keeps middleware from compressing.
 
-    A compressed body would have no length, the strong entity tag of other bytes and, in some
-    middleware, a proper end where it broke. RFC 9110 (8.4.1) reserves "identity" for
-    Accept-Encoding, but Starlette's GZipMiddleware only leaves alone what has a coding.
+    A compressed body would lose its Content-Length, keep the strong entity tag of the uncompressed
+    bytes and, with some middleware, look complete after an error. Starlette's GZipMiddleware skips
+    only answers with a Content-Encoding, so they get "identity" (RFC 9110, 8.4.1, disapproves).
     """
     is_at_risk = any(
         name == b"accept-encoding" and value.strip() not in (b"", b"identity")
@@ -39,9 +39,10 @@ def _has_plain_body(start: Message) -> bool:
 
 
 async def break_visibly(send: Send, *, seconds: float = 1.0) -> None:
-    """Make Starlette's BaseHTTPMiddleware fail, if a host has it around us.
+    """Make a host's BaseHTTPMiddleware (Starlette) raise, so that a broken body is cut.
 
-    It would end a broken body properly. A second start makes it fail first; servers refuse that.
+    It would otherwise end the body as if complete. A second http.response.start makes it raise;
+    without that middleware the server rejects the message. Waits at most `seconds`.
     """
     with suppress(Exception), anyio.move_on_after(seconds):
         await send({"type": "http.response.start", "status": 500, "headers": []})

@@ -1,4 +1,4 @@
-"""Stopping a download's task for a reason, and telling our cancellation from others'."""
+"""Cancels a download's task because of a gone client, a stalled client, or a drain."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,15 +9,15 @@ StopReason: TypeAlias = Literal["client_gone", "client_stalled", "drained"]
 
 
 class StrayCancellation(RuntimeError):
-    """A CancelledError that neither this download nor the server has caused."""
+    """A CancelledError from the work, although nothing cancelled its task."""
 
 
 @dataclass(slots=True)
 class Interrupt:
-    """Cancels the task of one download, and takes its own cancellations back.
+    """Cancels the task of one download; `run` then returns instead of raising.
 
-    The server and the application around this one cancel the same task. asyncio only counts
-    cancellations (Task.cancelling), so this class counts its own.
+    The server or the host may cancel the same task. asyncio only counts all cancellations
+    (Task.cancelling), so this class counts its own, and uncancels them at the end of `run`.
     """
 
     reason: StopReason | None = None
@@ -27,9 +27,10 @@ class Interrupt:
     _is_over: bool = False
 
     async def run(self, work: Awaitable[None]) -> None:
-        """Await `work`; return early where `stop` ended it.
+        """Await `work`; return early if `stop` cancels it.
 
-        Raises what `work` raises, CancelledError for a cancellation by others, StrayCancellation.
+        Raises the exceptions of `work`, CancelledError if the server or host cancels the task,
+        StrayCancellation if `work` raises CancelledError without any cancellation.
         """
         # No task group: it and its scopes would take a tenth of the time of a small download.
         task = self._task = asyncio.current_task()
@@ -41,7 +42,7 @@ class Interrupt:
             if task.cancelling() > before + self._own:
                 raise
             if not self._own:
-                raise StrayCancellation("cancelled by neither server nor client") from error
+                raise StrayCancellation("CancelledError without a cancelled task") from error
         finally:
             self._task = None
             for _ in range(self._own):
@@ -49,21 +50,21 @@ class Interrupt:
             self._own = 0
 
     def stop(self, reason: StopReason) -> bool:
-        """Cancel the work; return False where it is over, or stopped already."""
+        """Cancel the work; return False if it has ended or was stopped before."""
         if self.reason is not None or self._is_over or self._task is None:
             return False
         self.reason = reason
         self.stopped.set()
-        # In the next turn of the loop: an application that waits for `stopped` returns first.
+        # In the loop's next iteration, so that an application that awaits `stopped` returns first.
         asyncio.get_running_loop().call_soon(self.cancel)
         return True
 
     def cancel(self) -> None:
-        """Cancel the task, also once more where the work swallowed an earlier cancellation."""
+        """Cancel the task; call it again if the work ignores the CancelledError."""
         if self._task is not None:
             self._own += 1
             self._task.cancel()
 
     def finish(self) -> None:
-        """Let the work end undisturbed: the client has the whole answer."""
+        """Make later calls of `stop` do nothing: the whole answer is sent."""
         self._is_over = True

@@ -1,4 +1,4 @@
-"""Watching the messages of one download in both directions."""
+"""Watches the ASGI messages of one download, in both directions."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ CONNECTION: Final = "downspout.connection"
 
 
 class Connection(Protocol):
-    """What a server may show of a request's connection."""
+    """The connection of a request, which a server may offer as an ASGI extension."""
 
     on_lost: Callable[[], None] | None
-    """Called when the connection is lost; the request that runs sets it."""
+    """The server calls it when the connection is lost; the running request sets it."""
 
     is_standalone: bool
     """Whether no middleware of a host stands between the server and the application."""
@@ -38,12 +38,12 @@ class Connection(Protocol):
         """Close the connection at once, and drop its buffers."""
 
     def discard_body(self) -> None:
-        """Drop the body of the request, so that the server goes on reading."""
+        """Drop the request's body, so that the server continues to read from the socket."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Monitor:
-    """Passes messages on, counts bytes, and stops a download whose client is gone or stalled."""
+    """Forwards ASGI messages, counts bytes, and stops a download with a gone or stalled client."""
 
     record: Record
     connection: Connection | None
@@ -52,17 +52,17 @@ class Monitor:
     to_client: Send
     interrupt: Interrupt = field(default_factory=Interrupt)
     admission: Admission | None = None
-    """Set when the request is authorized: it may need a bulk slot from now on."""
+    """None until the request is authorized; then large answers take a bulk slot from it."""
 
     _is_sending: bool = False
 
     async def run(self, work: Awaitable[None], watched: set["Monitor"]) -> None:
-        """Await `work` under watch: `tick` is called for each monitor in `watched`.
+        """Await `work`, with this monitor in `watched`: the lifespan calls `tick` every second.
 
         Returns early if the download is stopped; otherwise raises as `Interrupt.run` does.
         """
         connection, listener = self.connection, None
-        # Our own server calls back when the connection is lost; others have to be asked.
+        # Our own protocol calls `on_lost`; with another server only `receive` tells a disconnect.
         if connection is None:
             listener = asyncio.get_running_loop().create_task(self._listen())
         else:
@@ -79,14 +79,17 @@ class Monitor:
                 connection.on_lost = None
 
     async def receive(self) -> Message:
-        """Return the disconnect of a client that stays until the download is stopped."""
+        """Wait until the download is stopped, then return http.disconnect."""
         await self.interrupt.stopped.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Pass a message on. Raises OSError when the download is stopped, NoBulkSlot."""
-        # The cancellation may come late: on uvloop with a fast upstream neither reading nor
-        # sending ever suspends, and 500 MB were fetched for a client that had left.
+        """Send a message to the client; raises OSError if the download is stopped.
+
+        Raises NoBulkSlot before a large answer if no bulk slot is free.
+        """
+        # A cancellation waits until the task suspends. On uvloop with a fast upstream neither
+        # reading nor sending suspends: 500 MB were fetched for a client that had left.
         if self.interrupt.reason is not None:
             raise ConnectionResetError("the download is stopped")
         is_start = message["type"] == "http.response.start"
@@ -105,11 +108,11 @@ class Monitor:
             self.record.complete()
 
     def _prepared(self, start: Message) -> Message:
-        """Return the start of an answer with its Server-Timing, and a bulk slot if it is large."""
+        """Add Server-Timing to the start of an answer; take a bulk slot for a large body."""
         headers, record = start.get("headers", ()), self.record
         lengths = (int(value) for name, value in headers if name.lower() == b"content-length")
         record.expected = next(lengths, None)
-        if self.admission is None:  # It would time the check of the credentials.
+        if self.admission is None:  # Server-Timing would reveal the time of the credential check.
             return start
         is_large = (record.expected or 0) > SMALL
         if record.expected is None:
@@ -119,7 +122,7 @@ class Monitor:
         return {**start, "headers": [*headers, record.server_timing()]}
 
     async def _listen(self) -> None:
-        # A server that fails to say what its client does has lost the client.
+        # If the server's `receive` raises, the client counts as gone.
         with suppress(Exception):
             while (await self.from_client())["type"] != "http.disconnect":
                 pass
@@ -134,8 +137,8 @@ class Monitor:
         self.stop("client_gone")
 
     def tick(self, now: float) -> None:
-        """Count the bytes sent, and stop the download of a client that takes too little."""
-        if self.interrupt.reason is not None:  # The application swallowed the cancellation.
+        """Count the bytes sent; stop the download if its client is gone or too slow."""
+        if self.interrupt.reason is not None:  # The work ignored the CancelledError.
             self.interrupt.cancel()
             return
         connection = self.connection
@@ -151,5 +154,5 @@ class Monitor:
                 connection.abort()
 
     def lag(self) -> int:
-        """Return how many of the bytes sent the client may not have taken."""
+        """Return how many sent bytes the client may not have acknowledged."""
         return SERVER_ONLY.buffer if self.connection is None else self.connection.buffered()

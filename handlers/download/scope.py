@@ -1,4 +1,4 @@
-"""The scope of one download: pure ASGI middleware around the download routes."""
+"""ASGI middleware around the download routes: authorizes, admits, closes, records."""
 
 import time
 from collections.abc import Callable
@@ -20,24 +20,24 @@ from .host_middleware import break_visibly, compatible_send
 from .interrupt import StrayCancellation
 from .monitor import CONNECTION, Monitor
 
-# To parse as many parameters as a request can have takes a tenth of a second.
+# Parsing the longest query string that servers accept would take a tenth of a second.
 MAX_PARAMETERS = 100
 
-STOPPED = {"client_stalled": "the client took too little", "drained": "the process ends"}
+STOPPED = {"client_stalled": "the client reads too slowly", "drained": "the process shuts down"}
 
 Refusal = DownloadError | HTTPException
 Refuse = Callable[[Scope, Refusal], Response]
-"""Make the answer to a request that is refused."""
+"""A function that returns the answer to a refused request."""
 
 
 @dataclass(slots=True)
 class DownloadScope:
-    """Owns what a download opens, from before its handler to its end.
+    """Runs one download and, whatever happens, closes its upstream and writes its log line.
 
-    A `finally` in the body's generator does not run when the client leaves before the first byte
-    (the generator never started), nor while `send` waits (it is suspended at its `yield`); a
-    background task does not run after an error. The exit stack here unwinds after the response's
-    `__call__`, whatever happened in it.
+    A `finally` in the body's generator does not run if the client leaves before the first byte
+    (the generator has not started) or while `send` waits (it is suspended at its `yield`), and a
+    background task does not run after an error. So the download's exit stack closes everything
+    here, after the response's `__call__`.
     """
 
     app: ASGIApp
@@ -45,10 +45,10 @@ class DownloadScope:
     source: str
     refuse: Refuse
     is_guarded: bool = True
-    """Whether a request must be authorized."""
+    """Whether the access rule is checked; if not, the host's handler authorizes requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one download; raise an error that must break the connection."""
+        """Serve one download; raises an error for which the server must cut the connection."""
         download = self._start(scope, receive, send)
         failure: Exception | None = None
         try:
@@ -60,7 +60,7 @@ class DownloadScope:
             if failure is not None:
                 raise failure
         finally:
-            # A traceback refers to this frame; a reference back would keep the last chunks alive.
+            # The traceback references this frame: a cycle, which would keep the last chunks alive.
             failure = None
             download.record.finish()
 
@@ -109,7 +109,7 @@ class DownloadScope:
             await download.in_time(download.runtime.access.check(scope), is_upstream=False)
 
     async def _admit(self, scope: Scope, download: Download) -> None:
-        """Serve the request with a slot, with a bulk slot where the answer turns out large."""
+        """Serve the request with a slot, and with a bulk slot if the answer is large."""
         monitor, admission = download.monitor, download.serving.admission
         limit, client = download.runtime.client_limit, scope.get("client")
         counted = limit.acquire(client[0] if client else None)
@@ -119,7 +119,7 @@ class DownloadScope:
             try:
                 await self._serve_with_slot(scope, download, until)
             except NoBulkSlot:
-                # Nothing was sent. The slot is free and the upstream closed while it waits.
+                # Nothing was sent, the slot is released and the upstream closed: wait, start over.
                 await admission.acquire_bulk(monitor, until)
                 await self._serve_with_slot(scope, download, until)
         finally:
@@ -131,10 +131,10 @@ class DownloadScope:
         served = {
             **scope,
             SCOPE_KEY: download,
-            # 2.4 promises that send raises once the client has left, as the monitor's does.
+            # ASGI 2.4 promises that send raises once the client has left, as Monitor.send does.
             # Starlette then starts no listener and no task group for each response.
             "asgi": {**scope.get("asgi", {}), "spec_version": "2.4"},
-            # Starlette would answer the refusals of a handler; here `_serve` answers all of them.
+            # Without handlers, Starlette passes a handler's DownloadError on to `_serve`.
             "starlette.exception_handlers": ({}, {}),
         }
         admission = download.serving.admission
@@ -153,12 +153,12 @@ class DownloadScope:
     async def _conclude(
         self, scope: Scope, download: Download, failure: Exception | None, send: Send
     ) -> Exception | None:
-        """Record how the download ended; return the error that must break the connection."""
+        """Record how the download ended; return the error that must cut the connection."""
         record, reason = download.record, download.monitor.interrupt.reason
         if reason == "client_gone":
             return None
         if reason == "drained" and not record.status:
-            # The monitor passes on no message of a stopped download, and so sees no status.
+            # Monitor.send, which records the status, raises for a stopped download.
             record.status = Draining.status
             await self._refuse(scope, download, Draining(), send)
             return None

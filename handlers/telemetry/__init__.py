@@ -1,1 +1,1 @@
-"""What is told about downloads."""
+"""Metrics, log lines, request ids and traces of downloads."""

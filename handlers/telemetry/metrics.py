@@ -1,4 +1,4 @@
-"""The metrics of an application; the only file that knows the Prometheus client."""
+"""The metrics of an application; the only file that imports prometheus_client."""
 
 import os
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from pathlib import Path
 import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
-# From a store in the same rack to the default FIRST_BYTE_TIMEOUT.
+# Histogram buckets: from a store in the same rack to the default FIRST_BYTE_TIMEOUT.
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """The metrics of one application; each counter is called with its labels.
+    """The metrics of one application, as in `metrics.downloads(route, outcome).inc()`.
 
-    Worker processes add their values up in the directory `shared` (the client's multiprocess
-    mode), so that each worker's /metrics shows the sums of all.
+    With the directory `shared`, /metrics of each worker process shows the sums over all workers
+    that write to the directory (the multiprocess mode of prometheus_client).
     """
 
     def __init__(self, shared: str | None = None) -> None:
@@ -28,7 +28,7 @@ class Metrics:
         gauge = partial(prometheus.Gauge, registry=registry, multiprocess_mode="livesum")
 
         def counter(name: str, text: str, *labels: str) -> Callable[..., prometheus.Counter]:
-            # Cached, because `labels` costs as much as all the rest of counting.
+            # Cached, because `labels` takes as long as all other steps of counting together.
             return cache(prometheus.Counter(name, text, labels, registry=registry).labels)
 
         self.downloads = counter(
@@ -40,7 +40,7 @@ class Metrics:
         )
         self.upstream_errors = counter(
             "downspout_upstream_errors",
-            "Failed requests to upstreams and broken bodies, repaired later or not.",
+            "Failed requests to upstreams and broken bodies, even if a retry succeeded.",
             "source",
             "kind",
         )
@@ -54,7 +54,7 @@ class Metrics:
         self.first_byte = cache(first_byte.labels)
         self._running = gauge("downspout_downloads_running", "Downloads that have a slot.")
         self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
-        # An earlier process may have had the same id, and left its file in the directory.
+        # An ended process with the same process id may have left its gauges in the directory.
         self.set_counts(0, 0)
 
     def set_counts(self, running: int, waiting: int) -> None:
@@ -73,11 +73,11 @@ class Metrics:
 
 
 def _remove_dead_workers(shared: Path) -> None:
-    """Take the gauges of workers that have ended out of the sums."""
+    """Delete the gauges of ended workers, so that the sums leave them out."""
     for file in shared.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
         if pid.isdigit() and not _is_alive(int(pid)):
-            with suppress(FileNotFoundError):  # Another worker was faster.
+            with suppress(FileNotFoundError):  # Another worker has deleted the file.
                 multiprocess.mark_process_dead(int(pid), path=str(shared))  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""One download, as it is recorded: in the metrics, and as one line of the log at its end."""
+"""Records a download in the metrics, and in one log line at its end."""
 
 import logging
 import time
@@ -19,12 +19,12 @@ Outcome = Broken | Literal["complete", "resumed", "client_gone", "refused", "she
 
 INFO_OUTCOMES = ("complete", "resumed", "refused", "client_gone")
 
-MAX_LOGGED = 500  # characters of a path or a reason, so that a line of the log fits on a screen
+MAX_LOGGED = 500  # characters of a path or a reason, so that a log line fits on a screen
 
 
 @dataclass(kw_only=True, slots=True)
 class Record(Observer):
-    """What is known of one download; it also observes its upstream."""
+    """The state of one download for log and metrics; its upstream calls the Observer methods."""
 
     metrics: Metrics
     method: str
@@ -32,7 +32,7 @@ class Record(Observer):
     route: str
     source: str
     request_id: str
-    # It stays "drained" when the server itself cancels the request at the end of its grace.
+    # It stays "drained" if the server cancels the request when its graceful shutdown ends.
     outcome: Outcome = "drained"
     status: int = 0
     sent: int = 0
@@ -42,10 +42,10 @@ class Record(Observer):
     """Content-Length of the answer; None without one."""
 
     slot_seconds: float = 0.0
-    """Seconds until the download had a slot."""
+    """Seconds from the request to the slot."""
 
     first_byte: float | None = None
-    """Seconds until the answer began."""
+    """Seconds from the request to the start of the answer; None if it has not begun."""
 
     resumes: int = 0
     error: Exception | None = None
@@ -53,18 +53,18 @@ class Record(Observer):
     _counted: int = field(default=0, init=False)
 
     def body_resumed(self) -> None:
-        """Count a body that was re-opened at its next byte."""
+        """Count one resume: the upstream's body was opened again at the next byte."""
         self.resumes += 1
         self.metrics.resumes(self.route).inc()
 
     def upstream_failed(self, error: BaseException) -> None:
-        """Count a failed request or a broken body, repaired later or not.
+        """Count a failed upstream request or a broken body, even if a retry succeeds.
 
-        A missing object and other answers below the level of a warning are no failures.
+        An error that logs below WARNING, such as a missing object, does not count.
         """
         if isinstance(error, DownloadError) and error.log_level < logging.WARNING:
             return
-        kind = "upstream_timeout"  # of an attempt that the end of its time has cancelled
+        kind = "upstream_timeout"  # for an attempt that the deadline has cancelled
         if isinstance(error, BrokenTransfer):
             kind = error.outcome
         elif isinstance(error, DownloadError):
@@ -99,14 +99,14 @@ class Record(Observer):
     def finish(self) -> None:
         """Log and count the download at its end."""
         self._log()
-        self.error = None  # It keeps frames, and with them the last chunks, alive.
+        self.error = None  # Its traceback keeps frames and the last chunks alive.
         try:
             self.count_sent()
             self.metrics.downloads(self.route, self.outcome).inc()
             if self.first_byte is not None:
                 self.metrics.first_byte(self.route).observe(self.first_byte)
-        except OSError:  # The directory shared by the workers may fail; the answer must not.
-            logger.exception("metrics")
+        except OSError:  # The directory that workers share may fail; the download must not.
+            logger.exception("can't write metrics to PROMETHEUS_MULTIPROC_DIR")
 
     def _log(self) -> None:
         level = logging.INFO if self.outcome in INFO_OUTCOMES else logging.WARNING
@@ -114,8 +114,8 @@ class Record(Observer):
         if not logger.isEnabledFor(level):
             return
         fields = self._fields()
-        # One attribute, so that it cannot clash with a host's own fields. Logger.log would spend
-        # time on finding its caller.
+        # All fields are in the attribute `download`, so that none clashes with a host's own.
+        # makeRecord is faster than Logger.log, which looks for its caller.
         extra, text = {"download": fields}, self._text(fields)
         logger.handle(
             logger.makeRecord(logger.name, level, __file__, 0, text, (), None, "log", extra)
@@ -132,7 +132,7 @@ class Record(Observer):
         )
 
     def _fields(self) -> dict[str, Any]:
-        """Return the fields of the line; never the query string."""
+        """Return the fields of the log line, without the query: it may have a signature."""
         return {
             "method": self.method,
             "path": quote(self.path)[:MAX_LOGGED],
@@ -151,6 +151,6 @@ class Record(Observer):
 
 
 def _one_line(text: str) -> str:
-    """Return a text without line breaks and controls, cut to the length of a log field."""
+    """Return `text` without line breaks and controls, cut to MAX_LOGGED characters."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_LOGGED]

@@ -1,4 +1,4 @@
-"""The id of a request: the client's own where it is sane, else a new one; every answer has it."""
+"""Request ids: the client's X-Request-ID if it is valid, else a new one."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# UUIDs, ULIDs and W3C trace ids match; nothing that could forge a line of the log does.
+# UUIDs, ULIDs and W3C trace ids match; a text that could forge a log line does not.
 SANE_REQUEST_ID = "[A-Za-z0-9._:-]{1,128}"
 _SANE = re.compile(SANE_REQUEST_ID.encode())
 _KEY = "downspout.request_id"
@@ -19,7 +19,7 @@ class RequestId:
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request under its id."""
+        """Serve one request, with its id in the scope and in the answer's headers."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,10 +1,10 @@
-"""OpenTelemetry spans, where its API is installed, by Starlette's own middleware."""
+"""OpenTelemetry spans by Starlette's middleware, if `opentelemetry-api` is installed."""
 
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Health checks and scrapes come every few seconds.
+# No spans for health checks and metrics scrapes, which come every few seconds.
 UNTRACED = (r"/(?:healthz|readyz|metrics)/?$",)
 
 _QUERY = "downspout.query"
@@ -13,9 +13,9 @@ _QUERY = "downspout.query"
 def traced(app: ASGIApp, **options: Any) -> ASGIApp:
     """Return `app` with a span for each request, or `app` itself without `opentelemetry-api`.
 
-    The spans go to the process's tracer provider, unless `options` of the middleware name another.
-    Under a host that traces with the same middleware, the span is the host's. The middleware does
-    not see the query, which may hold a signature.
+    Spans go to the process's tracer provider unless `options`, the middleware's arguments, name
+    another. If a host traces the request with the same middleware, no second span is made. The
+    spans don't contain the query string, which may hold a signature.
     """
     try:
         from starlette.middleware.opentelemetry import OpenTelemetryMiddleware  # noqa: PLC0415
@@ -32,7 +32,7 @@ def traced(app: ASGIApp, **options: Any) -> ASGIApp:
         if scope["type"] != "http" or scope.get("starlette.opentelemetry"):
             await app(scope, receive, send)
             return
-        # Not in a copy of the scope: a host would not see the route that the router notes.
+        # Change the scope itself: in a copy, a host would not see the router's `route`.
         scope[_QUERY], scope["query_string"] = scope["query_string"], b""
         try:
             await middleware(scope, receive, send)

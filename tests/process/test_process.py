@@ -323,7 +323,7 @@ def test_sigterm_breaks_visibly_what_does_not_finish(upstream: Misbehaving) -> N
         assert not received.whole
         assert PICTURE.startswith(received.body)
         assert process.end() == 0
-        told = "GET /tasks/1/image 200 drained (the process ends) 100000/200000 bytes"
+        told = "GET /tasks/1/image 200 drained (the process shuts down) 100000/200000 bytes"
         assert process.saw(told)
         assert not process.saw("Traceback")
 

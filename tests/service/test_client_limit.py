@@ -126,8 +126,8 @@ def test_forwarded_address_of_a_stranger_is_not_believed(upstream: Misbehaving) 
             wait_until(lambda: len(upstream.requests) == 1)
             refused = httpx.get(f"{url}/tasks/1/bytes/5", headers=FORWARDED, trust_env=False)
             assert refused.status_code == 429
-        assert wait_until(lambda: process.saw("(1 of 127.0.0.1)"))
-        [line] = [line for line in process.lines if "(1 of 127.0.0.1)" in line]
+        assert wait_until(lambda: process.saw("(127.0.0.1 has 1 downloads)"))
+        [line] = [line for line in process.lines if "(127.0.0.1 has 1 downloads)" in line]
         assert "INFO downspout: GET /tasks/1/bytes/5 429 refused" in line
 
 

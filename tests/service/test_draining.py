@@ -96,7 +96,7 @@ def test_drain_without_grace_breaks_off_and_waits_for_the_end(
             return caplog.text
 
         told = asyncio.run_coroutine_threadsafe(lines_after_the_drain(), loop).result(10)
-        assert "GET /tasks/1/image 200 drained (the process ends)" in told
+        assert "GET /tasks/1/image 200 drained (the process shuts down)" in told
         assert not read_answer(client).whole
 
 
@@ -136,7 +136,7 @@ async def test_end_of_the_lifespan_breaks_off_what_runs(
             told = caplog.text
     assert f"GET /tasks/1/image {200 if has_begun else 503} " in told
     if has_begun:
-        assert "200 drained (the process ends)" in told
+        assert "200 drained (the process shuts down)" in told
         assert messages[-1]["type"] == "raised"
     else:
         assert messages[0]["status"] == 503
