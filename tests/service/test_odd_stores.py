@@ -96,14 +96,14 @@ def ask(service: RunningService, method: str = "GET", **headers: str) -> tuple[i
         ({"if-unmodified-since": DATE}, 200, ["HEAD", "GET"]),
     ],
 )
-def test_nothing_odd_is_asked_of_a_store(
+def test_client_request_sends_only_portable_s3_requests(
     upstream: Misbehaving,
     troubled_store: RunningService,
     headers: dict[str, str],
     status: int,
     requests: list[str],
 ) -> None:
-    """Each request costs the store requests named, of one plain range and one strong tag."""
+    """A store gets only plain single ranges and If-Match with one strong ETag."""
     upstream.behaviour = Ceph()
     answer = troubled_store.get("/tasks/1/image", headers=headers)
     assert answer.status_code == status
@@ -114,20 +114,20 @@ def test_nothing_odd_is_asked_of_a_store(
 
 
 @pytest.mark.parametrize("etag", [ETAG, ETAG.strip('"')])
-def test_tag_without_its_quotes(
+def test_etag_without_quotes_is_sent_quoted(
     upstream: Misbehaving, troubled_store: RunningService, etag: str
 ) -> None:
-    """A store's tag goes out quoted, whether or not the store quotes it."""
+    """An ETag that the store sends without quotes reaches the client with quotes."""
     upstream.behaviour = Ceph(etag)
     answer = troubled_store.get("/tasks/1/image")
     assert answer.headers["etag"] == ETAG
     assert ask(troubled_store, if_none_match=ETAG)[0] == 304
 
 
-def test_object_without_any_validator(
+def test_several_ranges_without_validator_return_full_200(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """Without a tag, several ranges give the whole: nothing says they are of one version."""
+    """Without an ETag or date, several ranges get the full object in a 200."""
     store = Ceph("")
     store.lines = []
     upstream.behaviour = store
@@ -138,10 +138,10 @@ def test_object_without_any_validator(
     assert ask(troubled_store, if_none_match="*")[0] == 304
 
 
-def test_object_replaced_between_two_requests(
+def test_object_replaced_after_head_is_requested_again(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """What was decided by the metadata of one version is never sent of another."""
+    """If the object changes between HEAD and GET, the service starts again with a new HEAD."""
     old, new = Ceph('"old"'), Ceph('"new"', BODY[::-1])
 
     async def replaced_after_head(exchange: Exchange) -> None:
@@ -153,10 +153,10 @@ def test_object_replaced_between_two_requests(
     assert upstream.exchanges[-1].headers["if-match"] == '"new"'
 
 
-def test_object_replaced_all_the_time(
+def test_object_replaced_before_every_request_returns_503(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """An object that is another at each look is a 503, not a guess."""
+    """An object that changes before every request is a 503."""
 
     async def another(exchange: Exchange) -> None:
         await Ceph(f'"{len(upstream.exchanges)}"')(exchange)
@@ -165,10 +165,10 @@ def test_object_replaced_all_the_time(
     assert ask(troubled_store, if_none_match='"mine"')[0] == 503
 
 
-def test_object_replaced_between_two_parts(
+def test_object_replaced_between_two_parts_aborts_the_body(
     upstream: Misbehaving, troubled_store: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A body of several parts breaks visibly rather than to go on with another version."""
+    """If the object changes between two parts of a multipart body, the connection is cut."""
     old, new = Ceph('"old"'), Ceph('"new"', BODY[::-1])
 
     async def replaced_after_part(exchange: Exchange) -> None:
@@ -190,10 +190,10 @@ def test_object_replaced_between_two_parts(
     "content_range",
     ["bytes 1-9/1000", "bytes 0-8/*", "bytes 0-9/1000", "0-8/1000", "bytes 8-0/1000", None],
 )
-def test_part_that_is_not_the_one_asked_for(
+def test_content_range_other_than_requested_returns_502(
     upstream: Misbehaving, troubled_store: RunningService, content_range: str | None
 ) -> None:
-    """A 206 whose Content-Range is another's, or makes no sense, is a 502 (row 54)."""
+    """A 206 whose Content-Range is invalid or not the requested range is a 502."""
 
     async def mislabelled(exchange: Exchange) -> None:
         lines = [f"content-range: {content_range}"] if content_range else []
@@ -203,10 +203,10 @@ def test_part_that_is_not_the_one_asked_for(
     assert ask(troubled_store, range="bytes=0-8")[0] == 502
 
 
-def test_part_whose_length_is_not_its_range(
+def test_part_with_wrong_length_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A 206 of other bytes than its Content-Range says is a 502."""
+    """A 206 whose Content-Length differs from its Content-Range is a 502."""
 
     async def short(exchange: Exchange) -> None:
         await exchange.answer(206, BODY[:8], "content-range: bytes 0-8/1000")
@@ -215,8 +215,10 @@ def test_part_whose_length_is_not_its_range(
     assert ask(troubled_store, range="bytes=0-8")[0] == 502
 
 
-def test_store_that_ignores_ranges(upstream: Misbehaving, troubled_store: RunningService) -> None:
-    """A 200 to a Range is the whole, and told as the whole."""
+def test_range_ignored_by_store_returns_full_200(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """If the store answers a Range request with 200, the client gets the full 200."""
 
     async def whole(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, f"etag: {ETAG}")
@@ -226,10 +228,10 @@ def test_store_that_ignores_ranges(upstream: Misbehaving, troubled_store: Runnin
     assert ask(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
 
 
-def test_store_that_ignores_if_match(
+def test_if_match_ignored_by_store_is_evaluated_by_the_service(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A store that gives another version than was demanded is found out by its tag."""
+    """If the store ignores If-Match, the service compares the ETag itself."""
 
     async def whatever(exchange: Exchange) -> None:
         stated = "content-range: bytes 0-8/1000"
@@ -259,10 +261,10 @@ def test_store_that_ignores_if_match(
         ("a b", None),
     ],
 )
-def test_coding_of_the_upload_is_not_the_objects(
+def test_content_encoding_aws_chunked_is_removed(
     upstream: Misbehaving, troubled_store: RunningService, stored: str, sent: str | None
 ) -> None:
-    """What some stores keep of the signed upload is nothing that a client could decode."""
+    """Content-Encoding values that describe the S3 upload are not sent to the client."""
     store = Ceph()
     store.lines = [f"content-encoding: {stored}"]
     upstream.behaviour = store
@@ -297,20 +299,20 @@ class CephOf(Ceph):
         ["content-range: bytes 0-4/1000", f"etag: {ETAG}"],
     ],
 )
-def test_part_of_several_that_may_be_of_another_version(
+def test_later_part_of_unproven_version_aborts_the_body(
     upstream: Misbehaving, troubled_store: RunningService, lines: list[str]
 ) -> None:
-    """A later part that is not provably of the same version breaks the body."""
+    """A later part without the expected ETag, length and range cuts the connection."""
     upstream.behaviour = CephOf(lambda asked: lines if asked > 1 else None)
     answer = fetch(troubled_store.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
     assert answer.status == 206
     assert not answer.whole
 
 
-def test_whole_instead_of_a_later_part(
+def test_full_200_for_a_later_part_aborts_the_body(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A store that suddenly gives the whole instead of a part breaks the body, not its bytes."""
+    """If the store answers a later part with 200, the connection is cut."""
     ceph = Ceph()
 
     async def whole_at_last(exchange: Exchange) -> None:
@@ -325,10 +327,10 @@ def test_whole_instead_of_a_later_part(
     assert not answer.whole
 
 
-def test_store_without_tags_that_ignores_if_match(
+def test_if_match_without_etag_returns_412_and_if_range_full_200(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """What states no tag is not the version of a tag: If-Range gives the whole, If-Match 412."""
+    """Without an ETag, If-Range gets the full 200 and If-Match a 412."""
 
     async def tagless(exchange: Exchange) -> None:
         if "range" in exchange.headers:
@@ -342,8 +344,10 @@ def test_store_without_tags_that_ignores_if_match(
         assert ask(troubled_store, method, if_match='"old"')[0] == 412
 
 
-def test_date_of_another_version(upstream: Misbehaving, troubled_store: RunningService) -> None:
-    """Without tags, a body whose date is not that of the metadata is of another version."""
+def test_last_modified_changed_after_head_is_evaluated_again(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """Without an ETag, a changed Last-Modified after HEAD restarts the evaluation."""
     later = "Mon, 23 Nov 2026 09:00:00 GMT"
 
     async def replaced(exchange: Exchange) -> None:
@@ -364,10 +368,10 @@ def test_date_of_another_version(upstream: Misbehaving, troubled_store: RunningS
     assert ask(troubled_store, if_unmodified_since=DATE)[0] == 412
 
 
-def test_weak_tag_of_another_version(
+def test_weak_etag_changed_after_head_is_evaluated_again(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A condition that the metadata meets holds for the body of that weak tag, and no other."""
+    """If a weak ETag changes after HEAD, the condition is evaluated for the new version."""
 
     async def replaced(exchange: Exchange) -> None:
         tag = 'W/"1"' if len(upstream.exchanges) == 1 else 'W/"2"'
@@ -377,10 +381,10 @@ def test_weak_tag_of_another_version(
     assert ask(troubled_store, if_none_match='"2"')[0] == 304
 
 
-def test_store_that_compares_tags_in_a_way_of_its_own(
+def test_store_that_compares_etags_without_quotes_serves_conditions(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A store that leaves out the quotes, and compares without them, serves conditions too."""
+    """Conditions work with a store that sends and compares ETags without quotes."""
     bare = ETAG.strip('"')
     upstream.behaviour = Ceph(bare)
     assert ask(troubled_store, if_none_match='"other"') == (200, BODY)
@@ -389,10 +393,10 @@ def test_store_that_compares_tags_in_a_way_of_its_own(
     assert ask(troubled_store, range="bytes=0-1,5-6")[0] == 206
 
 
-def test_several_if_range_hold_for_nothing(
+def test_two_if_range_headers_return_full_200(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """If-Range is no list: two of them are none, and the whole is safe."""
+    """Two If-Range headers are invalid, and the client gets the full 200."""
     upstream.behaviour = Ceph()
     headers = [("range", "bytes=0-8"), ("if-range", ETAG), ("if-range", '"other"')]
     with httpx.Client(trust_env=False) as client:
@@ -401,20 +405,20 @@ def test_several_if_range_hold_for_nothing(
 
 
 @pytest.mark.parametrize("name", ["range", "if-match", "if-none-match", "if-range"])
-def test_header_of_megabytes_is_refused(
+def test_header_of_megabytes_returns_431(
     upstream: Misbehaving, troubled_store: RunningService, name: str
 ) -> None:
-    """No client has reason to send tags of megabytes: 431, and nothing is asked of the store."""
+    """A header of more than a megabyte is a 431 without a request to the store."""
     answer = troubled_store.get("/tasks/1/image", headers={name: '"b",' * 500_000})
     assert answer.status_code == 431
     assert upstream.exchanges == []
 
 
 @pytest.mark.parametrize("path", ["/tasks/1/image", "/tasks/1/bytes/1000"])
-def test_rejected_answer_is_closed_before_the_next(
+def test_unusable_answer_is_closed_before_the_next_request(
     upstream: Misbehaving, service_with: ServiceWith, path: str
 ) -> None:
-    """A download holds one connection, also where a first answer could not be used."""
+    """A download holds one connection, also if the first answer was not usable."""
 
     async def ignores_conditions(exchange: Exchange) -> None:
         if exchange.method == "HEAD" or "range" not in exchange.headers:
@@ -437,10 +441,10 @@ def test_rejected_answer_is_closed_before_the_next(
 NEW = 'etag: "new"'
 
 
-def test_client_of_http_1_0_gets_no_chunks(
+def test_chunked_object_for_http_1_0_client_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """HTTP/1.0 knows no chunks: an object of unknown length is a 502 to it, not a guess."""
+    """An object of unknown length is a 502 for an HTTP/1.0 client."""
 
     async def chunked(exchange: Exchange) -> None:
         await exchange.head(200, "transfer-encoding: chunked")
@@ -452,10 +456,10 @@ def test_client_of_http_1_0_gets_no_chunks(
         assert read_answer(client).status == 502
 
 
-def test_416_to_no_range_is_nonsense(
+def test_416_without_range_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A store that calls no range unsatisfiable is a 502, after one request."""
+    """If the store answers 416 to a request without Range, the client gets a 502."""
 
     async def odd(exchange: Exchange) -> None:
         await exchange.error(416, "InvalidRange")

@@ -62,8 +62,8 @@ def error_kinds(operation: dict[str, Any]) -> set[tuple[int, str]]:
     }
 
 
-def test_routes_and_document_are_the_same(document: dict[str, Any]) -> None:
-    """Every route and method is in the document, and nothing else."""
+def test_document_lists_exactly_the_routes(document: dict[str, Any]) -> None:
+    """The OpenAPI document has every route and method, and no others."""
     app = create_app(Settings(s3_image_bucket="photos"))
     routes = {
         (route.path, method.lower())
@@ -81,8 +81,8 @@ def test_routes_and_document_are_the_same(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("method", ["get", "head"])
-def test_errors_and_document_are_the_same(document: dict[str, Any], method: str) -> None:
-    """Each download route documents the status and kind of every error, and no other."""
+def test_download_route_documents_every_error(document: dict[str, Any], method: str) -> None:
+    """Each download route documents the status and type of every error, and no others."""
     errors = {(error.status, error.kind) for error in subclasses(DownloadError)}
     errors.add((500, "internal-error"))
     assert error_kinds(document["paths"][BYTES][method]) == errors
@@ -90,16 +90,16 @@ def test_errors_and_document_are_the_same(document: dict[str, Any], method: str)
     assert error_kinds(document["paths"][IMAGE][method]) == errors - {size_too_large}
 
 
-def test_problem_types_and_errors_are_the_same(document: dict[str, Any]) -> None:
-    """The schema of a problem has the type of every error, and no other."""
+def test_problem_schema_lists_every_type(document: dict[str, Any]) -> None:
+    """The Problem schema has the type of every error, and no others."""
     kinds = {error.kind for error in subclasses(DownloadError)}
     kinds |= {"not-ready", "method-not-allowed", "internal-error"}
     types = document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
     assert sorted(types) == sorted(f"urn:downspout:problem:{kind}" for kind in kinds)
 
 
-def test_statuses_of_downloads_are_those_of_their_answers(document: dict[str, Any]) -> None:
-    """Besides errors a download is a 200, a 304 or, for GET, a 206."""
+def test_download_documents_only_its_success_statuses(document: dict[str, Any]) -> None:
+    """Besides errors, a download documents 200, 304 and, for GET, 206."""
     for path in (IMAGE, BYTES):
         for method, expected in (("get", {200, 206, 304}), ("head", {200, 304})):
             operation = document["paths"][path][method]
@@ -109,10 +109,8 @@ def test_statuses_of_downloads_are_those_of_their_answers(document: dict[str, An
             assert statuses - {status for status, _ in error_kinds(operation)} == expected
 
 
-async def test_statuses_of_other_routes_are_those_of_their_answers(
-    document: dict[str, Any],
-) -> None:
-    """Without the lifespan and without a token each route gives the one error it documents."""
+async def test_other_route_documents_its_statuses(document: dict[str, Any]) -> None:
+    """Each other route documents the status that it returns without lifespan and token."""
     app = create_app(Settings(s3_image_bucket="photos", metrics_tokens=("0" * 16,)))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
@@ -127,8 +125,8 @@ async def test_statuses_of_other_routes_are_those_of_their_answers(
                 assert (answer.status_code, kind) in error_kinds(operation)
 
 
-def test_limits_in_the_document_are_those_of_the_code(document: dict[str, Any]) -> None:
-    """Numbers, patterns and header names that the code also has are equal in the document."""
+def test_limits_in_the_document_equal_the_code(document: dict[str, Any]) -> None:
+    """Numbers, patterns and header names in the document equal the ones in the code."""
     parameters = document["components"]["parameters"]
     assert parameters["task_id"]["schema"]["maximum"] == 10**MAX_DIGITS - 1
     default = Settings(s3_image_bucket="photos").bytes_max_size
@@ -143,8 +141,8 @@ def test_limits_in_the_document_are_those_of_the_code(document: dict[str, Any]) 
         assert in_path == set(re.findall(r"\{(\w+)\}", path))
 
 
-def test_every_component_is_used(troubled: RunningService) -> None:
-    """Every reference leads to a component, and no component is left over."""
+def test_component_is_always_referenced(troubled: RunningService) -> None:
+    """Every reference has a component, and every component has a reference."""
     raw = troubled.get("/openapi.json").json()
     references = set(
         re.findall(r'"#/components/(\w+/[\w-]+)"', troubled.get("/openapi.json").text)
@@ -182,10 +180,10 @@ def check_headers(answer: httpx.Response, response: dict[str, Any]) -> None:
         ("bytes/999999999999", {}),
     ],
 )
-def test_headers_of_downloads_are_in_the_document(
+def test_download_headers_are_documented(
     store: Store, service: RunningService, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    """Every status and header of real answers is in the document."""
+    """Every status and header of real download answers is in the document."""
     stored = {"ContentEncoding": "x-own", "ContentLanguage": "de", "CacheControl": "max-age=1"}
     expires = {"Expires": datetime(2030, 1, 1, tzinfo=UTC)}
     store.put("test/31/image.jpg", bytes(1000), ContentType="image/png", **stored, **expires)
@@ -203,7 +201,7 @@ def test_headers_of_downloads_are_in_the_document(
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json", "/"])
-def test_headers_of_other_routes_are_in_the_document(
+def test_other_route_headers_are_documented(
     service: RunningService, path: str, accept: str
 ) -> None:
     """Every header and content type of the other routes is in the document."""
@@ -213,8 +211,8 @@ def test_headers_of_other_routes_are_in_the_document(
     assert answer.headers["content-type"].split(";")[0] in response["content"]
 
 
-def test_problems_match_the_schema(troubled: RunningService, document: dict[str, Any]) -> None:
-    """A problem has the members and a type of the schema, on every route."""
+def test_problem_matches_the_schema(troubled: RunningService, document: dict[str, Any]) -> None:
+    """A problem document has the members and a type of the schema, on every route."""
     schema = document["components"]["schemas"]["Problem"]
     for method, path in (("GET", "/tasks/1/image"), ("POST", "/"), ("GET", "/nothing")):
         problem = troubled.request(method, path).json()
@@ -222,13 +220,13 @@ def test_problems_match_the_schema(troubled: RunningService, document: dict[str,
         assert problem["type"] in schema["properties"]["type"]["enum"]
 
 
-def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
-    """Generated clients need a name for each operation."""
+def test_operation_id_is_unique(document: dict[str, Any]) -> None:
+    """Every operation has its own operationId."""
     names = [operation["operationId"] for operation in operations(document)]
     assert len(set(names)) == len(names)
 
 
-def test_schemathesis_finds_no_failure(store: Store, httpbin_url: str, tmp_path: Path) -> None:
+def test_schemathesis_run_finds_no_failure(store: Store, httpbin_url: str, tmp_path: Path) -> None:
     """Generated requests, valid and invalid, get documented answers."""
     store.put("one.jpg", bytes(1000), ContentType="image/jpeg")
     settings = Settings(

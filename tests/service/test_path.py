@@ -32,28 +32,28 @@ NOT_NUMBERS = [
 @pytest.mark.parametrize(
     "path", ["/tasks/{}/image", "/tasks/{}/bytes/5", "/tasks/1/bytes/{}", "/tasks/1/image{}"]
 )
-def test_what_is_no_number_is_not_found(
+def test_invalid_number_in_path_returns_404(
     upstream: Misbehaving, troubled: RunningService, path: str, text: str
 ) -> None:
-    """Only ASCII digits are a number; anything else is a 404 that asks nothing of an upstream."""
+    """A number that has anything but ASCII digits is a 404 without an upstream request."""
     assert fetch(troubled.port, path.format(text)).status == 404
     assert upstream.exchanges == []
 
 
 @pytest.mark.parametrize("digits", ["9" * 20, "9" * 4301, "9" * 60_000])
-def test_number_too_long_is_not_found(
+def test_number_with_too_many_digits_returns_404(
     upstream: Misbehaving, troubled: RunningService, digits: str
 ) -> None:
-    """Thousands of digits are a 404, where int() would raise."""
+    """A number of 20 or more digits is a 404 without an upstream request."""
     assert fetch(troubled.port, f"/tasks/{digits}/image").status == 404
     assert upstream.exchanges == []
 
 
 @pytest.mark.parametrize("digits", ["0", "00", "7", "007", "9" * 19, "0" * 4301 + "7"])
-def test_number_is_asked_for_as_it_is_written_plainly(
+def test_leading_zeros_in_path_request_the_same_object(
     upstream: Misbehaving, troubled: RunningService, digits: str
 ) -> None:
-    """Leading zeros make no other task: one number is one object."""
+    """Leading zeros in a task id do not change the object key."""
 
     async def good(exchange: Exchange) -> None:
         await exchange.answer(200, b"x")
@@ -78,8 +78,8 @@ def test_number_is_asked_for_as_it_is_written_plainly(
         "/nothing",
     ],
 )
-def test_unknown_path_is_a_problem(troubled: RunningService, path: str) -> None:
-    """An unknown path is a 404 problem; no path is redirected to whatever Host was named."""
+def test_unknown_path_returns_404_without_redirect(troubled: RunningService, path: str) -> None:
+    """An unknown path is a 404 problem document, never a redirect."""
     received = fetch(troubled.port, path)
     assert received.status == 404
     assert received.headers["content-type"] == "application/problem+json"
@@ -90,8 +90,10 @@ def test_unknown_path_is_a_problem(troubled: RunningService, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/tasks/1/image", "/tasks/1/bytes/5", "/healthz", "/readyz", "/"]
 )
-def test_other_methods_are_not_allowed(troubled: RunningService, path: str, method: str) -> None:
-    """Downloads are got or headed: every other method is a 405 that names those two."""
+def test_method_other_than_get_and_head_returns_405(
+    troubled: RunningService, path: str, method: str
+) -> None:
+    """Methods other than GET and HEAD get 405 with an Allow header."""
     answer = troubled.request(method, path)
     assert answer.status_code == 405
     assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD"]

@@ -19,8 +19,8 @@ from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, serving_app, wait_until
 
 
-def test_problem_has_every_member(troubled: RunningService) -> None:
-    """A problem names its kind, and a client can quote its request id."""
+def test_missing_object_returns_complete_problem_document(troubled: RunningService) -> None:
+    """A problem document has all members, and the request id of its header."""
     answer = troubled.get("/tasks/1/image")
     problem = answer.json()
     assert problem == {
@@ -37,23 +37,23 @@ def test_problem_has_every_member(troubled: RunningService) -> None:
 
 @pytest.mark.parametrize("path", ["/tasks/1/image", "/nothing", "/healthz", "/"])
 def test_valid_request_id_is_echoed(troubled: RunningService, path: str) -> None:
-    """A client's or router's request id is on every answer."""
+    """Every answer has the X-Request-ID of its request."""
     answer = troubled.get(path, headers={"x-request-id": "01J-abc_.:7"})
     assert answer.headers["x-request-id"] == "01J-abc_.:7"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a" * 129, "caf\xe9", '"><script>'])
 def test_invalid_request_id_is_replaced(troubled: RunningService, given: str) -> None:
-    """An id that could forge a log line is replaced by a new one."""
+    """An invalid X-Request-ID is replaced by a generated one."""
     answer = troubled.get("/healthz", headers={"x-request-id": given.encode("latin-1")})
     assert len(answer.headers["x-request-id"]) == 32
     assert answer.headers["x-request-id"].isalnum()
 
 
-def test_unexpected_exception_is_a_problem(
+def test_unexpected_exception_returns_500_without_details(
     troubled: RunningService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected exception is a 500 that tells nothing about it."""
+    """An unexpected exception is a 500 whose body does not describe the exception."""
 
     def mistake(*_: object) -> int:
         raise ZeroDivisionError("SECRET")
@@ -74,8 +74,8 @@ def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:
     return below.union(*(subclasses(one) for one in below))
 
 
-def test_every_error_has_its_members() -> None:
-    """Each error class has a status, a kind, a title and a detail."""
+def test_error_class_has_every_attribute() -> None:
+    """Each error class has a status, a type, a title and a detail."""
     errors = subclasses(DownloadError)
     assert len(errors) >= 8
     for error in errors:
@@ -86,8 +86,8 @@ def test_every_error_has_its_members() -> None:
         assert error.retryable == (error.status in (429, 503, 504) and error.kind != "not-started")
 
 
-def test_errors_of_clients_are_logged_at_info() -> None:
-    """A 4xx is logged at info, a 5xx as a warning; two errors are louder."""
+def test_error_log_level_follows_the_status() -> None:
+    """A 4xx logs at info and a 5xx at warning, with two exceptions."""
     louder = {AccessDenied: logging.WARNING, NotStarted: logging.ERROR}
     for error in subclasses(DownloadError):
         usual = logging.INFO if error.status < 500 else logging.WARNING
@@ -109,10 +109,10 @@ def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     return lines
 
 
-def test_log_has_cause_and_answer_has_not(
+def test_store_error_is_logged_and_not_sent(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One log line tells how a download ended and why, without its query string."""
+    """The log line has the store's error code, the answer has not."""
     caplog.set_level(logging.INFO, "downspout")
 
     async def refuse(exchange: Exchange) -> None:
@@ -142,7 +142,7 @@ def test_path_with_line_break_is_one_log_line(
 def test_store_error_with_line_break_is_one_log_line(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store's error text is short and on one line in the log."""
+    """A store's error code is cut and kept on one log line."""
     caplog.set_level(logging.INFO, "downspout")
 
     async def forge(exchange: Exchange) -> None:
@@ -155,8 +155,8 @@ def test_store_error_with_line_break_is_one_log_line(
     assert len(line) < 1000
 
 
-def test_host_without_lifespan_gets_503_with_the_missing_line() -> None:
-    """Downloads are a 503 that names the line to add; health is 200."""
+def test_mounted_app_without_lifespan_returns_503() -> None:
+    """Without the lifespan, a download is a 503 that shows the line of code to add."""
     downloads = create_app(Settings(s3_image_bucket="photos"))
     host = Starlette(routes=[Mount("/media", downloads)])
     with serving_app(host) as port:
@@ -168,8 +168,8 @@ def test_host_without_lifespan_gets_503_with_the_missing_line() -> None:
         assert fetch(port, "/media/healthz").status == 200
 
 
-def test_nested_lifespans_share_clients() -> None:
-    """The inner lifespan uses the outer one's clients, which the outer one closes."""
+def test_nested_lifespan_shares_clients() -> None:
+    """A nested lifespan uses the outer lifespan's clients, which the outer lifespan closes."""
 
     async def twice() -> None:
         app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
@@ -185,8 +185,8 @@ def test_nested_lifespans_share_clients() -> None:
     asyncio.run(twice())
 
 
-def test_overlapping_lifespans_close_clients_at_the_last_exit() -> None:
-    """The clients stay open until the last exit; then the lifespan can be entered again."""
+def test_overlapping_lifespans_close_clients_at_last_exit() -> None:
+    """The clients stay open until the last lifespan exits, and can be opened again."""
 
     async def overlapping() -> None:
         app = create_app(Settings(s3_image_bucket="photos", s3_region="us-east-1"))
@@ -204,8 +204,8 @@ def test_overlapping_lifespans_close_clients_at_the_last_exit() -> None:
     asyncio.run(overlapping())
 
 
-def test_websocket_is_refused(troubled: RunningService) -> None:
-    """A websocket handshake is not answered by a download."""
+def test_websocket_on_download_route_is_closed(troubled: RunningService) -> None:
+    """A WebSocket connection to a download route is closed."""
     scope = {"type": "websocket", "path": "/tasks/1/image", "headers": [], "query_string": b""}
     sent: list[str] = []
 
@@ -222,8 +222,8 @@ def test_websocket_is_refused(troubled: RunningService) -> None:
     assert sent == ["websocket.close"]
 
 
-async def test_request_id_of_mounted_application_is_replaced() -> None:
-    """An answer has one request id."""
+async def test_request_id_of_mounted_app_is_replaced() -> None:
+    """An answer has only one X-Request-ID header."""
     sent: list[Message] = []
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:

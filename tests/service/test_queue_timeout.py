@@ -23,10 +23,8 @@ async def half(exchange: Exchange) -> None:
     await exchange.hang()
 
 
-def test_request_behind_a_slow_authorize_gets_503_by_the_queue_timeout(
-    upstream: Misbehaving,
-) -> None:
-    """The time that `authorize` takes is not waited once more in front of a full house."""
+def test_slow_authorize_counts_toward_queue_timeout(upstream: Misbehaving) -> None:
+    """The time that `authorize` takes counts toward QUEUE_TIMEOUT."""
 
     async def authorize(request: Request) -> bool:
         if "slow" in request.query_params:
@@ -48,10 +46,10 @@ def test_request_behind_a_slow_authorize_gets_503_by_the_queue_timeout(
     assert len(upstream.exchanges) == 1
 
 
-def test_request_for_a_long_download_waits_no_longer_than_the_queue_timeout(
+def test_request_waiting_for_bulk_slot_returns_503_after_queue_timeout(
     upstream: Misbehaving,
 ) -> None:
-    """A request that waits for a slot, and then for one for long downloads, waits once."""
+    """Waiting for a slot and then for a bulk slot takes QUEUE_TIMEOUT in all."""
 
     async def slowly(exchange: Exchange) -> None:
         if exchange.path.endswith("/9/image.jpg"):

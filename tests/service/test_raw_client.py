@@ -194,8 +194,8 @@ def cut(data: bytes, size: int) -> list[bytes]:
         (1_000_000, 1_000_100),
     ],
 )
-async def test_body_is_whole(length: int, size: int) -> None:
-    """However it is cut, a body is all of its bytes, and none of them is written over later."""
+async def test_body_in_chunks_of_any_size_arrives_complete(length: int, size: int) -> None:
+    """A body arrives complete, and its bytes are not overwritten by later reads."""
     async with (
         serving(sending(*cut(answer(BODY[:length]), size))) as store,
         raw_client(store) as (client, session),
@@ -211,8 +211,8 @@ async def test_body_is_whole(length: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("free", range(4))
-async def test_body_may_end_where_a_buffer_does(free: int) -> None:
-    """A body that fills the buffer of the head, but for a few bytes, is whole."""
+async def test_body_that_ends_near_the_buffer_end_arrives_complete(free: int) -> None:
+    """A body that fills the head buffer except for a few bytes arrives complete."""
     head = len(answer(b"")) + 4
     body = BODY[: HEAD_BUFFER - head - free]
     async with serving(sending(answer(body))) as store, raw_client(store) as (client, _):
@@ -221,8 +221,8 @@ async def test_body_may_end_where_a_buffer_does(free: int) -> None:
         assert store.connections == 1
 
 
-async def test_head_that_fills_its_buffer_has_a_body() -> None:
-    """A head of exactly HEAD_BUFFER bytes leaves no space; its body arrives nevertheless."""
+async def test_body_after_a_head_that_fills_the_buffer_arrives() -> None:
+    """The body after a head of exactly HEAD_BUFFER bytes arrives."""
     free = HEAD_BUFFER - len(answer(b"", *["A: "] * 5))
     values = [len(piece) for piece in cut(b"a" * free, 7000)]
     head = answer(b"", *[f"A: {'a' * size}" for size in values])
@@ -238,8 +238,8 @@ async def test_head_that_fills_its_buffer_has_a_body() -> None:
         assert await body_of(await get(client)) == b"hello"
 
 
-async def test_head_may_be_cut_anywhere() -> None:
-    """A head is understood wherever it is cut in two."""
+async def test_head_split_at_any_byte_is_parsed() -> None:
+    """A response head is parsed wherever it is split in two."""
     whole = answer(b"hello", 'ETag: "a"', "Vary: a", "vary:b \t", "x-amz-meta-a: b:c")
     position = 0
 
@@ -261,8 +261,8 @@ async def test_head_may_be_cut_anywhere() -> None:
         assert store.connections == 1
 
 
-async def test_request_is_sent_as_given() -> None:
-    """The head has the target and the headers as they are, and nothing else."""
+async def test_request_head_has_only_the_given_headers() -> None:
+    """The request head has the given target and headers, and nothing else."""
     async with serving(sending(HELLO)) as store, raw_client(store) as (client, _):
         response = await client.request("GET", "/a%2Fb?c", {"host": "h", "range": "bytes=0-4"})
         assert await body_of(response) == b"hello"
@@ -273,8 +273,8 @@ async def test_request_is_sent_as_given() -> None:
 
 
 @pytest.mark.parametrize("broken", ["a\rb", "a\nb", "a\0b", "ü\u20ac"])
-async def test_a_request_is_one_request(broken: str) -> None:
-    """What would end a line, or cannot be sent, is refused before a connection is taken."""
+async def test_line_break_in_request_raises_value_error(broken: str) -> None:
+    """A line break or an unencodable character raises before a connection is opened."""
     async with serving(sending(HELLO)) as store, raw_client(store) as (client, _):
         with pytest.raises(ValueError, match=r"break|encode"):
             await client.request("GET", "/" + broken, {"host": "h"})
@@ -283,8 +283,8 @@ async def test_a_request_is_one_request(broken: str) -> None:
         assert store.connections == 0
 
 
-async def test_pool_is_shared_with_aiohttp() -> None:
-    """A connection serves us and aiohttp's own client in turn, whatever the answers are."""
+async def test_connection_is_reused_by_raw_client_and_aiohttp() -> None:
+    """RawClient and aiohttp's client reuse the same connection in turn."""
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 
     async def either(request: ReceivedRequest) -> None:
@@ -301,8 +301,8 @@ async def test_pool_is_shared_with_aiohttp() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("length", [0, 5, 16384, HEAD_BUFFER, 1_000_000])
-async def test_bytes_after_a_body_are_nobodys(length: int, method: str) -> None:
-    """They are not given out, and the next answer does not begin with them."""
+async def test_excess_bytes_after_body_close_the_connection(length: int, method: str) -> None:
+    """Bytes after a body are dropped, and the next request uses a new connection."""
     body = BODY[:length]
     evil = answer(b"evil")
     first = answer(body if method == "GET" else b"") + evil
@@ -318,8 +318,8 @@ async def test_bytes_after_a_body_are_nobodys(length: int, method: str) -> None:
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-async def test_bytes_between_answers_are_nobodys(is_ours: bool) -> None:
-    """A connection on which something came unasked is not used again."""
+async def test_bytes_on_idle_connection_close_it(is_ours: bool) -> None:
+    """An idle connection that receives bytes is not reused."""
 
     async def talkative(request: ReceivedRequest) -> None:
         await request.send(HELLO)
@@ -340,8 +340,8 @@ async def test_bytes_between_answers_are_nobodys(is_ours: bool) -> None:
 
 @pytest.mark.parametrize("how", ["eof", "reset"])
 @pytest.mark.parametrize("length", [1, 1000, 300_000])
-async def test_early_end_is_an_error(how: str, length: int) -> None:
-    """What came before a body broke is given out, and then it fails, again and again."""
+async def test_body_cut_short_raises_after_its_bytes(how: str, length: int) -> None:
+    """The bytes before an early end are returned; then every read raises BrokenTransfer."""
 
     async def breaking(request: ReceivedRequest) -> None:
         await request.send(answer(BODY[: length + 1])[:-1])
@@ -365,8 +365,8 @@ async def test_early_end_is_an_error(how: str, length: int) -> None:
         response.close()
 
 
-async def test_bytes_before_an_early_end_are_given_out_first() -> None:
-    """A connection that is lost before its bytes are read gives them nevertheless."""
+async def test_connection_lost_before_read_returns_buffered_bytes() -> None:
+    """Bytes received before the connection was lost are returned before the error."""
     truncated = answer(BODY[:1001])[:-1]
     async with serving(sending(truncated, close=True)) as store, raw_client(store) as (client, _):
         response = await get(client)
@@ -397,8 +397,8 @@ async def failure_of(work: Awaitable[Any]) -> Any:
 
 
 @pytest.mark.parametrize("pieces", SILENT.values(), ids=SILENT)
-async def test_silence_is_bounded(pieces: tuple[bytes, ...]) -> None:
-    """A read that gets no byte for so long breaks the body; before the body it is a timeout."""
+async def test_silent_store_raises_after_read_timeout(pieces: tuple[bytes, ...]) -> None:
+    """A read without a byte raises after the read timeout, in the head and in the body."""
 
     async def silent(request: ReceivedRequest) -> None:
         await request.send(*pieces)
@@ -415,8 +415,8 @@ async def test_silence_is_bounded(pieces: tuple[bytes, ...]) -> None:
         assert SILENCE - 0.05 < asyncio.get_running_loop().time() - begun < SILENCE + 1
 
 
-async def test_slowness_is_no_silence() -> None:
-    """A store may take as long as it likes in all, and a reader as long as it likes at once."""
+async def test_slow_store_and_slow_reader_do_not_time_out() -> None:
+    """The read timeout limits only the time between two bytes."""
 
     async def slow(request: ReceivedRequest) -> None:
         for piece in cut(HELLO, 12):
@@ -538,8 +538,10 @@ async def outcome_of_raw_client(origin: str, method: str) -> Outcome:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("size", [1, 1 << 20], ids=["bytes", "whole"])
 @pytest.mark.parametrize(("head", "body"), UNUSUAL.values(), ids=UNUSUAL)
-async def test_all_else_is_as_with_aiohttp(head: str, body: str, size: int, method: str) -> None:
-    """The same bytes give the same answer, or an error, and a connection to use again or none."""
+async def test_unusual_answer_gives_the_result_of_aiohttp(
+    head: str, body: str, size: int, method: str
+) -> None:
+    """RawClient and aiohttp give the same answer or error, and both keep the connection or not."""
     data = (head if method == "HEAD" else head + body).encode("latin-1")
     size = max(size, len(data) // 200)
 
@@ -555,8 +557,8 @@ async def test_all_else_is_as_with_aiohttp(head: str, body: str, size: int, meth
         )
 
 
-async def test_connection_that_was_closed_meanwhile_is_replaced() -> None:
-    """A request that is lost without a byte of an answer is sent once more, at once."""
+async def test_closed_idle_connection_is_replaced() -> None:
+    """A request on a connection that closes without an answer is sent again at once."""
 
     async def once(request: ReceivedRequest) -> None:
         if request.number == 1:
@@ -571,16 +573,16 @@ async def test_connection_that_was_closed_meanwhile_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 2", b"HTTP/1.1 404 Not"])
-async def test_a_request_is_sent_twice_at_most(begun: bytes) -> None:
-    """What is lost again, or once an answer has begun, is an error."""
+async def test_lost_request_is_sent_at_most_twice(begun: bytes) -> None:
+    """A second loss, or a loss after the answer began, raises ServerDisconnectedError."""
     async with serving(sending(begun, close=True)) as store, raw_client(store) as (client, _):
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await get(client)
         assert len(store.requests) == (1 if begun else 2)
 
 
-async def test_reset_before_a_head_is_a_connection_error() -> None:
-    """It has the number of the system's own error."""
+async def test_reset_before_head_raises_client_os_error() -> None:
+    """A reset before the head raises ClientOSError with the system's errno."""
 
     async def resetting(request: ReceivedRequest) -> None:
         request.reset()
@@ -591,8 +593,8 @@ async def test_reset_before_a_head_is_a_connection_error() -> None:
         assert caught.value.errno
 
 
-async def test_errors_of_connecting_are_aiohttps(unused_port: int) -> None:
-    """A port that nobody listens on, and no free place in the pool in time."""
+async def test_connect_failure_raises_errors_of_aiohttp(unused_port: int) -> None:
+    """A closed port, a full pool and a closed session raise aiohttp's own errors."""
     nobody = RawStore(sending(), f"http://127.0.0.1:{unused_port}")
     async with raw_client(nobody) as (client, _):
         with pytest.raises(aiohttp.ClientConnectorError):
@@ -609,8 +611,8 @@ async def test_errors_of_connecting_are_aiohttps(unused_port: int) -> None:
         await get(RawClient(session, store.origin, read_timeout=1))
 
 
-async def test_connection_close_is_honoured() -> None:
-    """A connection that the store says it closes is not used again."""
+async def test_connection_close_header_closes_the_connection() -> None:
+    """A connection whose answer has `Connection: close` is not reused."""
     closing = answer(b"hello", "connection: Close")
     async with serving(sending(closing)) as store, raw_client(store) as (client, session):
         for _ in range(2):
@@ -619,8 +621,8 @@ async def test_connection_close_is_honoured() -> None:
         assert store.connections == 2
 
 
-async def test_head_has_no_body() -> None:
-    """The answer to a HEAD states the length of the body and has none."""
+async def test_head_answer_has_no_body() -> None:
+    """The answer to HEAD has a Content-Length and no body."""
 
     async def answering(request: ReceivedRequest) -> None:
         await request.send(HELLO[:-5] if request.head.startswith(b"HEAD") else HELLO)
@@ -648,8 +650,8 @@ class Flood:
             self.sent += len(BODY)
 
 
-async def test_reader_holds_the_store_up() -> None:
-    """Of what is not read no more is taken than fills the buffers of the system."""
+async def test_paused_reader_pauses_the_store() -> None:
+    """While the reader pauses, the store can send only as much as the buffers hold."""
     flood = Flood()
     async with serving(flood) as store, raw_client(store) as (client, _):
         response = await get(client)
@@ -666,8 +668,8 @@ async def test_reader_holds_the_store_up() -> None:
         response.close()
 
 
-async def test_pieces_are_a_part_of_what_was_taken_at_once() -> None:
-    """Who takes much without a pause gets large pieces, who makes one small ones again."""
+async def test_chunk_size_follows_the_bytes_read_without_pause() -> None:
+    """Chunks grow while the reader keeps reading and shrink after a pause."""
     async with serving(Flood()) as store, raw_client(store) as (client, _):
         response = await get(client)
         taken = 0
@@ -683,8 +685,8 @@ async def test_pieces_are_a_part_of_what_was_taken_at_once() -> None:
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
-async def test_closing_midway_frees_the_place(status: str) -> None:
-    """The connection goes, another may be opened at once; the session closes promptly."""
+async def test_close_before_end_frees_the_pool_slot(status: str) -> None:
+    """Closing a response before its end closes the connection and frees the pool slot."""
     async with serving(Flood(status)) as store, raw_client(store, limit=1) as (client, session):
         for _ in range(3):
             response = await get(client)
@@ -698,8 +700,8 @@ async def test_closing_midway_frees_the_place(status: str) -> None:
             await session.close()
 
 
-async def test_session_that_is_closed_ends_its_answers() -> None:
-    """A read that waits fails, and closing does not wait for it."""
+async def test_session_close_ends_waiting_reads() -> None:
+    """Closing the session makes a waiting read raise, and does not wait for the read."""
     async with serving(sending(HELLO[:-1])) as store, raw_client(store) as (client, session):
         response = await get(client)
         assert await response.read() == b"hell"
@@ -713,8 +715,8 @@ async def test_session_that_is_closed_ends_its_answers() -> None:
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
-async def test_read_does_not_outlive_its_answer(status: str) -> None:
-    """A read that waits when its answer is closed fails."""
+async def test_response_close_ends_waiting_read(status: str) -> None:
+    """Closing a response makes a waiting read raise BrokenTransfer."""
     async with (
         serving(sending(answer(b"hello", status=status)[:-1])) as store,
         raw_client(store) as (client, _),
@@ -728,8 +730,8 @@ async def test_read_does_not_outlive_its_answer(status: str) -> None:
             await reading
 
 
-async def test_what_was_not_read_is_no_end() -> None:
-    """A body that is closed before all of it was read does not look as if it had ended."""
+async def test_read_after_early_close_raises() -> None:
+    """A body closed before all of it was read raises instead of ending."""
     async with serving(sending(HELLO)) as store, raw_client(store) as (client, session):
         response = await get(client)
         assert idle(session) == 1
@@ -740,8 +742,8 @@ async def test_what_was_not_read_is_no_end() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", HELLO[:10], b"HTTP/1.1 404 Not"])
-async def test_cancelled_request_leaves_nothing(begun: bytes) -> None:
-    """Its connection is closed, wherever it was."""
+async def test_cancelled_request_closes_its_connection(begun: bytes) -> None:
+    """A cancelled request closes its connection, before and within the response head."""
 
     async def hanging(request: ReceivedRequest) -> None:
         await request.send(begun)
@@ -759,8 +761,8 @@ async def test_cancelled_request_leaves_nothing(begun: bytes) -> None:
         assert not store.tasks
 
 
-async def test_cancelled_read_may_be_repeated() -> None:
-    """It loses no byte, and its owner closes the answer as ever."""
+async def test_cancelled_read_loses_no_byte() -> None:
+    """A read can be repeated after cancellation without losing a byte."""
     go_on = asyncio.Event()
 
     async def halting(request: ReceivedRequest) -> None:
@@ -817,8 +819,8 @@ def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize("length", [0, 5, 16384, 1_000_000])
-async def test_tls_is_the_same(certificate: Path, length: int) -> None:
-    """Whole, kept, shared with aiohttp's client; and what is too much is nobody's."""
+async def test_tls_body_arrives_complete(certificate: Path, length: int) -> None:
+    """Over TLS, a body is complete, and the connection is reused unless excess bytes follow."""
     of_server, of_client = contexts(certificate)
     whole = answer(BODY[:length])
 
@@ -838,8 +840,8 @@ async def test_tls_is_the_same(certificate: Path, length: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["eof", "reset", "silence", "close"])
-async def test_tls_breaks_the_same(certificate: Path, how: str) -> None:
-    """An early end, a reset, silence and closing midway are as they are without it."""
+async def test_tls_failure_gives_the_same_outcome(certificate: Path, how: str) -> None:
+    """Over TLS, an early end, a reset, silence and an early close act as without TLS."""
     of_server, of_client = contexts(certificate)
 
     async def breaking(request: ReceivedRequest) -> None:
@@ -866,8 +868,8 @@ async def test_tls_breaks_the_same(certificate: Path, how: str) -> None:
         assert acquired(session) == 0
 
 
-async def test_tls_reader_holds_the_store_up(certificate: Path) -> None:
-    """A reader that stops stops the store, and goes on where it was."""
+async def test_tls_paused_reader_pauses_the_store(certificate: Path) -> None:
+    """Over TLS, a paused reader pauses the store, and then reads on without a gap."""
     of_server, of_client = contexts(certificate)
     flood = Flood()
     async with serving(flood, of_server) as store, raw_client(store, ssl=of_client) as (client, _):

@@ -87,12 +87,10 @@ def has_read_ahead(upstream: Misbehaving) -> bool:
         return store.first_is_held_up and store.finished > 0
 
 
-def test_parts_ahead_of_one_that_is_held_up_are_bounded(upstream: Misbehaving) -> None:
-    """Parts that are complete wait for their turn in memory: there are only a few.
-
-    Whether it is read ahead at all is decided by what is measured: on a busy machine it takes
-    some downloads.
-    """
+def test_read_ahead_behind_a_stalled_part_is_bounded(upstream: Misbehaving) -> None:
+    """Only a few parts are read ahead of a part that stalls."""
+    # Whether read-ahead starts depends on measured speeds: a busy machine may need
+    # several downloads.
     for _ in range(10):
         if has_read_ahead(upstream):
             return
@@ -108,8 +106,8 @@ async def refuse_parts(exchange: Exchange) -> None:
         await HeldUp().send(exchange, REFUSED_SIZE)
 
 
-def test_store_that_refuses_parts_is_asked_for_few(upstream: Misbehaving) -> None:
-    """After a failure nothing more is read ahead for a second, then two, then four."""
+def test_read_ahead_after_refusals_backs_off(upstream: Misbehaving) -> None:
+    """After a refusal, read-ahead pauses for one second, then two, then four."""
     upstream.behaviour = refuse_parts
     with serving(settings_for(upstream.url)) as service:
         for _ in range(10):

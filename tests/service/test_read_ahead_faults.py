@@ -300,13 +300,11 @@ def body_of(answer: bytes) -> bytes:
 # 1. No faults
 
 
-def test_capped_body_is_read_over_several_connections(
+def test_slow_connection_is_read_over_several_connections(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the store limits each connection, the real controller opens more; none stays open.
-
-    On a busy machine it may take several downloads until it does.
-    """
+    """If the store limits each connection, the controller opens more."""
+    # A busy machine may need several downloads until read-ahead starts.
     budget_of(service).controller = ConcurrencyController
     tried = 0
     while True:
@@ -322,7 +320,7 @@ def test_capped_body_is_read_over_several_connections(
     budget_of(service).controller = Eager
 
 
-def test_body_read_ahead_requests_each_byte_about_once(
+def test_read_ahead_requests_each_byte_about_once(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Pieces follow each other without gap or overlap, up to the end."""
@@ -365,34 +363,34 @@ def break_piece(
     [(fault, LATER) for fault in (*BREAKS, *LENGTHS, *LIES)]
     + [(fault, FIRST) for fault in ("cut", "503", "another etag")],
 )
-def test_broken_piece_breaks_no_body(
+def test_broken_piece_is_requested_again(
     service: RunningService,
     upstream: Misbehaving,
     caplog: pytest.LogCaptureFixture,
     fault: str,
     piece: int,
 ) -> None:
-    """The bytes of a broken piece are requested again: the client gets each byte once."""
+    """The bytes of a broken piece are requested again, and the client gets each byte once."""
     assert is_right(break_piece(service, upstream, fault, piece))
     assert outcome_of(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", SILENCES)
-def test_silent_piece_breaks_after_upstream_read_timeout(
+def test_silent_piece_is_requested_again_after_read_timeout(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str, fault: str
 ) -> None:
-    """So does a stream: a piece is not waited for any longer, before or in its body."""
+    """A piece without bytes for UPSTREAM_READ_TIMEOUT is requested again."""
     with running(upstream, way, upstream_read_timeout=1.0) as service:
         assert is_right(break_piece(service, upstream, fault, LATER))
     assert outcome_of(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("fault", ["cut", "503", "404", "whole", "another etag", "412"])
-def test_store_that_breaks_all_later_pieces_ends_visibly(
+def test_failure_of_all_later_pieces_aborts_the_body(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    """If the store never recovers, the body is visibly broken, or whole byte for byte."""
+    """If the store never recovers, the body is either complete or visibly cut."""
     store = Paced(faults=dict.fromkeys(range(4, 500), fault))
     upstream.behaviour = store
     whole = is_right(fetch(service.port, PATH))
@@ -407,10 +405,10 @@ def test_store_that_breaks_all_later_pieces_ends_visibly(
 
 
 @pytest.mark.parametrize("fault", ["412", "503", "whole", "silent", "refuse"])
-def test_store_that_gives_no_piece_breaks_no_body(
+def test_failure_of_all_pieces_keeps_the_first_connection(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    """The body comes over its first connection, unbroken."""
+    """If every piece fails, the body arrives over its first connection."""
     store = Paced(rate=4 * RATE, faults=dict.fromkeys(range(1, 500), fault))
     upstream.behaviour = store
     assert is_right(fetch(service.port, PATH))
@@ -419,8 +417,8 @@ def test_store_that_gives_no_piece_breaks_no_body(
     store.check()
 
 
-def test_failed_pieces_are_counted(upstream: Misbehaving) -> None:
-    """downspout_upstream_errors_total counts failed pieces, although the body is whole."""
+def test_failed_piece_counts_as_upstream_error(upstream: Misbehaving) -> None:
+    """downspout_upstream_errors_total counts failed pieces of a complete body."""
     upstream.behaviour = store = Paced(
         rate=4 * RATE, faults={n: "503" if n % 2 else "cut" for n in range(1, 500)}
     )
@@ -438,10 +436,10 @@ def metrics_of(service: RunningService) -> str:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_body_read_ahead_is_verified(
+def test_flipped_bit_in_read_ahead_aborts_the_body(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """With VERIFY_CHECKSUMS, a wrong bit in a piece breaks the body visibly."""
+    """With VERIFY_CHECKSUMS, a wrong bit in a piece cuts the connection before the end."""
     stored = b64encode(hashlib.sha256(BODY).digest()).decode()
     lines = (f"x-amz-checksum-sha256: {stored}", "x-amz-checksum-type: FULL_OBJECT")
     with running(upstream, way, verify_checksums=True) as service:
@@ -457,10 +455,10 @@ def test_body_read_ahead_is_verified(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_store_that_accepts_one_connection_breaks_no_body(
+def test_store_with_one_connection_serves_the_full_body(
     caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """If further connections are refused, the body comes over its first connection."""
+    """If the store refuses further connections, the body arrives over its first one."""
     store = Paced(rate=4 * RATE)
     with only_once(store) as upstream, running(upstream, way) as service:
         assert is_right(fetch(service.port, PATH))
@@ -480,10 +478,10 @@ def only_once(store: Paced) -> Generator[Misbehaving]:
 
 
 @pytest.mark.parametrize("ignores", [False, True])
-def test_replaced_object_is_never_mixed(
+def test_replaced_object_aborts_the_body(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, ignores: bool
 ) -> None:
-    """No byte of the new version follows the old one, even if the store ignores If-Match."""
+    """No byte of a new version is sent after the old one, even if the store ignores If-Match."""
     store = Paced(replaced_at=6, ignores_if_match=ignores)
     upstream.behaviour = store
     received = fetch(service.port, PATH)
@@ -496,10 +494,10 @@ def test_replaced_object_is_never_mixed(
 
 
 @pytest.mark.parametrize("when", ["opening", "flowing"])
-def test_client_that_leaves_frees_everything(
+def test_client_disconnect_frees_everything(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    """Connections, tasks and budget are free at once, also of pieces that are being opened."""
+    """A disconnect frees connections, tasks and budget, also of pieces being opened."""
     silent = dict.fromkeys(range(1, 500), "silent") if when == "opening" else {}
     upstream.behaviour = store = Paced(faults=silent)
     with closing(connect(service.port)) as client:
@@ -515,7 +513,7 @@ def test_client_that_leaves_frees_everything(
 
 @pytest.mark.parametrize("how", ["leaves", "cut", "503"])
 @pytest.mark.usefixtures("no_garbage_collection")
-def test_dropped_pieces_leave_nothing_to_the_collector(
+def test_dropped_piece_is_freed_without_garbage_collection(
     service: RunningService, upstream: Misbehaving, how: str
 ) -> None:
     """A dropped piece is freed at once, not at the next garbage collection."""
@@ -531,10 +529,10 @@ def test_dropped_pieces_leave_nothing_to_the_collector(
     wait_until(lambda: not [o for o in gc.get_objects() if isinstance(o, Piece)], seconds=3)
 
 
-def test_client_that_pauses_has_nothing_read_ahead(
+def test_paused_client_drops_read_ahead(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The pieces are dropped; when it goes on, it gets the rest to the byte."""
+    """The pieces of a paused client are dropped; then the client gets the rest."""
     upstream.behaviour = store = Paced()
     with closing(socket_of(service.port)) as client:
         ask(client, PATH)
@@ -557,10 +555,10 @@ def socket_of(port: int) -> socket.socket:
 # 6. Parts
 
 
-def test_part_is_read_ahead_within_its_bounds(
+def test_range_is_read_ahead_within_its_bounds(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client's range arrives whole, and no byte outside of it is requested."""
+    """A range arrives complete, and no byte outside it is requested."""
     upstream.behaviour = store = Paced(faults={3: "cut", 7: "503"})
     received = fetch(service.port, PATH, headers={"range": "bytes=1000000-20000000"})
     assert (received.status, received.whole) == (206, True)
@@ -574,10 +572,10 @@ def test_part_is_read_ahead_within_its_bounds(
     assert store.most <= MOST
 
 
-def test_range_with_open_end_is_read_ahead_and_head_is_not(
+def test_open_range_is_read_ahead_and_head_is_not(
     service: RunningService, upstream: Misbehaving
 ) -> None:
-    """The range goes to the object's end; HEAD requests no byte."""
+    """An open range is read ahead to the object's end; HEAD requests no byte."""
     upstream.behaviour = store = Paced()
     received = fetch(service.port, PATH, headers={"range": "bytes=1000000-"})
     assert (received.status, received.whole) == (206, True)
@@ -590,13 +588,13 @@ def test_range_with_open_end_is_read_ahead_and_head_is_not(
 
 
 @pytest.mark.parametrize("faults", [{}, {3: "cut", 8: "reset", 12: "503"}], ids=["well", "ill"])
-def test_large_parts_of_a_multipart_answer_are_read_ahead(
+def test_large_multipart_ranges_are_read_ahead(
     service: RunningService,
     upstream: Misbehaving,
     caplog: pytest.LogCaptureFixture,
     faults: dict[int, str],
 ) -> None:
-    """Each part of a multipart body is read ahead, and arrives whole."""
+    """Each part of a multipart body is read ahead and arrives complete."""
     upstream.behaviour = store = Paced(faults=faults)
     size = 12 * MIB
     spans = ((100, 100 + size), (SIZE - size, SIZE))
@@ -627,10 +625,10 @@ def test_large_parts_of_a_multipart_answer_are_read_ahead(
     ],
     ids=["one connection", "no bytes", "too few bytes", "small object"],
 )
-def test_body_without_read_ahead_is_one_request(
+def test_disabled_read_ahead_sends_one_request(
     upstream: Misbehaving, size: int, changes: dict[str, Any]
 ) -> None:
-    """If read-ahead is off, or the object too small, there is no second request."""
+    """If read-ahead is off or the object is small, the store gets one request."""
     upstream.behaviour = store = Paced(BODY[:size], rate=8 * RATE)
     with running(upstream, **changes) as service:
         assert is_right(fetch(service.port, PATH), BODY[:size])
@@ -641,10 +639,10 @@ def test_body_without_read_ahead_is_one_request(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_many_downloads_share_the_budget(
+def test_many_downloads_stay_within_the_budget(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Fast and slow downloads are whole within the budget, and a small one is not delayed."""
+    """Downloads stay within the read-ahead budget, and a small one is not delayed."""
     budget, downloads = 12 * MIB, 6
     least = [budget]
 
@@ -696,10 +694,10 @@ def fetch_at(port: int, path: str, rate: float | None) -> Received:
 
 
 @pytest.mark.parametrize("grace", ["30", "0"])
-def test_sigterm_during_read_ahead_finishes_or_breaks_the_body(
+def test_sigterm_during_read_ahead_finishes_or_aborts_the_body(
     upstream: Misbehaving, grace: str
 ) -> None:
-    """With SHUTDOWN_GRACE the body finishes, without it breaks visibly; the exit code is 0."""
+    """The body finishes within SHUTDOWN_GRACE or is visibly cut, and the exit code is 0."""
     # So slow that the real controller reads it ahead on any machine.
     upstream.behaviour = store = Paced(rate=2 * MIB)
     with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE=grace)) as process:
@@ -732,10 +730,10 @@ def environ_for(upstream: Misbehaving, **environ: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_drained_application_leaves_nothing(
+def test_drain_without_grace_frees_everything(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """drain() without grace breaks the body visibly, and frees everything."""
+    """drain() without grace cuts the body and frees everything."""
     upstream.behaviour = store = Paced()
     with running(upstream, way) as service, closing(connect(service.port)) as client:
         ask(client, PATH)
@@ -754,10 +752,10 @@ def test_drained_application_leaves_nothing(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_store_that_cuts_every_third_answer_breaks_no_body(
+def test_every_third_answer_cut_serves_full_bodies(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """Each download is whole, wherever its answers are cut."""
+    """Each download is complete, wherever the store cuts its answers."""
     rng = random.Random(10)
     faults = {n: f"cut at {rng.randrange(2**30)}" for n in range(3, 5_000, 3)}
     size = 12 * MIB

@@ -46,8 +46,8 @@ def downloading(
 
 
 @pytest.mark.parametrize("status", [301, 307, 400])
-def test_redirected_answer_is_closed(upstream: Misbehaving, status: int) -> None:
-    """What is asked for through botocore instead holds one connection, not two."""
+def test_redirect_is_closed_before_botocore_requests(upstream: Misbehaving, status: int) -> None:
+    """A redirected request that goes to botocore holds one connection."""
 
     async def elsewhere(exchange: Exchange) -> None:
         is_ours = "downspout" in exchange.headers.get("user-agent", "")
@@ -60,10 +60,8 @@ def test_redirected_answer_is_closed(upstream: Misbehaving, status: int) -> None
 
 
 @STORES
-def test_answer_of_another_version_than_was_demanded_is_closed(
-    upstream: Misbehaving, source: str
-) -> None:
-    """A store that knows no If-Match gives a part of whatever there is: it is not used."""
+def test_part_ignoring_if_match_is_closed(upstream: Misbehaving, source: str) -> None:
+    """A part of another version than If-Match requires is closed before the next request."""
 
     async def of_another(exchange: Exchange) -> None:
         status = 206 if "range" in exchange.headers else 200
@@ -77,10 +75,8 @@ def test_answer_of_another_version_than_was_demanded_is_closed(
 
 
 @STORES
-def test_answer_of_another_version_than_its_metadata_is_closed(
-    upstream: Misbehaving, source: str
-) -> None:
-    """An object that is replaced between HEAD and GET is looked at anew."""
+def test_answer_replaced_after_head_is_closed(upstream: Misbehaving, source: str) -> None:
+    """An answer of another version than its HEAD is closed before the next request."""
 
     async def replaced(exchange: Exchange) -> None:
         tag = 'etag: W/"v1"' if len(upstream.exchanges) == 1 else 'etag: W/"v2"'
@@ -91,8 +87,8 @@ def test_answer_of_another_version_than_its_metadata_is_closed(
         assert service.acquired_connections() == 1
 
 
-def test_part_of_another_version_of_an_http_upstream_is_closed(upstream: Misbehaving) -> None:
-    """An upstream that knows no If-Range gives a part of what it has now: it is not used."""
+def test_part_ignoring_if_range_is_closed(upstream: Misbehaving) -> None:
+    """A part from an HTTP upstream that ignores If-Range is closed before the next request."""
 
     async def ignores_if_range(exchange: Exchange) -> None:
         if "range" in exchange.headers:
@@ -109,8 +105,10 @@ def test_part_of_another_version_of_an_http_upstream_is_closed(upstream: Misbeha
 
 @pytest.mark.parametrize("source", PATHS)
 @pytest.mark.parametrize("length", [SIZE, 200], ids=["too long", "short"])
-def test_error_that_passes_is_closed(upstream: Misbehaving, source: str, length: int) -> None:
-    """The error of an attempt is closed before the next attempt, however much of it has come."""
+def test_transient_error_is_closed_before_retry(
+    upstream: Misbehaving, source: str, length: int
+) -> None:
+    """The error of one attempt is closed before the next attempt, however long it is."""
 
     async def stumble(exchange: Exchange) -> None:
         if len(upstream.exchanges) > 3:
@@ -131,10 +129,10 @@ def test_error_that_passes_is_closed(upstream: Misbehaving, source: str, length:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId"])
-def test_403_that_names_a_region_is_one_request(
+def test_403_with_bucket_region_is_not_redirected(
     upstream: Misbehaving, method: str, code: str
 ) -> None:
-    """S3 names the region of a bucket in a 403, too; that sends the request nowhere else."""
+    """A 403 with x-amz-bucket-region is not sent again to that region."""
 
     async def denied(exchange: Exchange) -> None:
         xml = b"" if exchange.method == "HEAD" else f"<Error><Code>{code}</Code></Error>".encode()
