@@ -107,10 +107,10 @@ def download(
     ],
     ids=" ".join,
 )
-def test_broken_body_is_resumed_to_the_end(
+def test_broken_body_is_resumed(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, faults: list[str]
 ) -> None:
-    """The client gets all bytes, and the log says that the body was resumed."""
+    """The client gets all bytes of a resumed body, and the log says `resumed`."""
     caplog.set_level(logging.INFO, "downspout")
     received = download(upstream, Breaking(*faults), source)
     assert received.whole
@@ -120,10 +120,10 @@ def test_broken_body_is_resumed_to_the_end(
 
 @pytest.mark.parametrize("source", ["s3", "http"])
 @pytest.mark.parametrize("headers", ["bytes=1000-2900000", "bytes=-2500000"])
-def test_broken_part_is_resumed_within_its_bounds(
+def test_broken_range_is_resumed_within_its_bounds(
     upstream: Misbehaving, source: str, headers: str
 ) -> None:
-    """A 206 that breaks goes on, and ends at its own last byte."""
+    """A broken 206 is resumed and ends at its own last byte."""
     store = Breaking(*(["cut"] * 3))
     if source == "s3" and headers.startswith("bytes=-"):
         headers = f"bytes={SIZE - 2_500_000}-"
@@ -137,8 +137,8 @@ def test_broken_part_is_resumed_within_its_bounds(
     assert received.body == BODY[first : last + 1]
 
 
-def test_broken_parts_of_a_multipart_answer_are_resumed(upstream: Misbehaving) -> None:
-    """Each part of a multipart body goes on, and later parts are opened with retries."""
+def test_broken_multipart_parts_are_resumed(upstream: Misbehaving) -> None:
+    """Each part of a multipart body is resumed, and later parts are opened with retries."""
     upstream.behaviour = Breaking("none", "cut", "none", "500", "500", "500", "cut", "reset")
     with serving(settings_for(upstream.url)) as service:
         headers = {"range": "bytes=0-999999,1500000-2999999"}
@@ -149,10 +149,10 @@ def test_broken_parts_of_a_multipart_answer_are_resumed(upstream: Misbehaving) -
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_replaced_object_is_never_spliced(
+def test_replaced_object_aborts_the_body(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str
 ) -> None:
-    """If the object is replaced, the transfer breaks after bytes of the old version alone."""
+    """If the object is replaced, the connection is cut after bytes of the old version."""
     received = download(upstream, Breaking("cut", "replace"), source)
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -160,10 +160,8 @@ def test_replaced_object_is_never_spliced(
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])
-def test_whole_object_instead_of_the_rest_is_never_spliced(
-    upstream: Misbehaving, source: str
-) -> None:
-    """A 200 to a request for the rest is refused."""
+def test_full_200_instead_of_the_rest_aborts_the_body(upstream: Misbehaving, source: str) -> None:
+    """A 200 to a request for the rest is not used, and the connection is cut."""
     received = download(upstream, Breaking("cut", *["whole"] * 20), source, max_resumes=3)
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -171,13 +169,10 @@ def test_whole_object_instead_of_the_rest_is_never_spliced(
 
 @pytest.mark.parametrize("fault", ["500", "empty"])
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_body_without_progress_breaks_after_max_resumes(
+def test_body_without_progress_is_aborted_after_max_resumes(
     upstream: Misbehaving, source: str, fault: str
 ) -> None:
-    """An upstream that never gives a further byte is given up after MAX_RESUMES, visibly.
-
-    Also where it answers each attempt rightly, and breaks before a byte of the body.
-    """
+    """After MAX_RESUMES attempts without a further byte, the connection is cut."""
     received = download(upstream, Breaking("cut", *[fault] * 99), source, max_resumes=2)
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -185,15 +180,15 @@ def test_body_without_progress_breaks_after_max_resumes(
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_progress_renews_max_resumes(upstream: Misbehaving, source: str) -> None:
-    """Attempts count in a row: any byte in between starts the count anew."""
+def test_progress_resets_the_resume_count(upstream: Misbehaving, source: str) -> None:
+    """Any received byte resets the count of resume attempts."""
     received = download(upstream, Breaking(*["cut"] * 4), source, max_resumes=1)
     assert received.body == BODY
 
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
 def test_body_without_validator_is_not_resumed(upstream: Misbehaving, source: str) -> None:
-    """Without a validator, nothing would tell that the rest is of the same version."""
+    """Without an ETag or Last-Modified, a broken body is not resumed."""
     store = Breaking("cut", etag="")
     store.lines = ["accept-ranges: bytes"]
     received = download(upstream, store, source)
@@ -201,8 +196,8 @@ def test_body_without_validator_is_not_resumed(upstream: Misbehaving, source: st
     assert len(upstream.exchanges) == 1
 
 
-def test_body_of_an_upstream_without_ranges_is_not_resumed(upstream: Misbehaving) -> None:
-    """An HTTP service that does not accept ranges is not asked for the rest."""
+def test_body_without_accept_ranges_is_not_resumed(upstream: Misbehaving) -> None:
+    """An HTTP upstream without `Accept-Ranges: bytes` gets no request for the rest."""
     store = Breaking("cut")
     store.lines = []
     received = download(upstream, store, "http")
@@ -210,15 +205,15 @@ def test_body_of_an_upstream_without_ranges_is_not_resumed(upstream: Misbehaving
     assert len(upstream.exchanges) == 1
 
 
-def test_http_body_with_last_modified_alone_is_resumed(upstream: Misbehaving) -> None:
-    """Last-Modified serves as If-Range."""
+def test_http_body_with_only_last_modified_is_resumed(upstream: Misbehaving) -> None:
+    """Without an ETag, the request for the rest has Last-Modified in If-Range."""
     received = download(upstream, Breaking("cut", etag=""), "http")
     assert received.body == BODY
     assert upstream.exchanges[1].headers["if-range"] == DATE
 
 
-def test_hundred_downloads_with_random_breaks_are_whole(upstream: Misbehaving) -> None:
-    """An upstream that cuts every third answer breaks no download."""
+def test_hundred_downloads_with_random_breaks_are_complete(upstream: Misbehaving) -> None:
+    """If the upstream cuts every third answer, all downloads are complete."""
     rng = random.Random(7)
 
     class Random(Breaking):
@@ -239,10 +234,10 @@ def test_hundred_downloads_with_random_breaks_are_whole(upstream: Misbehaving) -
     assert len(upstream.exchanges) > 110
 
 
-def test_client_that_leaves_while_resuming_ends_the_attempts(
+def test_client_disconnect_while_resuming_ends_the_attempts(
     upstream: Misbehaving, troubled: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is requested for a client that has gone."""
+    """After the client disconnects, the upstream gets no further requests."""
     caplog.set_level(logging.INFO, "downspout")
     upstream.behaviour = Breaking("cut", *["500"] * 99)
     client = connect(troubled.port)
@@ -257,8 +252,8 @@ def test_client_that_leaves_while_resuming_ends_the_attempts(
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])
-def test_resuming_holds_one_connection(upstream: Misbehaving, source: str) -> None:
-    """The broken body is closed before its rest is opened: a pool of N serves N downloads."""
+def test_resumed_body_holds_one_connection(upstream: Misbehaving, source: str) -> None:
+    """The broken answer is closed before the rest is requested."""
     upstream.behaviour = Breaking("stall", "stall", "stall")
     settings = settings_for(upstream.url, upstream_read_timeout=1.0)
     with serving(settings) as service:
@@ -302,10 +297,10 @@ class Replaced(Breaking):
         (['etag: "v1"', f"last-modified: {DATE}"], [f"last-modified: {DATE}"]),
     ],
 )
-def test_rest_of_an_unproven_version_is_never_spliced(
+def test_rest_of_unproven_version_is_not_sent(
     upstream: Misbehaving, first: list[str], after: list[str]
 ) -> None:
-    """A rest that may be of another version is not sent."""
+    """A rest that may belong to another version is not sent."""
     received = download(upstream, Replaced(first, after), "http")
     assert not received.whole
     assert BODY.startswith(received.body)
@@ -313,10 +308,10 @@ def test_rest_of_an_unproven_version_is_never_spliced(
 
 @pytest.mark.parametrize("source", ["s3", "full", "http"])
 @pytest.mark.parametrize("fault", ["mislabel", "large error"])
-def test_refused_attempts_hold_no_connection(
+def test_refused_resume_attempt_frees_its_connection(
     upstream: Misbehaving, source: str, fault: str
 ) -> None:
-    """After any number of refused attempts, a good one finds a connection."""
+    """After several refused attempts, a further attempt still gets a connection."""
 
     class Refused(Breaking):
         async def __call__(self, exchange: Exchange) -> None:

@@ -28,10 +28,10 @@ async def send_rest(exchange: Exchange) -> None:
 
 
 @SOURCES
-def test_body_older_than_the_limit_that_breaks_is_resumed(
+def test_body_older_than_the_silence_limit_is_resumed(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """Each chunk starts the clock anew: only the time since the last byte counts as silence."""
+    """Each chunk restarts the silence limit."""
     limit_silence(monkeypatch, 1.0)
     pieces = 6
 
@@ -55,10 +55,10 @@ def test_body_older_than_the_limit_that_breaks_is_resumed(
 
 
 @SOURCES
-def test_body_that_stays_silent_when_it_is_resumed_ends_at_the_limit(
+def test_resumed_body_without_bytes_is_aborted_at_the_silence_limit(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """An answer that is opened anew and gives no byte does not start the clock anew."""
+    """A resumed answer without a byte does not restart the silence limit."""
     limit_silence(monkeypatch, 1.0)
 
     async def break_and_fall_silent(exchange: Exchange) -> None:

@@ -186,8 +186,8 @@ def row_id(row: Row) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
-def test_get(downspout: Origin, row: Row) -> None:
-    """GET answers as the row says."""
+def test_get_returns_the_status_of_its_row(downspout: Origin, row: Row) -> None:
+    """GET returns the status, headers and body that its row states."""
     received = downspout.ask("GET", row)
     assert received.status == row.status
     assert received.whole or row.status == 304
@@ -235,8 +235,8 @@ def check_validators(origin: Origin, row: Row, received: Received) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
-def test_head(downspout: Origin, row: Row) -> None:
-    """HEAD evaluates conditions as GET does, ignores every range, and has no body."""
+def test_head_returns_the_status_of_its_row(downspout: Origin, row: Row) -> None:
+    """HEAD evaluates conditions as GET does, ignores ranges, and has no body."""
     received = downspout.ask("HEAD", row)
     conditional = [h for h in row.headers if h.split(":")[0] not in ("Range", "If-Range")]
     assert received.status == (row.status if conditional and row.status != 206 else 200)
@@ -253,7 +253,7 @@ def test_head(downspout: Origin, row: Row) -> None:
 def test_missing_object_with_conditions_returns_404(
     service: RunningService, method: str, line: str
 ) -> None:
-    """Row 51: conditions are ignored if the answer would be an error without them."""
+    """Conditions are ignored if the answer would be an error without them (row 51)."""
     name, _, value = line.partition(": ")
     answer = service.request(method, "/tasks/404/image", headers={name: value})
     assert answer.status_code == 404
@@ -315,8 +315,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, downspout: Origin) -> Genera
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
-def test_nginx_answers_the_same(downspout: Origin, nginx: Origin, row: Row) -> None:
-    """For the same file nginx answers alike, unless the row names a section."""
+def test_nginx_returns_the_same_answer(downspout: Origin, nginx: Origin, row: Row) -> None:
+    """For the same file nginx returns the same answer, unless the row names a section."""
     ours, theirs = downspout.ask("GET", row), nginx.ask("GET", row)
     expected = row.nginx[0] if row.nginx else ours.status
     assert theirs.status == expected

@@ -77,8 +77,8 @@ def hosted(url: str, *middleware: Middleware, **settings: Any) -> Generator[int]
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_broken_body_below_middleware_is_visibly_broken(stack: str, upstream: Misbehaving) -> None:
-    """Middleware of a host does not make a whole answer of a body that ends short."""
+def test_broken_body_behind_middleware_is_visibly_cut(stack: str, upstream: Misbehaving) -> None:
+    """The host's middleware does not turn a body that ends early into a complete answer."""
     upstream.behaviour = ends_short_of_its_length
     with hosted(upstream.url, *STACKS[stack]) as port:
         answer = fetch(port, IMAGE, headers={"accept-encoding": "gzip"})
@@ -87,8 +87,8 @@ def test_broken_body_below_middleware_is_visibly_broken(stack: str, upstream: Mi
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_body_below_middleware_is_not_compressed(stack: str, upstream: Misbehaving) -> None:
-    """A host's GZipMiddleware leaves a download alone: it would lose its length."""
+def test_body_behind_gzip_middleware_is_not_compressed(stack: str, upstream: Misbehaving) -> None:
+    """The host's GZipMiddleware does not compress a download."""
 
     async def stored(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "content-type: text/plain", 'etag: "1"')
@@ -106,8 +106,8 @@ async def endless(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_stalled_client_of_a_host_loses_its_connection(stack: str, upstream: Misbehaving) -> None:
-    """The host's server sees what a client has taken, and resets one that stalls."""
+def test_stalled_client_of_a_host_is_reset(stack: str, upstream: Misbehaving) -> None:
+    """The host's server resets the connection of a client that stalls."""
     upstream.behaviour = endless
     limits = {"client_stall_timeout": 1, "client_min_rate": 10**6}
     with (
@@ -126,8 +126,8 @@ async def silent(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", UPLOAD])
-def test_client_that_leaves_is_seen_at_once(body: bytes, upstream: Misbehaving) -> None:
-    """A client that leaves behind a queued request, or behind an unread body, is gone."""
+def test_client_disconnect_is_seen_behind_unread_data(body: bytes, upstream: Misbehaving) -> None:
+    """A disconnect is seen behind a pipelined request and behind an unread request body."""
     upstream.behaviour = silent
     with hosted(upstream.url) as port:
         client = connect(port)
@@ -142,10 +142,10 @@ def test_client_that_leaves_is_seen_at_once(body: bytes, upstream: Misbehaving) 
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_client_that_leaves_is_seen_by_the_handler_that_runs(
+def test_client_disconnect_is_seen_by_the_running_handler(
     before: int, upstream: Misbehaving
 ) -> None:
-    """A handler of the host hears of it with requests before and behind its own."""
+    """The host's handler sees the disconnect with pipelined requests before and after."""
     LEFT.clear()
     first = b"GET /upload HTTP/1.1\r\nhost: x\r\n\r\n" * before
     with hosted(upstream.url) as port:
@@ -158,8 +158,8 @@ def test_client_that_leaves_is_seen_by_the_handler_that_runs(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_upload_to_a_route_of_the_host_is_whole(method: str, upstream: Misbehaving) -> None:
-    """Only downloads discard a body: the host's own handler gets all of it, also behind one."""
+def test_upload_to_a_host_route_arrives_complete(method: str, upstream: Misbehaving) -> None:
+    """The host's own handler gets the full request body, also after a download."""
 
     async def stored(exchange: Exchange) -> None:
         await exchange.answer(200, BODY)
@@ -178,8 +178,8 @@ def test_upload_to_a_route_of_the_host_is_whole(method: str, upstream: Misbehavi
     assert received.endswith(str(len(UPLOAD)).encode())
 
 
-def test_answer_to_a_pipelined_request_is_not_cut(upstream: Misbehaving) -> None:
-    """Each of several queued requests is, in its turn, the one that runs."""
+def test_pipelined_requests_get_complete_answers(upstream: Misbehaving) -> None:
+    """Three pipelined download requests get three complete answers."""
 
     async def stored(exchange: Exchange) -> None:
         await exchange.answer(200, BODY)
@@ -198,10 +198,10 @@ def read_answer_of(client: socket.socket) -> bytes:
     return received[-len(BODY) :]
 
 
-def test_download_through_a_unix_socket(
+def test_download_over_unix_socket_completes(
     upstream: Misbehaving, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a Unix socket the kernel tells no state of TCP; a download lives through the checks."""
+    """A download over a Unix socket completes, although TCP_INFO is not available."""
 
     async def slow(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1024")
@@ -227,8 +227,8 @@ def test_download_through_a_unix_socket(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_answer_without_a_download_is_whole(upstream: Misbehaving) -> None:
-    """A request that opens nothing, such as for health, is answered under the protocol."""
+def test_health_request_under_the_protocol_returns_200(upstream: Misbehaving) -> None:
+    """A request to /healthz is answered under the download protocol."""
     with hosted(upstream.url) as port, connect(port) as client:
         ask(client, "/media/healthz", headers={"connection": "close"})
         assert read_answer(client).status == 200

@@ -36,10 +36,10 @@ AUTHORIZATION = (
         ("http://a/base/photos/key", ("http://a", "a", "/base/photos/")),
     ],
 )
-def test_endpoint_is_where_botocore_would_send_a_request(
+def test_endpoint_from_botocore_request_has_its_host_path_and_region(
     url: str, endpoint: tuple[str, str, str]
 ) -> None:
-    """Host, path and region are those of its own request."""
+    """Host, path and region are taken from botocore's own request."""
     expected = Endpoint(*endpoint, "eu-central-1")
     assert resolve_endpoint(url, AUTHORIZATION, "key") == expected
 
@@ -54,8 +54,8 @@ def test_endpoint_is_where_botocore_would_send_a_request(
         AUTHORIZATION.replace("/s3/", "/s3-outposts/"),
     ],
 )
-def test_what_is_signed_in_another_way_is_no_ordinary_bucket(authorization: str) -> None:
-    """S3 Express, Outposts, access points of several regions and old signatures are botocore's."""
+def test_request_with_other_signature_has_no_endpoint(authorization: str) -> None:
+    """S3 Express, Outposts, multi-region access points and old signatures use botocore."""
     assert resolve_endpoint("https://photos.s3.amazonaws.com/key", authorization, "key") is None
     assert resolve_endpoint("https://photos.s3.amazonaws.com/other", AUTHORIZATION, "key") is None
 
@@ -78,18 +78,18 @@ OF_AWS: dict[str, Any] = {
         ),
     ],
 )
-async def test_botocore_says_where_a_bucket_is(bucket: str, host: str) -> None:
-    """Its rules for endpoints are asked, once."""
+async def test_bucket_endpoint_follows_botocore_rules(bucket: str, host: str) -> None:
+    """The host of a bucket comes from botocore's endpoint rules."""
     async with open_clients(Settings(s3_image_bucket=bucket, **OF_AWS)) as clients:
         assert isinstance(clients.buckets.default, SignedBucket)
         assert clients.buckets.default.endpoint.host == host
 
 
 @pytest.mark.parametrize("why", ["switched off", "proxy", "no credentials"])
-async def test_when_everything_goes_through_botocore(
+async def test_proxy_or_missing_credentials_use_botocore(
     monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """A proxy of the environment's and a chain without credentials are botocore's to deal with."""
+    """With S3_DIRECT=false, a proxy or no credentials, all requests go through botocore."""
     settings = Settings(**{**OF_AWS, "s3_image_bucket": "photos"}, s3_direct=why != "switched off")
     if why == "proxy":
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
@@ -105,10 +105,10 @@ async def test_when_everything_goes_through_botocore(
 @pytest.mark.parametrize(
     ("owner", "name"), [(ResponseHandler, "start_timeout"), (AIOHTTPSession, "_get_session")]
 )
-async def test_library_without_a_private_part_is_served_by_botocore(
+async def test_library_without_a_private_attribute_uses_botocore(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: type, name: str
 ) -> None:
-    """The slower, public way serves where a library has changed, and the log says so once."""
+    """If a library lacks a private attribute, botocore is used, with one log line."""
     monkeypatch.delattr(owner, name)
     settings = Settings(s3_image_bucket="photos", **OF_AWS)
     with caplog.at_level(logging.WARNING, "downspout"):
@@ -126,10 +126,10 @@ REQUESTS: tuple[dict[str, str], ...] = (
 )
 
 
-def test_redirect_that_tells_no_region_is_asked_about_once(
+def test_redirect_without_region_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """It is a 502 after a handful of requests; botocore by itself asks about its own question."""
+    """A redirect without x-amz-bucket-region is a 502 after at most three requests."""
 
     async def elsewhere(exchange: Exchange) -> None:
         await exchange.answer(307, b"", f"location: {upstream.url}/elsewhere")
@@ -146,8 +146,10 @@ def told_by(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
     return answer.status_code, answer.content if answer.is_success else b"", headers
 
 
-def test_both_ways_give_the_same(store: Store, service: RunningService) -> None:
-    """Status, headers and body of an object, a part and an error do not depend on the way."""
+def test_signed_bucket_gives_the_answers_of_botocore(
+    store: Store, service: RunningService
+) -> None:
+    """Status, headers and body are the same with S3_DIRECT on and off."""
     key, other = "test/88/image.jpg", "a b/ü+%?#&=~/88"
     store.put(key, b"0123456789", ContentType="image/png", Metadata={"owner": "me"})
     store.put(other, b"0123456789")
@@ -167,10 +169,10 @@ def test_both_ways_give_the_same(store: Store, service: RunningService) -> None:
         assert c.get("/tasks/88/image").content == b"0123456789"
 
 
-def test_credentials_are_refreshed_by_botocore(
+def test_expiring_credentials_are_refreshed(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Credentials that expire soon are requested anew, and sign the next request."""
+    """Credentials that expire soon are refreshed by botocore and sign the next request."""
     refreshed = 0
 
     async def answering(exchange: Exchange) -> None:
@@ -200,8 +202,8 @@ def test_credentials_are_refreshed_by_botocore(
 
 
 @pytest.mark.parametrize("status", [301, 307, 400])
-def test_bucket_of_another_region_is_botocores(upstream: Misbehaving, status: int) -> None:
-    """What is redirected, or wants another region's signature, is asked for through botocore."""
+def test_bucket_in_another_region_uses_botocore(upstream: Misbehaving, status: int) -> None:
+    """A redirect or an error that names another region sends the request through botocore."""
 
     async def elsewhere(exchange: Exchange) -> None:
         if "downspout" not in exchange.headers.get("user-agent", "") or exchange.method == "HEAD":
@@ -214,8 +216,8 @@ def test_bucket_of_another_region_is_botocores(upstream: Misbehaving, status: in
         assert fetch(service.port, "/tasks/1/image").body == b"12345"
 
 
-def test_every_request_is_signed_for_the_bucket(upstream: Misbehaving) -> None:
-    """The address has the bucket, and the signature the host, date and range."""
+def test_request_is_signed_with_host_date_and_range(upstream: Misbehaving) -> None:
+    """The URL has the bucket, and the signature covers host, date and range."""
 
     async def answering(exchange: Exchange) -> None:
         await exchange.answer(206, b"12", "content-range: bytes 0-1/5")

@@ -48,10 +48,10 @@ async def malformed(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("behaviour", [plain, chunked, malformed])
 @pytest.mark.parametrize("source", PATHS)
-def test_silence_in_a_body_breaks_it_within_1_8_of_the_setting(
+def test_silent_body_is_aborted_after_read_timeout(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, behaviour: Behaviour
 ) -> None:
-    """The time counts from the last byte, not from when a timer happened to be set."""
+    """The body is cut within 1.8 times UPSTREAM_READ_TIMEOUT after its last byte."""
     caplog.set_level(logging.INFO, "downspout")
     upstream.behaviour = behaviour
     settings = settings_for(
@@ -72,10 +72,10 @@ def test_silence_in_a_body_breaks_it_within_1_8_of_the_setting(
 
 
 @pytest.mark.parametrize("source", PATHS)
-def test_silence_before_an_answer_is_a_504_within_1_8_of_the_setting(
+def test_silent_response_head_returns_504_after_read_timeout(
     upstream: Misbehaving, source: str
 ) -> None:
-    """The time counts from the request to the head of its answer, half of which is none."""
+    """An incomplete response head is a 504 within 1.8 times UPSTREAM_READ_TIMEOUT."""
 
     async def half_a_head(exchange: Exchange) -> None:
         await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-le")

@@ -15,10 +15,10 @@ from tests.support.serving import RunningService, serving_app, wait_until
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-def test_hook_that_swallows_the_cancellation_is_cancelled_again(
+def test_hook_that_swallows_cancellation_is_cancelled_again(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, http: str
 ) -> None:
-    """A `locate` that goes on after its client has left does not keep its slot."""
+    """A `locate` that suppresses CancelledError is cancelled again and gives its slot back."""
     caplog.set_level(logging.INFO, "downspout")
     swallowed: list[int] = []
 

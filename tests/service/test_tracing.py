@@ -73,8 +73,10 @@ def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
     return span.attributes
 
 
-def test_span_has_the_route_and_no_signature(upstream: Misbehaving, spans: Spans) -> None:
-    """A trace is seen by many: the query stays out of it, and still reaches the download."""
+def test_span_of_signed_url_has_route_and_no_signature(
+    upstream: Misbehaving, spans: Spans
+) -> None:
+    """A span has the route and no query string."""
     upstream.behaviour = five_bytes
     app = create_app(settings_for(upstream.url, url_signing_keys=(KEY,)))
     with serving_app(traced(app, tracer_provider=spans.provider)) as port:
@@ -88,10 +90,10 @@ def test_span_has_the_route_and_no_signature(upstream: Misbehaving, spans: Spans
     assert "signature" not in str(attributes_of(span))
 
 
-def test_broken_transfer_is_an_error_of_its_span(
+def test_broken_transfer_marks_its_span_as_error(
     upstream: Misbehaving, traced_port: int, spans: Spans
 ) -> None:
-    """Who looks for failures finds those that no status tells."""
+    """A broken transfer gives its span an error type and the status ERROR."""
     upstream.behaviour = ends_short_of_its_length
     assert not fetch(traced_port, "/tasks/1/bytes/1024").whole
     span = spans.only()
@@ -100,15 +102,15 @@ def test_broken_transfer_is_an_error_of_its_span(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/metrics?x=1"])
-def test_probes_have_no_spans(traced_port: int, spans: Spans, path: str) -> None:
-    """They come every few seconds, and would be most of what there is."""
+def test_probe_request_has_no_span(traced_port: int, spans: Spans, path: str) -> None:
+    """Requests to /healthz, /readyz and /metrics have no spans."""
     fetch(traced_port, path)
     fetch(traced_port, "/metrics-of-another-kind")
     assert spans.only().name == "GET"
 
 
-def test_span_of_a_host_is_the_only_one(upstream: Misbehaving, spans: Spans) -> None:
-    """Under a host that traces there is its span, which knows our route."""
+def test_host_with_tracing_has_one_span(upstream: Misbehaving, spans: Spans) -> None:
+    """A host that traces has one span for a download, with the route in it."""
     upstream.behaviour = five_bytes
     downloads = create_app(settings_for(upstream.url))
     host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
@@ -117,8 +119,8 @@ def test_span_of_a_host_is_the_only_one(upstream: Misbehaving, spans: Spans) -> 
     assert attributes_of(spans.only())["http.route"] == "/media/tasks/{task_id}/bytes/{size}"
 
 
-async def test_scope_is_left_as_it_was(spans: Spans) -> None:
-    """What a host's middleware sees of a request afterwards is the request."""
+async def test_scope_after_tracing_is_unchanged(spans: Spans) -> None:
+    """The tracing middleware does not change the scope that a host's middleware sees."""
 
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["query_string"] == b"a=b"
@@ -135,8 +137,8 @@ async def test_scope_is_left_as_it_was(spans: Spans) -> None:
     assert scope == {**before, "route": "left here"}
 
 
-def test_without_the_package_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where opentelemetry-api is not installed there is no layer more."""
+def test_missing_opentelemetry_returns_the_app_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without opentelemetry-api, `traced` returns the application itself."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError

@@ -30,10 +30,10 @@ class Tagged:
 
 
 @pytest.mark.parametrize("lines", [('etag: W/"v"',), ()], ids=["weak tag", "no tag"])
-def test_several_ranges_without_a_strong_tag_return_the_whole(
+def test_several_ranges_without_strong_etag_return_full_200(
     upstream: Misbehaving, troubled_store: RunningService, lines: tuple[str, ...]
 ) -> None:
-    """The store could not be held to one version of the object, part by part."""
+    """Without a strong ETag, several ranges get the full 200."""
     upstream.behaviour = Tagged(*lines)
     received = fetch(troubled_store.port, PATH, headers={"range": "bytes=0-1,5-6"})
     assert (received.status, received.body, received.whole) == (200, BODY, True)
@@ -41,10 +41,10 @@ def test_several_ranges_without_a_strong_tag_return_the_whole(
     assert [e.headers.get("range") for e in upstream.exchanges] == [None, None]
 
 
-def test_several_ranges_with_a_strong_tag_return_parts(
+def test_several_ranges_with_strong_etag_return_multipart(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """Each part is asked for on the condition that the object is still this version."""
+    """With a strong ETag, several ranges get a multipart 206, and each GET has If-Match."""
     upstream.behaviour = Tagged('etag: "v"')
     received = fetch(troubled_store.port, PATH, headers={"range": "bytes=0-1,5-6"})
     assert received.status == 206
@@ -55,13 +55,13 @@ def test_several_ranges_with_a_strong_tag_return_parts(
 
 @pytest.mark.parametrize("condition", [{}, {"if-none-match": '"other"'}], ids=["plain", "asked"])
 @pytest.mark.parametrize("lines", [('etag: W/"v"',), ()], ids=["weak tag", "no tag"])
-def test_one_range_without_a_strong_tag_returns_the_part(
+def test_one_range_without_strong_etag_returns_206(
     upstream: Misbehaving,
     troubled_store: RunningService,
     lines: tuple[str, ...],
     condition: dict[str, str],
 ) -> None:
-    """One part is of one version, whether or not a HEAD comes before it."""
+    """Without a strong ETag, one range gets a 206, with and without a HEAD before it."""
     upstream.behaviour = Tagged(*lines)
     headers = {"range": "bytes=2-4", **condition}
     received = fetch(troubled_store.port, PATH, headers=headers)
@@ -69,10 +69,10 @@ def test_one_range_without_a_strong_tag_returns_the_part(
 
 
 @pytest.mark.parametrize(("now", "status"), [(MODIFIED, 200), (LATER, 206)], ids=["now", "later"])
-def test_date_in_if_range_holds_only_where_it_is_older_than_its_answer(
+def test_if_range_date_needs_a_later_date_header(
     upstream: Misbehaving, troubled_store: RunningService, now: str, status: int
 ) -> None:
-    """Within one second an object may change twice: its date is no strong validator then."""
+    """A date in If-Range matches only if the answer's Date is later (RFC 9110, 8.8.2.2)."""
     upstream.behaviour = Tagged('etag: "v"', f"last-modified: {MODIFIED}", f"date: {now}")
     headers = {"range": "bytes=2-4", "if-range": MODIFIED}
     received = fetch(troubled_store.port, PATH, headers=headers)

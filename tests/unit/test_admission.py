@@ -33,8 +33,8 @@ def admission_of(total: int) -> Admission:
     return Admission(total, wait=5)
 
 
-async def test_places_are_bounded_and_given_back() -> None:
-    """Beyond the last place a download is turned away until one is free."""
+async def test_full_admission_raises_no_slot_until_release() -> None:
+    """With all slots taken, NoSlot is raised until one slot is released."""
     admission = admission_of(2)
     first, second, third = (Download(admission) for _ in range(3))
     await admission.acquire(first, soon())
@@ -46,8 +46,8 @@ async def test_places_are_bounded_and_given_back() -> None:
     assert admission.counts() == (2, 0)
 
 
-async def test_waiting_is_in_turn_and_told() -> None:
-    """Who waits first gets the first place; how many wait is known."""
+async def test_waiting_downloads_get_slots_in_order() -> None:
+    """Waiting downloads get slots in order, and `counts` has their number."""
     admission = admission_of(1)
     running = Download(admission)
     await admission.acquire(running, soon())
@@ -69,8 +69,8 @@ async def test_waiting_is_in_turn_and_told() -> None:
     assert admission.counts() == (0, 0)
 
 
-async def test_share_is_kept_for_small_downloads() -> None:
-    """Long downloads get seven places of eight, and small ones all of them."""
+async def test_bulk_slots_are_seven_eighths_of_all() -> None:
+    """Long downloads get at most seven of eight slots."""
     admission = admission_of(16)
     downloads = [Download(admission) for _ in range(15)]
     for download in downloads[:14]:
@@ -85,8 +85,8 @@ async def test_share_is_kept_for_small_downloads() -> None:
     await admission.acquire_bulk(downloads[14], soon())
 
 
-async def test_draining_turns_away_who_comes_and_who_waits() -> None:
-    """From the drain on there are no new downloads; those that wait are told at once."""
+async def test_drain_rejects_new_and_waiting_downloads() -> None:
+    """After a drain starts, new and waiting downloads get Draining."""
     admission = admission_of(1)
     running = Download(admission)
     await admission.acquire(running, soon())
@@ -109,8 +109,8 @@ async def test_draining_turns_away_who_comes_and_who_waits() -> None:
     assert not running.broken_off
 
 
-async def test_what_runs_at_the_end_of_the_grace_is_broken_off() -> None:
-    """A drain ends with its grace, and with every download over."""
+async def test_drain_stops_running_downloads_after_grace() -> None:
+    """At the end of the grace, a drain stops every running download."""
     admission = admission_of(8)
     downloads = [Download(admission) for _ in range(3)]
     for download in downloads:
@@ -121,8 +121,8 @@ async def test_what_runs_at_the_end_of_the_grace_is_broken_off() -> None:
     assert admission.counts() == (0, 0)
 
 
-async def test_drain_of_nothing_is_over_at_once() -> None:
-    """Where nothing runs there is nothing to wait for."""
+async def test_drain_without_downloads_returns_at_once() -> None:
+    """A drain without running downloads returns at once."""
     admission = admission_of(1)
     with anyio.fail_after(1):
         await admission.drain(60)

@@ -60,8 +60,8 @@ async def get(app: Starlette, path: str) -> httpx.Response:
         return await client.get(path)
 
 
-async def test_mocked_body_is_streamed_and_closed() -> None:
-    """The upstream's chunks are the answer's, and its response is closed after the last."""
+async def test_mocked_body_is_streamed_and_response_closed() -> None:
+    """The client gets the upstream's chunks, and the upstream response is closed at the end."""
     session = MockSession(MockResponse([b"hello ", b"world"], length=11))
     answer = await get(app_with(session), "/tasks/1/bytes/11")
     assert answer.content == b"hello world"
@@ -70,8 +70,8 @@ async def test_mocked_body_is_streamed_and_closed() -> None:
     assert session.response.closed
 
 
-async def test_mocked_body_that_ends_short_is_closed_too() -> None:
-    """A body that breaks raises to the server and leaves nothing open."""
+async def test_mocked_body_that_ends_early_raises_and_is_closed() -> None:
+    """A body that ends early raises, and the upstream response is closed."""
     session = MockSession(MockResponse([b"hello "], length=11))
     with pytest.raises(Exception, match="ended at 6 of 11 bytes"):
         await get(app_with(session), "/tasks/1/bytes/11")

@@ -27,29 +27,29 @@ def make_guard(
     return ClientRateGuard(stall=stall, min_rate=min_rate, visibility=visibility)
 
 
-def test_client_that_takes_nothing_is_given_up_after_the_stall() -> None:
-    """What its kernel took at first, in a buffer of the usual size, changes nothing."""
+def test_client_without_progress_is_too_slow_after_stall() -> None:
+    """A client that takes only the first buffer is too slow after the stall timeout."""
     assert given_up_after(make_guard(), [64 * KIB] * 100) == 32
 
 
-def test_client_that_stalls_later_is_given_up_after_its_step() -> None:
-    """It may have taken a step of 50 KiB, which a slow one needs 50 s for."""
+def test_client_stalling_later_is_too_slow_after_its_step() -> None:
+    """A client that stalls after a 50 KiB step may take 50 s for the step."""
     moving = [n * 50 * KIB for n in range(50)]
     assert given_up_after(make_guard(), moving + moving[-1:] * 100) == 49 + 52
 
 
-def test_dripping_client_is_given_up() -> None:
-    """Some bytes every second are not enough when they are too few."""
+def test_client_below_min_rate_is_too_slow() -> None:
+    """A client that takes some bytes each second, but below the minimum rate, is too slow."""
     assert given_up_after(make_guard(), [n * 100 for n in range(100)]) == 63
 
 
-def test_client_at_the_rate_is_served_to_the_end() -> None:
-    """Who takes the minimum rate is never given up."""
+def test_client_at_min_rate_is_never_too_slow() -> None:
+    """A client at the minimum rate is never too slow."""
     assert given_up_after(make_guard(), [n * 1024 for n in range(10_000)]) is None
 
 
-def test_waiting_is_what_counts() -> None:
-    """An upstream that is silent, or slow, is no slow client."""
+def test_silent_upstream_does_not_make_client_too_slow() -> None:
+    """Time without bytes to send does not count against the client."""
     pace = make_guard()
     for second in range(1000):
         assert not pace.is_too_slow(second, second)
@@ -58,15 +58,15 @@ def test_waiting_is_what_counts() -> None:
 
 
 @pytest.mark.parametrize(("visibility", "most"), [(KERNEL, 602), (SERVER_ONLY, 602)])
-def test_client_that_was_fast_is_not_waited_for_without_end(
+def test_client_stalling_after_fast_start_is_too_slow_in_ten_minutes(
     visibility: BufferVisibility, most: int
 ) -> None:
-    """However much was taken at once, ten minutes without a byte are enough."""
+    """After any large step, ten minutes without a byte are too slow."""
     assert given_up_after(make_guard(visibility=visibility), [10**12] * 10_000) == most
 
 
-def test_no_minimum_rate_leaves_the_stall() -> None:
-    """A rate of 0 is none: any byte counts as taking."""
+def test_min_rate_0_keeps_the_stall_timeout() -> None:
+    """With a minimum rate of 0, only a stall makes a client too slow."""
     pace = make_guard(min_rate=0)
     assert given_up_after(pace, [n // 25 for n in range(1000)]) is None
     assert given_up_after(make_guard(min_rate=0), [5] * 1000) == 32
@@ -79,10 +79,10 @@ def test_no_minimum_rate_leaves_the_stall() -> None:
     rate=st.integers(min_value=1024, max_value=10**7),
     stall=st.integers(min_value=1, max_value=100),
 )
-def test_client_above_the_rate_is_never_given_up(
+def test_client_above_min_rate_is_never_too_slow(
     visibility: BufferVisibility, buffer: int, rate: int, stall: int
 ) -> None:
-    """Whatever the size of its buffer, and so of its steps, a slow client is served."""
+    """A client above the minimum rate is never too slow, with any size of its buffer."""
     step = max(int(buffer * visibility.step), 1)
     seconds = range(int(20 * (step / rate + stall)) + 2)
     taken = [buffer + step * int(second * rate / step) for second in seconds]

@@ -20,10 +20,12 @@ def given_up_after(guard: ClientRateGuard, counts: list[int]) -> int | None:
 @pytest.mark.parametrize("visibility", [KERNEL, SERVER_ONLY])
 @pytest.mark.parametrize("min_rate", [0, 1024])
 @pytest.mark.parametrize("wobble", [1, 10 * KIB])
-def test_stalled_client_whose_count_wobbles_is_given_up_as_one_whose_count_stands(
+def test_stalled_client_with_varying_count_is_too_slow_at_the_same_time(
     visibility: BufferVisibility, min_rate: int, wobble: int
 ) -> None:
-    """What was sent and what is in the buffers are read one after the other: they may disagree."""
+    """A count that goes up and down does not change when a stalled client is too slow."""
+    # The bytes sent and the bytes in buffers are read one after the other:
+    # their difference varies.
     stands = [64 * KIB] * 200
     wobbles = [64 * KIB - wobble * (second % 2) for second in range(200)]
     expected, found = (
@@ -33,16 +35,16 @@ def test_stalled_client_whose_count_wobbles_is_given_up_as_one_whose_count_stand
     assert found == expected is not None
 
 
-def test_client_at_the_rate_whose_count_wobbles_is_served_to_the_end() -> None:
-    """A count that goes back now and then makes no slow client of one that is fast enough."""
+def test_client_at_min_rate_with_varying_count_is_never_too_slow() -> None:
+    """A count that sometimes goes back does not make a fast enough client too slow."""
     counts = [second * 2048 - 1500 * (second % 2) for second in range(2000)]
     assert (
         given_up_after(ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL), counts) is None
     )
 
 
-def test_client_that_was_fast_and_drips_is_given_up_for_what_it_takes_now() -> None:
-    """What a client took long ago does not count: the rate is measured anew time and again."""
+def test_client_below_min_rate_after_fast_start_is_too_slow() -> None:
+    """The rate is measured over recent time, not from the beginning of the download."""
     fast = [second * 2048 for second in range(600)]
     drips = [fast[-1] + second * 10 for second in range(1, 600)]
     guard = ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL)

@@ -73,22 +73,24 @@ def slowly(headers: dict[str, str | int], etag: str) -> HTTPStatus | None:
 
 
 @given(HEADERS, st.sampled_from(TAGS))
-def test_verdict_follows_the_steps_of_the_rfc(headers: dict[str, str | int], etag: str) -> None:
-    """Every combination of conditions has the result of the steps of section 13.2.2."""
+def test_condition_result_follows_rfc_9110_section_13_2_2(
+    headers: dict[str, str | int], etag: str
+) -> None:
+    """Every combination of conditions has the result of RFC 9110, section 13.2.2."""
     written = {n: date(v) if isinstance(v, int) else v for n, v in headers.items()}
     assert evaluate_conditions(written, Validators(etag, date(0))) is slowly(headers, etag)
 
 
 @given(st.dictionaries(st.sampled_from(CONDITIONS), st.text(max_size=30)))
-def test_random_conditions_have_a_verdict(headers: dict[str, str]) -> None:
-    """Whatever a condition contains, there is a verdict."""
+def test_random_conditions_return_none_304_or_412(headers: dict[str, str]) -> None:
+    """Any text in the conditions gives None, 304 or 412."""
     for current in (Validators('"a"', date(0)), Validators(None, None)):
         assert evaluate_conditions(headers, current) in (None, 304, 412)
 
 
 @given(st.text(max_size=30))
-def test_random_if_range_does_not_hold(value: str) -> None:
-    """Whatever If-Range contains, it does not hold for an unknown version."""
+def test_random_if_range_without_validators_does_not_match(value: str) -> None:
+    """Any If-Range does not match an object without validators."""
     assert not if_range_holds(value, Validators(None, None), now=None)
 
 
@@ -110,27 +112,27 @@ def test_random_if_range_does_not_hold(value: str) -> None:
         ("", False),
     ],
 )
-def test_if_range_holds(value: str, holds: bool) -> None:
-    """If-Range holds for the strong tag, or for the exact date in any of its three forms."""
+def test_if_range_matches_only_strong_etag_or_exact_date(value: str, holds: bool) -> None:
+    """If-Range matches the strong ETag, or the exact date in any of its three forms."""
     later = MODIFIED + timedelta(seconds=1)
     assert if_range_holds(value, Validators('"a"', date(0)), now=later) is holds
 
 
-def test_if_range_with_weak_tag_does_not_hold() -> None:
-    """Two versions with the same weak tag may have different bytes."""
+def test_if_range_with_weak_etag_does_not_match() -> None:
+    """If-Range with a weak ETag does not match, even if the weak ETag is equal."""
     assert not if_range_holds('W/"a"', Validators('W/"a"', None), now=None)
     assert Validators('W/"a"', None).strong_etag is None
 
 
-def test_if_range_with_date_of_this_second_does_not_hold() -> None:
-    """The object may be replaced within the same second: the date proves nothing yet."""
+def test_if_range_with_date_of_this_second_does_not_match() -> None:
+    """If-Range with the date of the current second does not match."""
     current = Validators(None, date(0))
     assert not if_range_holds(date(0), current, now=MODIFIED)
     assert if_range_holds(date(0), current, now=MODIFIED + timedelta(seconds=1))
 
 
 def test_invalid_conditions_are_not_forwarded() -> None:
-    """Invalid dates and long tags are dropped; an invalid If-Match matches nothing."""
+    """Invalid dates and long ETags are dropped, and an invalid If-Match matches nothing."""
     given = {
         "if-match": '"' + "a" * 5000 + '"',
         "if-none-match": '"caf\xe9"',
@@ -157,8 +159,8 @@ def test_invalid_conditions_are_not_forwarded() -> None:
         ('"a\nb"', None),
     ],
 )
-def test_entity_tag_of_a_store(stored: str, sent: str | None) -> None:
-    """A tag without quotes gets them; an invalid tag is None."""
+def test_entity_tag_without_quotes_gets_quotes(stored: str, sent: str | None) -> None:
+    """An ETag without quotes gets quotes, and an invalid ETag is None."""
     assert entity_tag(stored) == sent
 
 
@@ -177,7 +179,7 @@ def test_entity_tag_of_a_store(stored: str, sent: str | None) -> None:
     ],
 )
 def test_invalid_date_returns_none(text: str) -> None:
-    """Only the forms of section 5.6.7 are dates."""
+    """Only the date forms of RFC 9110, section 5.6.7, are parsed."""
     assert http_date(text) is None
 
 
@@ -185,6 +187,8 @@ def test_invalid_date_returns_none(text: str) -> None:
     ("value", "tag"),
     [(' "a" ', '"a"'), ('W/"a"', None), ('"a", "b"', None), ("*", None), ("", None), (None, None)],
 )
-def test_single_strong_tag(value: str | None, tag: str | None) -> None:
-    """Every store understands one strong tag, and nothing else."""
+def test_single_strong_tag_rejects_lists_and_weak_etags(
+    value: str | None, tag: str | None
+) -> None:
+    """`single_strong_tag` returns one strong ETag, or None for anything else."""
     assert single_strong_tag(value) == tag

@@ -88,8 +88,8 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     await send(EMPTY)
 
 
-async def test_receive_when_the_client_leaves_returns_disconnect(app: Starlette) -> None:
-    """An application that listens hears of it once, and is then cancelled."""
+async def test_receive_after_client_disconnect_returns_disconnect(app: Starlette) -> None:
+    """A waiting `receive` gets http.disconnect once, and then the application is cancelled."""
     heard: list[str] = []
     client = Client()
 
@@ -102,8 +102,8 @@ async def test_receive_when_the_client_leaves_returns_disconnect(app: Starlette)
     assert heard == ["http.disconnect"]
 
 
-async def test_send_after_the_client_left_raises_oserror(app: Starlette) -> None:
-    """ASGI 2.4 wants it so."""
+async def test_send_after_client_disconnect_raises_oserror(app: Starlette) -> None:
+    """`send` after a disconnect raises OSError, as ASGI 2.4 requires."""
     raised: list[type[BaseException]] = []
     client = Client()
     client.leave()
@@ -120,8 +120,8 @@ async def test_send_after_the_client_left_raises_oserror(app: Starlette) -> None
     assert raised == [ConnectionResetError]
 
 
-async def test_owner_closes_after_the_response(app: Starlette) -> None:
-    """The exit stack outlives the handler, and not the response."""
+async def test_owner_stack_closes_after_the_response(app: Starlette) -> None:
+    """The download's exit stack closes after the response is sent."""
     seen: list[str] = []
 
     async def owning(scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,8 +133,8 @@ async def test_owner_closes_after_the_response(app: Starlette) -> None:
     assert seen == ["sent", "closed"]
 
 
-async def test_request_with_a_body_is_no_disconnect(app: Starlette) -> None:
-    """The messages of a request's body are passed over."""
+async def test_request_body_messages_are_skipped(app: Starlette) -> None:
+    """The messages of a request body do not count as a disconnect."""
     messages: list[Message] = [
         {"type": "http.request", "body": b"x", "more_body": True},
         {"type": "http.request", "body": b"", "more_body": False},
@@ -155,7 +155,7 @@ async def test_request_with_a_body_is_no_disconnect(app: Starlette) -> None:
 
 
 async def test_first_byte_timeout_includes_the_wait_for_a_slot(app: Starlette) -> None:
-    """The time that passed before the slot is not left for the upstream."""
+    """The time that a request waits for a slot counts toward FIRST_BYTE_TIMEOUT."""
     limit = app.state.runtime.settings.first_byte_timeout
     client = Client()
 
@@ -168,8 +168,8 @@ async def test_first_byte_timeout_includes_the_wait_for_a_slot(app: Starlette) -
     assert client.statuses == [504]
 
 
-async def test_client_of_a_silent_upstream_is_not_stalled(app: Starlette) -> None:
-    """A client is too slow only while a message waits for it."""
+async def test_client_of_silent_upstream_is_not_stalled(app: Starlette) -> None:
+    """A client can be too slow only while a message waits for it."""
     taken, has_more, taken_again = anyio.Event(), anyio.Event(), anyio.Event()
     takes = [taken, taken_again]
     downloads: list[Download] = []
@@ -196,8 +196,8 @@ async def test_client_of_a_silent_upstream_is_not_stalled(app: Starlette) -> Non
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_bulk_slot_of_a_download_without_a_slot_is_given_back(leaves: bool) -> None:
-    """A download may get a bulk slot and then no slot, or its client may leave then."""
+async def test_bulk_slot_without_slot_is_released(leaves: bool) -> None:
+    """A download that gets a bulk slot and then no slot releases the bulk slot."""
     admission = Admission(8, wait=0.3)
     others: list[Any] = [object() for _ in range(8)]
     for other in others[:7]:
@@ -223,7 +223,7 @@ async def test_bulk_slot_of_a_download_without_a_slot_is_given_back(leaves: bool
 
 @pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"asgi": None}])
 async def test_scope_without_optional_keys_is_served(app: Starlette, scope: Scope) -> None:
-    """Test clients send scopes without the keys that ASGI lets them leave out."""
+    """A scope without the keys that ASGI declares optional is served."""
     client = Client()
     given = {**make_scope(app), **scope}
     if given["asgi"] is None:
@@ -234,8 +234,8 @@ async def test_scope_without_optional_keys_is_served(app: Starlette, scope: Scop
 
 
 @pytest.mark.parametrize("refused", [False, True])
-async def test_client_that_stalls_at_the_head_is_given_up(app: Starlette, refused: bool) -> None:
-    """The head may wait behind the answers to many requests on the connection, a problem's too."""
+async def test_client_stalling_at_the_head_is_stopped(app: Starlette, refused: bool) -> None:
+    """A client that does not take the response head is stopped as client_stalled."""
     downloads: list[Download] = []
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
@@ -261,8 +261,8 @@ async def test_client_that_stalls_at_the_head_is_given_up(app: Starlette, refuse
     assert downloads[0].monitor.record.outcome == "client_stalled"
 
 
-async def test_watch_ticks_a_download_that_waits_for_authorization() -> None:
-    """A download is watched from its beginning, not only while it has a slot."""
+async def test_download_waiting_for_authorize_is_monitored() -> None:
+    """A download is monitored from its beginning until its end, not only while it has a slot."""
     asked = anyio.Event()
 
     async def authorize(_: object) -> bool:
@@ -280,8 +280,8 @@ async def test_watch_ticks_a_download_that_waits_for_authorization() -> None:
     assert len(app.state.runtime.monitors) == 0
 
 
-async def test_receive_that_fails_counts_as_a_disconnect(app: Starlette) -> None:
-    """A server that cannot tell of its client has lost it; that is no internal error."""
+async def test_failing_receive_counts_as_disconnect(app: Starlette) -> None:
+    """An OSError from the server's `receive` counts as a disconnect."""
 
     class Failing(Client):
         async def receive(self) -> Message:
@@ -290,10 +290,10 @@ async def test_receive_that_fails_counts_as_a_disconnect(app: Starlette) -> None
     await download_from(sleep, app, Failing())
 
 
-async def test_metrics_that_fail_cost_no_download(
+async def test_failing_metrics_do_not_fail_the_download(
     app: Starlette, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The directory of the metrics may be gone; the answer and its log line are not."""
+    """If the metrics raise OSError, the answer and its log line are complete."""
     caplog.set_level(logging.INFO, "downspout")
 
     def failing(*_: object) -> None:
@@ -304,8 +304,8 @@ async def test_metrics_that_fail_cost_no_download(
     assert "GET / 204 complete" in caplog.text
 
 
-async def test_cancellation_by_the_server_is_passed_on(app: Starlette) -> None:
-    """The scope takes back only its own cancellations."""
+async def test_cancellation_by_the_server_is_raised(app: Starlette) -> None:
+    """A cancellation by the server is raised, not suppressed."""
     serving = asyncio.create_task(download_from(sleep, app, Client()))
     await anyio.wait_all_tasks_blocked()
     serving.cancel()
@@ -313,8 +313,8 @@ async def test_cancellation_by_the_server_is_passed_on(app: Starlette) -> None:
         await serving
 
 
-async def test_task_that_was_cancelled_before_keeps_its_count(app: Starlette) -> None:
-    """The timeouts of a host go on counting right, after a deadline and after a client left."""
+async def test_earlier_cancellation_of_the_task_keeps_its_count(app: Starlette) -> None:
+    """`Task.cancelling()` is unchanged after a deadline and after a disconnect."""
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
@@ -335,8 +335,10 @@ async def test_task_that_was_cancelled_before_keeps_its_count(app: Starlette) ->
 
 
 @pytest.mark.parametrize("first", ["client", "deadline"])
-async def test_client_that_leaves_at_the_deadline_is_gone(app: Starlette, first: str) -> None:
-    """Of two reasons to cancel in one turn of the loop, the log names the client."""
+async def test_client_disconnect_at_the_deadline_is_client_gone(
+    app: Starlette, first: str
+) -> None:
+    """If a disconnect and a deadline come together, the outcome is client_gone."""
     records: list[Any] = []
     client = Client()
 
@@ -360,10 +362,10 @@ async def test_client_that_leaves_at_the_deadline_is_gone(app: Starlette, first:
 
 
 @pytest.mark.parametrize(("begun", "failure"), [(True, BrokenTransfer), (False, RuntimeError)])
-async def test_stray_cancellation_is_a_failure(
+async def test_stray_cancellation_raises(
     app: Starlette, begun: bool, failure: type[Exception]
 ) -> None:
-    """A cancellation may leak out of a library; what was sent must not look whole."""
+    """A CancelledError that a library raises becomes BrokenTransfer or RuntimeError."""
 
     async def leaking(scope: Scope, receive: Receive, send: Send) -> None:
         if begun:
@@ -377,10 +379,10 @@ async def test_stray_cancellation_is_a_failure(
 @pytest.mark.parametrize(
     ("error", "status"), [(NotFound(""), 404), (HTTPException(418, "tea"), 418)]
 )
-async def test_refusal_by_the_handler_is_a_problem(
+async def test_error_raised_by_the_handler_is_a_problem_response(
     app: Starlette, error: Exception, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Errors of ours and Starlette's own are answered, logged and counted alike."""
+    """Errors of this package and of Starlette are answered and logged in the same way."""
     caplog.set_level(logging.INFO, "downspout")
 
     async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -392,8 +394,8 @@ async def test_refusal_by_the_handler_is_a_problem(
     assert f"GET / {status} refused" in caplog.text
 
 
-async def test_refusal_without_a_slot_has_the_same_headers_as_one_by_the_handler() -> None:
-    """Whatever refuses a request, one function answers it."""
+async def test_503_without_slot_has_the_headers_of_a_handler_error() -> None:
+    """A 503 without a slot has the headers and body of an error that the handler raises."""
 
     async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
         raise NoSlot("full", retry_after=5)
@@ -410,8 +412,8 @@ async def test_refusal_without_a_slot_has_the_same_headers_as_one_by_the_handler
     assert b"server-timing" in names[0]
 
 
-async def test_drain_before_the_answer_is_a_503(app: Starlette) -> None:
-    """A download that has not begun to answer when the process ends is refused."""
+async def test_drain_before_the_answer_returns_503(app: Starlette) -> None:
+    """A download that has not started its answer when the grace ends gets a 503."""
     client = Client()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(download_from, sleep, app, client)
@@ -420,8 +422,8 @@ async def test_drain_before_the_answer_is_a_503(app: Starlette) -> None:
     assert client.statuses == [503]
 
 
-async def test_error_after_the_start_of_an_answer_is_raised(app: Starlette) -> None:
-    """A second answer cannot follow; the server has to cut the connection."""
+async def test_error_after_response_start_is_raised(app: Starlette) -> None:
+    """An error after http.response.start is raised to the server."""
 
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
@@ -433,8 +435,8 @@ async def test_error_after_the_start_of_an_answer_is_raised(app: Starlette) -> N
     assert client.statuses == [200]
 
 
-async def test_broken_download_keeps_no_reference(app: Starlette) -> None:
-    """Its frames, and the chunks in them, are freed with it, without the collector."""
+async def test_broken_download_is_freed_without_garbage_collection(app: Starlette) -> None:
+    """The frames of a broken download are freed without garbage collection."""
 
     class Chunk:
         pass

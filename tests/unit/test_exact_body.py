@@ -34,16 +34,18 @@ CHUNKS = st.lists(st.binary(min_size=1, max_size=8), max_size=6)
 
 
 @given(CHUNKS)
-async def test_body_of_the_stated_length_is_whole(chunks: list[bytes]) -> None:
-    """It arrives whole in any chunks."""
+async def test_body_of_stated_length_is_complete(chunks: list[bytes]) -> None:
+    """A body of the stated length arrives complete in any chunks."""
     whole = b"".join(chunks)
     assert await receive(upstream_with(chunks, len(whole))) == (whole, True)
     assert await receive(upstream_with(chunks, None)) == (whole, True)
 
 
 @given(CHUNKS, st.integers(min_value=0, max_value=60))
-async def test_body_of_another_length_breaks_short_of_it(chunks: list[bytes], length: int) -> None:
-    """The client gets fewer bytes than stated, so that it sees the break."""
+async def test_body_of_other_length_raises_before_its_end(
+    chunks: list[bytes], length: int
+) -> None:
+    """If the length is wrong, the client gets fewer bytes than stated."""
     if sum(map(len, chunks)) == length:
         return
     received, ended = await receive(upstream_with(chunks, length))
@@ -52,6 +54,6 @@ async def test_body_of_another_length_breaks_short_of_it(chunks: list[bytes], le
     assert b"".join(chunks).startswith(received)
 
 
-async def test_answer_without_a_body_yields_nothing() -> None:
-    """The body of an answer to HEAD is empty, whatever its length."""
+async def test_head_answer_yields_no_chunks() -> None:
+    """The body of an answer to HEAD is empty, with any Content-Length."""
     assert [chunk async for chunk in exact_body(Upstream(headers={}, length=5))] == []

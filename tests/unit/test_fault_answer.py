@@ -50,17 +50,17 @@ def answer(status: int, body: bytes, end: str, **lines: str) -> Answer:
         (answer(500, b"", "proper"), "**500**"),
     ],
 )
-def test_answer_has_its_outcome(given: Answer, outcome: str) -> None:
-    """The outcome tells a whole answer from a broken, mixed or wrong one."""
+def test_fault_answer_has_its_outcome(given: Answer, outcome: str) -> None:
+    """The outcome tells a complete answer from a broken, mixed or wrong one."""
     assert outcome_of(given, {}, asked_range=PART) == outcome
 
 
-def test_answer_without_expected_header_is_marked() -> None:
-    """A whole answer that lacks an expected header is in bold."""
+def test_answer_without_expected_header_is_bold() -> None:
+    """A complete answer without an expected header is in bold."""
     whole = answer(200, FIRST.body, "proper")
     assert outcome_of(whole, {"x": "y"}, asked_range=None) == "whole, **without x**"
 
 
-def test_gzipped_object_has_the_length_of_the_plain_one() -> None:
-    """So a client refuses its coding and not its length."""
+def test_gzipped_object_has_the_plain_length() -> None:
+    """The gzipped test object is as long as the plain one."""
     assert len(GZIPPED.body) == SIZE

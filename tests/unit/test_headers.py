@@ -39,14 +39,14 @@ def test_other_headers_are_not_sent(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "a\r\nb: c", "a\nb", "a\x00b", "caf\xe9", " a", "a "])
-def test_invalid_value_is_dropped(value: str) -> None:
-    """A stored value that would break the answer is not sent."""
+def test_invalid_header_value_is_dropped(value: str) -> None:
+    """A stored value that would make an invalid header is not sent."""
     assert "cache-control" not in sent_headers(cache_control=value)
 
 
 @pytest.mark.parametrize("stored", ["", "binary/octet-stream"])
-def test_object_without_type_gets_the_default(stored: str) -> None:
-    """S3's placeholder for no type counts as no type."""
+def test_object_without_content_type_gets_the_default(stored: str) -> None:
+    """An empty Content-Type and binary/octet-stream are replaced by the default type."""
     assert sent_headers(content_type=stored)["content-type"] == "image/jpeg"
 
 
@@ -66,7 +66,7 @@ def test_object_without_type_gets_the_default(stored: str) -> None:
     ],
 )
 def test_inert_type_is_sent_inline(stored: str) -> None:
-    """A type that no browser runs is sent as it is, and browsers may not sniff another one."""
+    """A type that browsers do not run is sent unchanged, with `nosniff`."""
     sent = sent_headers(content_type=stored)
     assert sent["content-type"] == stored
     assert sent["x-content-type-options"] == "nosniff"
@@ -92,7 +92,7 @@ def test_inert_type_is_sent_inline(stored: str) -> None:
     ],
 )
 def test_active_type_is_sent_as_attachment_in_sandbox(stored: str) -> None:
-    """A type that a browser could run as a page of this site is an attachment."""
+    """A type that a browser could run is an attachment with a sandbox policy."""
     sent = sent_headers(content_type=stored)
     assert sent["content-disposition"] == "attachment"
     assert sent["content-security-policy"] == "sandbox; default-src 'none'"
@@ -115,8 +115,8 @@ def test_active_type_is_sent_as_attachment_in_sandbox(stored: str) -> None:
         "image/\xe9",
     ],
 )
-def test_invalid_type_becomes_octet_stream(stored: str) -> None:
-    """A stored type that is no media type is not sent."""
+def test_invalid_content_type_becomes_octet_stream(stored: str) -> None:
+    """A stored Content-Type that is not a media type is sent as application/octet-stream."""
     sent = sent_headers(content_type=stored)
     assert sent["content-type"] == "application/octet-stream"
     assert sent["content-disposition"] == "attachment"
@@ -129,7 +129,7 @@ def test_invalid_type_becomes_octet_stream(stored: str) -> None:
     )
 )
 def test_random_stored_values_make_valid_headers(stored: dict[str, str]) -> None:
-    """No stored text makes a header that a server would refuse to write."""
+    """Any stored text makes only valid headers."""
     for value in download_headers(stored, default_type="image/jpeg").values():
         assert value.isascii()
         assert value.isprintable() or "\t" in value
@@ -153,14 +153,14 @@ def test_random_stored_values_make_valid_headers(stored: dict[str, str]) -> None
         ("100%.txt", "attachment; filename=\"100_.txt\"; filename*=UTF-8''100%25.txt"),
     ],
 )
-def test_attachment_name(name: str, disposition: str) -> None:
-    """A name has a form for old clients and one for all scripts, and never a path."""
+def test_attachment_name_is_encoded_and_has_no_path(name: str, disposition: str) -> None:
+    """A filename has an ASCII form and a UTF-8 form, and no path."""
     assert attachment(name) == disposition
 
 
 @given(st.text(max_size=300))
-def test_random_name_makes_a_valid_header(name: str) -> None:
-    """No name makes an invalid header, or adds a parameter."""
+def test_random_attachment_name_makes_a_valid_header(name: str) -> None:
+    """Any filename makes a valid header without further parameters."""
     value = attachment(name)
     assert value.isascii()
     assert value.isprintable()
@@ -168,8 +168,8 @@ def test_random_name_makes_a_valid_header(name: str) -> None:
     assert len(value) < 3000
 
 
-def test_stored_disposition() -> None:
-    """The disposition of an inert object is sent; an active one is always an attachment."""
+def test_stored_disposition_is_sent_only_for_inert_types() -> None:
+    """A stored Content-Disposition is sent for an inert type; an active type is an attachment."""
     inline, saved = 'inline; filename="a"', 'attachment; filename="a"'
     assert sent_headers(content_disposition=inline)["content-disposition"] == inline
     page = sent_headers(content_type="text/html", content_disposition=inline)
@@ -179,7 +179,7 @@ def test_stored_disposition() -> None:
     assert "content-disposition" not in sent_headers(content_disposition="inline\r\nx: y")
 
 
-def test_metadata_is_sent_by_setting() -> None:
+def test_metadata_is_sent_only_if_the_setting_names_it() -> None:
     """User metadata is sent only if S3_METADATA_HEADERS names it."""
     stored = {"x-amz-meta-owner": "me", "x-amz-meta-secret": "s", "x-amz-meta-odd": "a\x00"}
     names = ("owner", "odd", "missing")
@@ -187,8 +187,8 @@ def test_metadata_is_sent_by_setting() -> None:
     assert {name for name in sent if name.startswith("x-amz")} == {"x-amz-meta-owner"}
 
 
-def test_default_cache_control_applies_to_objects_without_one() -> None:
-    """The setting does not replace a stored Cache-Control."""
+def test_default_cache_control_does_not_replace_a_stored_one() -> None:
+    """The default Cache-Control is sent only if the object has none."""
     for stored, sent in (({}, "max-age=5"), ({"cache-control": "no-store"}, "no-store")):
         headers = download_headers(
             stored, default_type="image/jpeg", default_cache_control="max-age=5"

@@ -20,8 +20,8 @@ async def wait() -> None:
     await asyncio.Event().wait()
 
 
-async def test_stop_ends_the_work_and_leaves_no_cancellation() -> None:
-    """`run` returns, and the task can be awaited on as before."""
+async def test_stop_while_running_ends_the_work_without_cancellation() -> None:
+    """After `stop`, `run` returns and the task has no pending cancellation."""
     interrupt = Interrupt()
     asyncio.get_running_loop().call_soon(interrupt.stop, "drained")
     await interrupt.run(wait())
@@ -30,7 +30,7 @@ async def test_stop_ends_the_work_and_leaves_no_cancellation() -> None:
 
 
 async def test_second_stop_keeps_the_first_reason() -> None:
-    """The first reason is what has happened."""
+    """A second `stop` returns False and keeps the first reason."""
     interrupt = Interrupt()
 
     async def work() -> None:
@@ -43,7 +43,7 @@ async def test_second_stop_keeps_the_first_reason() -> None:
 
 
 async def test_stop_after_finish_does_nothing() -> None:
-    """A client that has the whole answer may leave while the owner still closes."""
+    """A `stop` after `finish` does not cancel the work."""
     interrupt = Interrupt()
     closed: list[bool] = []
 
@@ -58,16 +58,16 @@ async def test_stop_after_finish_does_nothing() -> None:
     assert interrupt.reason is None
 
 
-async def test_stop_outside_of_run_does_nothing() -> None:
-    """Before and after the work there is nothing to cancel."""
+async def test_stop_outside_run_does_nothing() -> None:
+    """A `stop` before or after `run` returns False."""
     interrupt = Interrupt()
     assert not interrupt.stop("drained")
     await interrupt.run(asyncio.sleep(0))
     assert not interrupt.stop("drained")
 
 
-async def test_swallowed_cancellation_can_be_repeated() -> None:
-    """`cancel` cancels again, and all of it is taken back at the end."""
+async def test_cancel_after_swallowed_cancellation_cancels_again() -> None:
+    """`cancel` cancels again, and `run` removes every cancellation at the end."""
     interrupt = Interrupt()
     swallowed: list[bool] = []
 
@@ -85,8 +85,8 @@ async def test_swallowed_cancellation_can_be_repeated() -> None:
     assert own_task().cancelling() == 0
 
 
-async def test_cancellation_by_others_is_raised_with_our_own() -> None:
-    """The server's cancellation counts, whatever we cancelled for at the same time."""
+async def test_cancellation_by_the_server_during_stop_is_raised() -> None:
+    """A cancellation by the server is raised, also during a `stop`."""
     interrupt = Interrupt()
     task = asyncio.create_task(interrupt.run(wait()))
     await asyncio.sleep(0)
@@ -98,8 +98,8 @@ async def test_cancellation_by_others_is_raised_with_our_own() -> None:
     assert task.cancelled()
 
 
-async def test_stray_cancellation_is_an_error() -> None:
-    """A CancelledError that neither side has caused leaks out of a library."""
+async def test_stray_cancellation_raises() -> None:
+    """A CancelledError without a cancellation raises StrayCancellation."""
 
     async def leaking() -> None:
         raise asyncio.CancelledError
@@ -108,8 +108,8 @@ async def test_stray_cancellation_is_an_error() -> None:
         await Interrupt().run(leaking())
 
 
-async def test_stopped_returns_before_the_cancellation() -> None:
-    """An application that waits for the disconnect hears of it first."""
+async def test_stopped_event_is_set_before_the_cancellation() -> None:
+    """A task that waits for `stopped` continues before it is cancelled."""
     interrupt = Interrupt()
     heard: list[bool] = []
 

@@ -19,21 +19,21 @@ from handlers.sources.s3.names import check_bucket, check_key
     ],
 )
 def test_bucket_name_or_arn_is_accepted(name: str) -> None:
-    """These names are accepted by botocore, too."""
+    """A bucket name or an access point ARN that botocore accepts is accepted."""
     check_bucket(name)
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "a b", "a" * 256, "photos\n", "arn:aws:s3", "arn:x", None, 5]
 )
-def test_other_bucket_name_is_refused(name: object) -> None:
-    """With path-style addressing, ".." or "a/b" would be another bucket or none."""
+def test_invalid_bucket_name_raises(name: object) -> None:
+    """A name that would address another bucket or none raises ValueError."""
     with pytest.raises(ValueError, match="name of a bucket"):
         check_bucket(name)
 
 
 @pytest.mark.parametrize("key", ["a", "a/b", "..a", "a..b/c", "ü" * 512, "a" * 1024, "/a", "a//b"])
-def test_key_is_accepted(key: str) -> None:
+def test_valid_key_is_accepted(key: str) -> None:
     """A key has up to 1,024 bytes of UTF-8."""
     check_key(key)
 
@@ -52,7 +52,7 @@ def test_key_is_accepted(key: str) -> None:
         ("\udcff", "UTF-8"),
     ],
 )
-def test_other_key_is_refused(key: str, problem: str) -> None:
-    """A key is neither too long nor able to leave its bucket."""
+def test_invalid_key_raises(key: str, problem: str) -> None:
+    """A key that is too long or has `..` segments or control characters raises ValueError."""
     with pytest.raises(ValueError, match=problem):
         check_key(key)

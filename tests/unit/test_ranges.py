@@ -37,7 +37,7 @@ def positions(spec: Spec, length: int) -> set[int]:
 
 @given(st.lists(SPECS, min_size=1, max_size=6), st.integers(min_value=0, max_value=50))
 def test_resolved_parts_are_the_requested_bytes(specs: list[Spec], length: int) -> None:
-    """The parts have every requested byte once and no other byte, or the whole is sent."""
+    """The parts have every requested byte once and no other byte, or the result is None."""
     parts = resolve_ranges(specs, length)
     asked = set().union(*(positions(spec, length) for spec in specs))
     if parts is None:
@@ -52,14 +52,14 @@ def test_resolved_parts_are_the_requested_bytes(specs: list[Spec], length: int) 
 
 
 @given(st.lists(SPECS, min_size=1, max_size=6))
-def test_written_range_header_parses_to_same_specs(specs: list[Spec]) -> None:
-    """Parsing a Range header returns the ranges that it was written from."""
+def test_formatted_range_header_parses_to_same_specs(specs: list[Spec]) -> None:
+    """Parsing a formatted Range header returns the original ranges."""
     assert parse_range(["bytes=" + ", ".join(map(str, specs))]) == specs
 
 
 @given(SPECS, st.integers(min_value=1, max_value=50))
-def test_written_content_range_parses_to_same_part(spec: Spec, length: int) -> None:
-    """Parsing a Content-Range returns the part that it was written from."""
+def test_formatted_content_range_parses_to_same_part(spec: Spec, length: int) -> None:
+    """Parsing a formatted Content-Range returns the original part."""
     part = spec.within(length)
     if part is not None:
         assert parse_content_range(part.content_range(length)) == (part, length)
@@ -70,7 +70,7 @@ def test_written_content_range_parses_to_same_part(spec: Spec, length: int) -> N
 
 @given(st.text(alphabet="bytes=-, \t0123456789x", max_size=40))
 def test_random_range_header_is_parsed_or_ignored(text: str) -> None:
-    """Any text is either ranges, which can be resolved, or ignored."""
+    """Any text in Range is parsed to ranges that can be resolved, or is ignored."""
     specs = parse_range([text])
     if specs is not None:
         assert specs
@@ -98,12 +98,12 @@ def test_random_range_header_is_parsed_or_ignored(text: str) -> None:
     ],
 )
 def test_invalid_range_is_ignored(values: list[str]) -> None:
-    """A header that is no set of byte ranges counts as absent."""
+    """An invalid Range header counts as absent."""
     assert parse_range(values) is None
 
 
-def test_large_numerals_are_clamped() -> None:
-    """A number of any length is valid; all beyond any object's length are equal."""
+def test_large_numbers_are_clamped() -> None:
+    """A number of any length is valid and is clamped to HUGE."""
     nines = "9" * 5000
     assert parse_range([f"bytes={nines}-"]) == [Spec(HUGE, None)]
     assert parse_range([f"bytes=0-{nines}"]) == [Spec(0, HUGE)]
@@ -111,15 +111,15 @@ def test_large_numerals_are_clamped() -> None:
     assert parse_range(["bytes=" + "0" * 5000 + "7-"]) == [Spec(7, None)]
 
 
-def test_too_many_parts_resolve_to_the_whole() -> None:
-    """More parts than any reader needs are answered with the whole object."""
+def test_too_many_parts_resolve_to_none() -> None:
+    """More than MAX_PARTS parts resolve to None, which means a full 200."""
     specs = [Spec(n * 10, n * 10) for n in range(MAX_PARTS + 1)]
     assert resolve_ranges(specs[:-1], 10_000) is not None
     assert resolve_ranges(specs, 10_000) is None
 
 
-def test_merged_parts_take_the_place_of_the_first() -> None:
-    """Parts keep the requested order; a merged part has the place of its first."""
+def test_merged_parts_keep_the_position_of_the_first() -> None:
+    """Parts keep the requested order, and a merged part has the position of its first."""
     specs = [Spec(50, 59), Spec(0, 4), Spec(60, 69)]
     assert resolve_ranges(specs, 1000) == [Part(50, 69), Part(0, 4)]
 
@@ -137,10 +137,10 @@ def test_merged_parts_take_the_place_of_the_first() -> None:
     ],
 )
 def test_invalid_content_range_returns_none(text: str) -> None:
-    """A Content-Range without bytes, or with bytes past the end, is invalid."""
+    """A Content-Range without bytes, or with bytes past the end, is None."""
     assert parse_content_range(text) is None
 
 
-def test_content_range_may_have_unknown_length() -> None:
-    """The object's length in a Content-Range may be `*`."""
+def test_content_range_with_unknown_length_is_parsed() -> None:
+    """The complete length in a Content-Range may be `*`."""
     assert parse_content_range("bytes 0-1/*") == (Part(0, 1), None)
