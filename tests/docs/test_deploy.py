@@ -81,8 +81,8 @@ SECONDS_TO_END = {
 
 
 @pytest.mark.parametrize("file", ENVIRONS)
-def test_variables_are_settings_with_right_values(file: str) -> None:
-    """Each variable that a file sets is one that is read, and takes the value that it has."""
+def test_deploy_file_variables_are_valid_settings(file: str) -> None:
+    """Each variable in a deployment file is a setting with a valid value."""
     environ = ENVIRONS[file]
     assert set(environ) <= set(MEANINGS)
     given = {name: value for name, value in environ.items() if value is not None}
@@ -93,27 +93,27 @@ def test_variables_are_settings_with_right_values(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["app.json", "render.yaml"])
-def test_who_fills_in_a_form_is_asked_for_all_that_is_needed(file: str) -> None:
-    """What has no default is asked for, and the keys of the store, of which there is none."""
+def test_deploy_form_requests_required_variables(file: str) -> None:
+    """A deployment form requests each required variable and the store's credentials."""
     needed = {*REQUIRED, "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
     assert {name for name, value in ENVIRONS[file].items() if value is None} >= needed
 
 
-def test_render_asks_for_what_has_no_value() -> None:
-    """A variable has a value in render.yaml or is asked for, never kept in the file."""
+def test_render_variable_has_a_value_or_sync_false() -> None:
+    """Each variable in render.yaml has a value or `sync: false`."""
     for one in RENDER["envVars"]:
         assert one.keys() in ({"key", "value"}, {"key", "sync"})
         assert one.get("sync", False) is False
 
 
-def test_heroku_explains_variables_as_the_settings_do() -> None:
-    """The words of app.json are those of settings.py."""
+def test_heroku_descriptions_equal_the_settings() -> None:
+    """The descriptions in app.json equal the ones in settings.py."""
     for name, how in HEROKU["env"].items():
         assert how["description"] == MEANINGS[name].replace("`", "")
 
 
-def test_every_start_is_that_of_the_procfile() -> None:
-    """A platform that has its own start command has the Procfile's."""
+def test_start_command_equals_the_procfile() -> None:
+    """The start commands of the Dockerfile and render.yaml equal the Procfile's."""
     [command] = texts("CMD")
     variables_first = [f"{name}={value}" for name, value in IMAGE_ENVIRON.items()]
     assert shlex.join(["env", *variables_first, *json.loads(command)]) == START
@@ -122,21 +122,21 @@ def test_every_start_is_that_of_the_procfile() -> None:
 
 
 @pytest.mark.parametrize("file", HEALTH_PATHS)
-def test_health_path_answers(file: str, service: RunningService) -> None:
-    """What a platform asks for its health is there, and does not ask the store."""
+def test_health_path_of_platform_returns_200(file: str, service: RunningService) -> None:
+    """The health check path of each platform is /healthz, which returns 200."""
     assert HEALTH_PATHS[file] == "/healthz"
     assert service.get(HEALTH_PATHS[file]).status_code == 200
 
 
 @pytest.mark.parametrize("file", SECONDS_TO_END)
-def test_downloads_have_their_grace(file: str) -> None:
-    """A platform that is told how long to wait before it kills waits longer than we do."""
+def test_platform_kill_delay_exceeds_shutdown_grace(file: str) -> None:
+    """Each platform waits longer than SHUTDOWN_GRACE before it kills the process."""
     grace = Settings(s3_image_bucket="photos").shutdown_grace
     assert SECONDS_TO_END[file] > grace + FLUSH_SECONDS
 
 
-def test_fly_sends_requests_where_they_are_served() -> None:
-    """One port, the signal that drains, no stop for want of requests, and no more than fit."""
+def test_fly_toml_matches_port_signal_and_limits() -> None:
+    """fly.toml has the service's port, drain signal and a request limit that fits."""
     assert FLY["http_service"]["internal_port"] == int(FLY["env"]["PORT"])
     assert FLY["kill_signal"] == "SIGTERM"
     assert FLY["http_service"]["auto_stop_machines"] == "off"
@@ -149,14 +149,14 @@ def test_fly_sends_requests_where_they_are_served() -> None:
     assert concurrency["soft_limit"] < concurrency["hard_limit"] <= downloads
 
 
-def test_image_has_the_python_of_the_project() -> None:
-    """Platforms and image take the same Python."""
+def test_docker_image_has_the_python_of_the_project() -> None:
+    """The Docker image has the version in .python-version."""
     version = (ROOT / ".python-version").read_text().strip()
     assert texts("FROM") == [f"python:{version}-slim"]
 
 
-def test_image_installs_before_it_copies_the_code() -> None:
-    """A change of the code leaves the layer with what it needs as it is."""
+def test_docker_image_installs_before_it_copies_the_code() -> None:
+    """A change of the code does not invalidate the layer with the requirements."""
     order = [text for name, text in instructions() if name in ("COPY", "RUN")]
     assert order[0] == "requirements.txt ./"
     assert order[1].startswith("pip install ")
@@ -164,16 +164,16 @@ def test_image_installs_before_it_copies_the_code() -> None:
     assert order[2:] == ["service.py settings.py ./", "handlers handlers"]
 
 
-def test_image_runs_as_nobody_in_particular() -> None:
-    """Not root, said by number, and last, so that nothing behind it is another user's."""
+def test_docker_image_runs_as_numeric_non_root_user() -> None:
+    """The Docker image runs as a numeric user other than root."""
     [user] = texts("USER")
     assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", user)
     names = [name for name, _ in instructions()]
     assert not {"RUN", "COPY"} & set(names[names.index("USER") :])
 
 
-def test_context_is_what_is_copied() -> None:
-    """Docker is handed what the Dockerfile copies, and neither a .env nor the history."""
+def test_docker_context_has_only_the_copied_files() -> None:
+    """.dockerignore allows only the files that the Dockerfile copies."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     first, *others = [line for line in lines if not line.startswith("#")]
     assert first == "*"
@@ -185,8 +185,8 @@ def test_context_is_what_is_copied() -> None:
     assert {path.suffix for path in paths if path.is_file()} == kinds
 
 
-def test_what_is_copied_is_enough(store: Store, tmp_path: Path) -> None:
-    """With those files alone the image's command serves, is found healthy, and ends with 0."""
+def test_docker_files_alone_serve_and_exit_with_0(store: Store, tmp_path: Path) -> None:
+    """The copied files alone serve, pass the health check, and exit with 0."""
     for name in COPIED:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     python, *command = json.loads(texts("CMD")[0])
@@ -215,8 +215,8 @@ def queries() -> list[str]:
     return [*found, *asked]
 
 
-def test_dashboard_asks_for_metrics_that_there_are(metrics_text: str) -> None:
-    """Each metric and label in a query is one of /metrics, and each metric there is shown."""
+def test_dashboard_queries_use_existing_metrics(metrics_text: str) -> None:
+    """The dashboard uses only existing metrics and labels, and shows every metric."""
     exposed: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics_text):
         for sample in family.samples if not family.name.endswith("_created") else ():
@@ -235,16 +235,16 @@ def test_dashboard_asks_for_metrics_that_there_are(metrics_text: str) -> None:
     assert shown == {re.sub(r"_(bucket|count|sum)$", "", name) for name in exposed}
 
 
-def test_dashboard_asks_for_outcomes_that_there_are() -> None:
-    """Each outcome in a query is one that a download may have."""
+def test_dashboard_queries_use_existing_outcomes() -> None:
+    """Each outcome in a dashboard query exists."""
     outcomes = {one for part in get_args(Outcome) for one in get_args(part)}
     asked = re.findall(r'outcome=~"([^"]*)"', "".join(queries()))
     assert asked
     assert {one for group in asked for one in group.split("|")} <= outcomes
 
 
-def test_dashboard_can_be_imported_anywhere() -> None:
-    """Its data source is asked for, its variables are its own, and its panels lie side by side."""
+def test_dashboard_import_needs_only_a_data_source() -> None:
+    """The dashboard has a data source variable, and its panels do not overlap."""
     own = {one["name"] for one in DASHBOARD["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD)))
     assert used == {*own, "__rate_interval"}

@@ -18,16 +18,14 @@ from tools.faults.faults import FAULTS, SOURCES
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_table_of_settings_is_that_of_the_code() -> None:
-    """The README's table is the one that settings.py makes (scripts/settings_table.py)."""
+def test_settings_table_equals_the_code() -> None:
+    """The README's settings table is the output of scripts/settings_table.py."""
     assert with_table(ROOT / "README.md", "settings", settings_table()) == README
 
 
-def test_table_of_faults_is_that_of_the_suite() -> None:
-    """The README's table has every fault of the suite, with the outcome that is tested for.
-
-    What the naive service makes of a fault is measured (`scripts/faults --write`) and not tested.
-    """
+def test_faults_table_equals_the_test_suite() -> None:
+    """The README's faults table has every fault with its tested outcome."""
+    # The column of the naive service is measured by `scripts/faults --write`, not tested.
     document = ROOT / "README.md"
     expected = {(f, source): f.outcome_of(source) or "" for f in FAULTS for source in SOURCES}
     measured = {
@@ -38,15 +36,17 @@ def test_table_of_faults_is_that_of_the_suite() -> None:
     assert with_table(document, "faults", faults_table(FAULTS, expected, measured)) == README
 
 
-def test_every_generated_table_is_compared() -> None:
-    """A table between marks is made by a script, and a test makes it as well and compares."""
+def test_generated_tables_are_all_tested() -> None:
+    """Every generated table in a document has a test."""
     documents = [*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
     text = "".join(path.read_text(encoding="utf-8") for path in documents)
     assert sorted(re.findall(r"<!-- (\w+): begin -->", text)) == ["faults", "hosts", "settings"]
 
 
-def test_its_curl_lines_work(store: Store, service: RunningService, tmp_path: Path) -> None:
-    """Every command for a running service succeeds as it stands there."""
+def test_readme_curl_commands_succeed(
+    store: Store, service: RunningService, tmp_path: Path
+) -> None:
+    """Every curl command in the README succeeds."""
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     lines = re.findall(r"^(?:\$ )?(curl .*)$", README, re.MULTILINE)
     assert len(lines) == 6
@@ -55,21 +55,21 @@ def test_its_curl_lines_work(store: Store, service: RunningService, tmp_path: Pa
         subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_its_scripts_exist() -> None:
-    """Every script that it names is there and can be run."""
+def test_readme_scripts_are_executable() -> None:
+    """Every script that the README names exists and is executable."""
     for name in set(re.findall(r"(?<=\W)scripts/(\w+)\b(?![./])", README)) - {"demo"}:
         assert (ROOT / "scripts" / name).stat().st_mode & 0o111, name
 
 
-def test_procfile_opens_the_service_and_pins_are_exact() -> None:
-    """The Procfile listens on every address; requirements.txt is pinned to the last number."""
+def test_procfile_listens_on_all_interfaces_and_pins_are_exact() -> None:
+    """The Procfile has HOST=0.0.0.0, and requirements.txt has exact versions."""
     assert (ROOT / "Procfile").read_text() == "web: env HOST=0.0.0.0 python service.py\n"
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         assert line.startswith("#") or re.match(r"^[a-z0-9-]+==[0-9a-z.]+( ;.*)?$", line), line
 
 
-def test_requirements_hold_what_the_package_declares() -> None:
-    """What the service needs is declared once, in pyproject.toml, and pinned from there."""
+def test_requirements_have_every_declared_dependency() -> None:
+    """requirements.txt has each dependency that pyproject.toml declares."""
     declaring = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = declaring["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["server"]
@@ -79,8 +79,8 @@ def test_requirements_hold_what_the_package_declares() -> None:
     assert names <= pinned
 
 
-def test_every_threat_has_a_test_that_exists() -> None:
-    """SECURITY.md names tests by their module and name."""
+def test_security_md_names_only_existing_tests() -> None:
+    """Each test that SECURITY.md names exists."""
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     rows = [row.split("|") for row in text.splitlines() if "`test_" in row]
     assert len(rows) > 20

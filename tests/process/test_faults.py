@@ -24,9 +24,7 @@ def outcomes(request: pytest.FixtureRequest) -> Generator[dict[Case, Future[str]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].name}, {case[1]}")
-def test_fault_of_source_has_expected_outcome(
-    outcomes: dict[Case, Future[str]], case: Case
-) -> None:
-    """The client gets what the service owes it, and no connection or slot stays in use."""
+def test_fault_has_its_expected_outcome(outcomes: dict[Case, Future[str]], case: Case) -> None:
+    """Each fault has its expected outcome, and no connection or slot stays in use."""
     fault, source = case
     assert outcomes[case].result() == fault.outcome_of(source)

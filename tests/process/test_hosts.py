@@ -33,27 +33,27 @@ def running_host(
     indirect=["running_host"],
     scope="module",
 )
-def test_host(running_host: Running, combination: Combination) -> None:
-    """What holds of downspout by itself holds in every host, on every server."""
+def test_example_host_passes_the_case(running_host: Running, combination: Combination) -> None:
+    """Each example host passes each case on each server."""
     running_host.forget()
     combination.case(running_host)
 
 
-def test_table_is_that_of_the_cases() -> None:
-    """The examples' README has every case, with the hosts and servers for which it is tested."""
+def test_hosts_table_in_readme_lists_every_case() -> None:
+    """The examples' README lists every case with its hosts and servers."""
     made = table(dict.fromkeys(combinations(), True))
     assert with_table(README, "hosts", made) == README.read_text()
 
 
-def test_every_example_is_tried_and_told_of() -> None:
-    """An example that is not tried would be one that nobody knows to work."""
+def test_example_file_is_tested_and_in_readme() -> None:
+    """Every example file is tested, and the README links to it."""
     assert sorted(EXAMPLES.rglob("*.py")) == sorted(EXAMPLES / f"{host}_host.py" for host in HOSTS)
     text = README.read_text()
     for host in HOSTS:
         assert f"[`{host}_host.py`]({host}_host.py)" in text
 
 
-def test_examples_are_short() -> None:
-    """An example is a file that somebody reads and copies."""
+def test_example_has_fewer_than_90_lines() -> None:
+    """Every example has fewer than 90 lines."""
     for path in EXAMPLES.rglob("*.py"):
         assert len(path.read_text().splitlines()) < 90, path.name

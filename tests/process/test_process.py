@@ -57,8 +57,8 @@ def port_of(url: str) -> int:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_process_serves_and_exits_with_0_on_sigterm(store: Store, workers: str) -> None:
-    """``python service.py`` serves by its environment, says where, and ends well."""
+def test_service_on_sigterm_exits_with_0(store: Store, workers: str) -> None:
+    """``python service.py`` serves, logs its URL, and exits with 0 on SIGTERM."""
     store.put("test/1/image.jpg", PICTURE)
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": workers}) as process:
         url = process.url()
@@ -71,8 +71,8 @@ def test_process_serves_and_exits_with_0_on_sigterm(store: Store, workers: str) 
         assert not process.saw("Traceback")
 
 
-def test_interrupt_from_the_keyboard_ends_it_well(store: Store) -> None:
-    """Ctrl-C ends the process without a traceback."""
+def test_sigint_exits_with_0(store: Store) -> None:
+    """Ctrl-C ends the process with exit code 0 and without a traceback."""
     with ServiceProcess(store.environ) as process:
         process.url()
         process.process.send_signal(signal.SIGINT)
@@ -80,8 +80,8 @@ def test_interrupt_from_the_keyboard_ends_it_well(store: Store) -> None:
         assert not process.saw("Traceback")
 
 
-def test_uvicorn_serves_the_module(store: Store) -> None:
-    """``uvicorn service:app`` serves the same."""
+def test_uvicorn_with_service_app_serves_downloads(store: Store) -> None:
+    """``uvicorn service:app`` serves downloads."""
     store.put("test/1/image.jpg", PICTURE)
     with ServiceProcess(store.environ, *UVICORN) as process:
         url = url_of_uvicorn(process)
@@ -97,10 +97,10 @@ def test_uvicorn_serves_the_module(store: Store) -> None:
     ],
     ids=lambda command: command[0],
 )
-def test_other_servers_serve_the_module(
+def test_other_server_with_service_app_serves_downloads(
     store: Store, unused_port: int, command: tuple[str, ...]
 ) -> None:
-    """Whatever serves ASGI finds the application in it, and ends well."""
+    """Hypercorn, Granian and a uvicorn factory serve downloads and exit cleanly."""
     store.put("test/1/image.jpg", PICTURE)
     url = f"http://127.0.0.1:{unused_port}/tasks/1/image"
     words = [word.format(port=unused_port) for word in command]
@@ -121,8 +121,8 @@ def test_other_servers_serve_the_module(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_lets_running_downloads_finish(upstream: Misbehaving, workers: str) -> None:
-    """A download that runs when SIGTERM comes arrives whole, and then the process ends with 0."""
+def test_sigterm_waits_for_running_downloads(upstream: Misbehaving, workers: str) -> None:
+    """A running download finishes after SIGTERM, and then the process exits with 0."""
     upstream.behaviour = half = HalfThenRest()
     with ServiceProcess(environ_for(upstream, WEB_CONCURRENCY=workers)) as process:
         with asked(port_of(process.url()), "/tasks/1/image") as client:
@@ -150,8 +150,8 @@ class HalfThenRest:
 
 
 @pytest.mark.parametrize("command", [(), UVICORN])
-def test_draining_process_says_so(upstream: Misbehaving, command: tuple[str, ...]) -> None:
-    """While downloads finish, readiness and new downloads are a 503, and health is well."""
+def test_draining_process_returns_503(upstream: Misbehaving, command: tuple[str, ...]) -> None:
+    """While draining, /readyz and new downloads are a 503, and /healthz is a 200."""
     upstream.behaviour = half = HalfThenRest()
     with ServiceProcess(environ_for(upstream), *command) as process:
         url = url_of_uvicorn(process) if command else process.url()
@@ -190,10 +190,10 @@ def servers_signals() -> Generator[list[int]]:
 
 
 @pytest.mark.parametrize("again", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
-async def test_server_is_told_when_the_downloads_are_over(
+async def test_drain_passes_sigterm_on_after_the_last_download(
     servers_signals: list[int], again: list[signal.Signals]
 ) -> None:
-    """A second SIGTERM, as some platforms send to all processes, hastens nothing; Ctrl-C does."""
+    """The server gets SIGTERM after the drain; a second SIGTERM is ignored, SIGINT is not."""
     admission = Admission(1, wait=0)
     app = app_with(admission)
     running: Any = object()
@@ -209,8 +209,8 @@ async def test_server_is_told_when_the_downloads_are_over(
     assert servers_signals[-1] == signal.SIGTERM
 
 
-def test_second_interrupt_does_not_wait(upstream: Misbehaving) -> None:
-    """Ctrl-C twice ends the process though a download runs."""
+def test_second_sigint_ends_the_process_at_once(upstream: Misbehaving) -> None:
+    """A second Ctrl-C ends the process without waiting for downloads."""
     upstream.behaviour = HalfThenRest()
     with ServiceProcess(environ_for(upstream)) as process:
         with asked(port_of(process.url()), "/tasks/1/image") as client:
@@ -223,8 +223,8 @@ def test_second_interrupt_does_not_wait(upstream: Misbehaving) -> None:
     upstream.behaviour.go_on.set()
 
 
-def test_request_that_waits_when_the_grace_ends_is_told(upstream: Misbehaving) -> None:
-    """A download that has not begun when the process ends is a 503, not a cut connection."""
+def test_request_without_answer_at_end_of_grace_returns_503(upstream: Misbehaving) -> None:
+    """A download without an answer when SHUTDOWN_GRACE ends is a 503."""
     upstream.behaviour = Exchange.hang
     with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE="0.5")) as process:
         with asked(port_of(process.url()), "/tasks/1/image") as client:
@@ -234,16 +234,16 @@ def test_request_that_waits_when_the_grace_ends_is_told(upstream: Misbehaving) -
         assert process.end() == 0
 
 
-def test_log_is_of_objects_where_no_person_reads_it(upstream: Misbehaving) -> None:
-    """Without LOG_FORMAT, what goes to a pipe or a file is for programs."""
+def test_log_format_without_terminal_is_json(upstream: Misbehaving) -> None:
+    """Without LOG_FORMAT, the log to a pipe or a file is JSON."""
     with ServiceProcess(environ_for(upstream, LOG_FORMAT="")) as process:
         wait_until(lambda: process.saw("listening on"))
         told = [json.loads(line) for line in process.lines]
         assert any(line["message"].startswith("listening on") for line in told)
 
 
-def test_log_is_of_lines_on_a_terminal(upstream: Misbehaving) -> None:
-    """Without LOG_FORMAT, what goes to a terminal is for a person, with commands to copy."""
+def test_log_format_on_a_terminal_is_text(upstream: Misbehaving) -> None:
+    """Without LOG_FORMAT, the log on a terminal is text, with curl commands."""
     ours, theirs = os.openpty()
     environ = environ_for(upstream, PATH=os.environ["PATH"], PORT="0")
     with subprocess.Popen(
@@ -259,8 +259,8 @@ def test_log_is_of_lines_on_a_terminal(upstream: Misbehaving) -> None:
     assert b"INFO downspout: listening on http://127.0.0.1:" in seen
 
 
-def test_log_in_json(upstream: Misbehaving) -> None:
-    """With LOG_FORMAT=json every line is an object, with a field for each figure of a download."""
+def test_log_format_json_has_a_field_for_each_value(upstream: Misbehaving) -> None:
+    """With LOG_FORMAT=json each line is an object with all values of the download."""
 
     async def stored(exchange: Exchange) -> None:
         await exchange.answer(200, PICTURE)
@@ -306,8 +306,8 @@ def rest_of(client: socket.socket) -> bytes:
     return received
 
 
-def test_sigterm_breaks_visibly_what_does_not_finish(upstream: Misbehaving) -> None:
-    """At the end of the grace a download is cut short of its length, and the process ends."""
+def test_download_at_end_of_grace_is_visibly_cut(upstream: Misbehaving) -> None:
+    """A download that runs at the end of SHUTDOWN_GRACE is cut before its Content-Length."""
 
     async def half(exchange: Exchange) -> None:
         await exchange.head(200, f"content-length: {len(PICTURE)}")
@@ -329,8 +329,8 @@ def test_sigterm_breaks_visibly_what_does_not_finish(upstream: Misbehaving) -> N
 
 
 @pytest.mark.parametrize("command", [(), UVICORN, (*UVICORN, "--workers", "2")])
-def test_wrong_configuration_is_a_line_each(command: tuple[str, ...]) -> None:
-    """Each wrong variable is one line, the exit code is 2, and there is no traceback."""
+def test_wrong_configuration_exits_with_2(command: tuple[str, ...]) -> None:
+    """Each wrong variable is one line without a traceback, and the exit code is 2."""
     environ = {"PORT": "eighty", "S3_ADDRESSING_STYLE": "up", "AWS_PROFILE": "nobody"}
     with ServiceProcess(environ, *command) as process:
         code = process.end()
@@ -345,8 +345,8 @@ def test_wrong_configuration_is_a_line_each(command: tuple[str, ...]) -> None:
         assert len(lines) == 4
 
 
-def test_port_that_is_taken_is_one_line(store: Store) -> None:
-    """A port in use is said plainly."""
+def test_port_in_use_is_one_line(store: Store) -> None:
+    """A port in use is one line, and the exit code is 1."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with ServiceProcess({**store.environ, "PORT": str(port)}) as process:
@@ -356,10 +356,8 @@ def test_port_that_is_taken_is_one_line(store: Store) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_file_of_botocore_that_is_wrong_is_one_line(
-    store: Store, tmp_path: Path, workers: str
-) -> None:
-    """What is wrong in botocore's own files ends the process with a line and a code of its own."""
+def test_invalid_aws_config_file_exits_with_2(store: Store, tmp_path: Path, workers: str) -> None:
+    """An error in botocore's own files is one line, and the exit code is 2."""
     (tmp_path / "config").write_text("[default]\nregion = -bad-\n")
     environ = {**store.environ, "AWS_REGION": "", "AWS_CONFIG_FILE": str(tmp_path / "config")}
     with ServiceProcess({**environ, "WEB_CONCURRENCY": workers}) as process:
@@ -369,8 +367,8 @@ def test_file_of_botocore_that_is_wrong_is_one_line(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_while_it_starts(store: Store, number: signal.Signals) -> None:
-    """To be stopped before serving is no error and no traceback."""
+def test_signal_before_serving_exits_with_0(store: Store, number: signal.Signals) -> None:
+    """A signal during the start gives exit code 0 and no traceback."""
     with ServiceProcess(store.environ) as process:
         wait_until(lambda: process.saw("listening on"))
         process.process.send_signal(number)
@@ -378,15 +376,15 @@ def test_stopped_while_it_starts(store: Store, number: signal.Signals) -> None:
         assert not process.saw("Traceback")
 
 
-def test_unknown_argument_is_one_line(store: Store) -> None:
-    """A mistyped argument is not ignored."""
+def test_unknown_argument_exits_with_2(store: Store) -> None:
+    """An unknown argument prints the usage, and the exit code is 2."""
     with ServiceProcess(store.environ, "service.py", "--dmeo") as process:
         assert process.end() == 2
         assert process.lines[0].startswith("usage: python service.py ")
 
 
-def test_demo_serves_a_picture_and_bytes_by_itself() -> None:
-    """``--demo`` needs no configuration; its helpers end when the service does."""
+def test_demo_serves_a_picture_and_bytes() -> None:
+    """``--demo`` serves without configuration, and its child processes end with the service."""
     environ = {"S3_IMAGE_KEY": "elsewhere/{task_id}"}
     with ServiceProcess(environ, "service.py", "--demo") as process:
         port = port_of(process.url())
@@ -406,8 +404,8 @@ def children_of(parent: int) -> list[int]:
     return [int(pid) for pid in tasks.split()]
 
 
-def test_broken_download_is_one_line_in_the_log(upstream: Misbehaving) -> None:
-    """What a person sees when a download breaks is its line, not a traceback."""
+def test_broken_download_is_one_log_line(upstream: Misbehaving) -> None:
+    """A broken download is one log line without a traceback."""
 
     async def half(exchange: Exchange) -> None:
         await exchange.head(200, f"content-length: {len(PICTURE)}")
@@ -425,8 +423,8 @@ def test_broken_download_is_one_line_in_the_log(upstream: Misbehaving) -> None:
         assert not process.saw("mistake of ours")
 
 
-def test_other_errors_keep_their_traceback() -> None:
-    """The server's log loses nothing but what has been told."""
+def test_server_log_drops_only_broken_transfers() -> None:
+    """The filter of the server's log drops BrokenTransfer and keeps all other records."""
     hidden = logging.makeLogRecord({"exc_info": (BrokenTransfer, broken(), None)})
     shown = logging.makeLogRecord({"exc_info": (ValueError, ValueError(), None)})
     plain = logging.makeLogRecord({"msg": "Started"})
@@ -443,8 +441,8 @@ async def endless(exchange: Exchange) -> None:
     await exchange.flood()
 
 
-def test_stalled_client_loses_its_connection(upstream: Misbehaving) -> None:
-    """A client that takes nothing is given up after CLIENT_STALL_TIMEOUT, its socket included."""
+def test_stalled_client_is_reset(upstream: Misbehaving) -> None:
+    """A client that takes nothing for CLIENT_STALL_TIMEOUT is reset."""
     upstream.behaviour = endless
     with ServiceProcess(environ_for(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         client = connect(port_of(process.url()), receive_buffer=4096)
@@ -464,10 +462,10 @@ async def half_and_silence(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [endless, half_and_silence])
-def test_client_that_leaves_with_another_request_behind(
+def test_client_disconnect_behind_pipelined_request_is_seen(
     upstream: Misbehaving, behaviour: Behaviour
 ) -> None:
-    """A pipelined request does not hide that its client has gone, nor does it make a whole."""
+    """A disconnect is seen behind a pipelined request."""
     upstream.behaviour = behaviour
     with ServiceProcess(environ_for(upstream, UPSTREAM_READ_TIMEOUT="60")) as process:
         client = connect(port_of(process.url()))
@@ -484,8 +482,8 @@ def test_client_that_leaves_with_another_request_behind(
         assert not process.saw("Traceback")
 
 
-def test_dripping_client_loses_its_connection(upstream: Misbehaving) -> None:
-    """A client below CLIENT_MIN_RATE is given up, though it always takes something."""
+def test_client_below_min_rate_is_reset(upstream: Misbehaving) -> None:
+    """A client below CLIENT_MIN_RATE is reset, although it takes bytes all the time."""
     upstream.behaviour = endless
     environ = environ_for(upstream, CLIENT_STALL_TIMEOUT="1", CLIENT_MIN_RATE="1000000")
     with ServiceProcess(environ) as process:
@@ -498,8 +496,10 @@ def test_dripping_client_loses_its_connection(upstream: Misbehaving) -> None:
 
 
 @pytest.mark.parametrize("receive_buffer", [4096, 262_144])
-def test_slow_client_gets_all_of_it(upstream: Misbehaving, receive_buffer: int) -> None:
-    """A client above the rate is served to the end, however its own buffer makes it look."""
+def test_slow_client_above_min_rate_gets_the_full_body(
+    upstream: Misbehaving, receive_buffer: int
+) -> None:
+    """A client above CLIENT_MIN_RATE gets the full body, with any receive buffer."""
     size = 600_000
 
     async def stored(exchange: Exchange) -> None:
@@ -518,26 +518,26 @@ def listener_of(**changes: object) -> socket.socket:
     return service_module.listen(ServerSettings(port=0, **changes))  # type: ignore[arg-type]
 
 
-def test_listening_socket_is_ready_for_restarts_and_slow_clients() -> None:
-    """The socket can be bound again at once, and its connections buffer little in vain."""
+def test_listening_socket_has_reuseaddr_and_notsent_lowat() -> None:
+    """The listening socket sets SO_REUSEADDR and TCP_NOTSENT_LOWAT."""
     with listener_of() as listener:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
         unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
         assert unsent == service_module.UNSENT_BYTES
 
 
-def test_every_address_of_both_families() -> None:
-    """HOST=:: listens on IPv4 too, as platforms with private IPv6 networks need it."""
+def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
+    """HOST=:: accepts IPv4 and IPv6 connections."""
     with listener_of(host="::") as listener:
         port = listener.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
         socket.create_connection(("::1", port)).close()
 
 
-def test_announcement_warns_of_a_store_that_is_not_verified(
+def test_start_with_tls_verify_off_logs_a_warning(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A switched-off verification is warned about at start; commands are for a laptop only."""
+    """AWS_TLS_VERIFY=false logs a warning at start, without curl commands."""
     settings = Settings(s3_image_bucket="photos", s3_tls_verify=False)
     server = ServerSettings(host="::", port=0, log_format="text")
     caplog.set_level(logging.INFO, "downspout")
@@ -548,8 +548,8 @@ def test_announcement_warns_of_a_store_that_is_not_verified(
     assert capsys.readouterr().out == ""
 
 
-def test_process_opens_as_many_descriptors_as_it_may() -> None:
-    """A soft limit made for laptops does not bound the downloads at once."""
+def test_descriptor_limit_is_raised_to_the_hard_limit() -> None:
+    """The process raises its soft limit of file descriptors to the hard limit."""
     script = (
         "import resource as r, service; most = r.getrlimit(r.RLIMIT_NOFILE)[1]; "
         "r.setrlimit(r.RLIMIT_NOFILE, (256, most)); "
@@ -559,8 +559,8 @@ def test_process_opens_as_many_descriptors_as_it_may() -> None:
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
-def test_too_few_descriptors_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Where more downloads are allowed than there are descriptors, the log says so at start."""
+def test_too_few_descriptors_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """If MAX_DOWNLOADS needs more file descriptors than allowed, a warning is logged."""
     settings, server = (
         Settings(s3_image_bucket="photos", max_downloads=100),
         ServerSettings(port=0),
@@ -570,8 +570,8 @@ def test_too_few_descriptors_are_warned_of(caplog: pytest.LogCaptureFixture) -> 
     assert "MAX_DOWNLOADS=100 needs 364 file descriptors, the limit is 256" in caplog.text
 
 
-def test_large_download_needs_little_memory(upstream: Misbehaving) -> None:
-    """A quarter of a gibibyte goes through in less than 20 MiB of growth."""
+def test_large_download_grows_memory_by_less_than_20_mib(upstream: Misbehaving) -> None:
+    """A download of 256 MiB grows the process by less than 20 MiB."""
     size = 256 << 20
 
     async def large(exchange: Exchange) -> None:
@@ -613,8 +613,10 @@ def fetch_length(port: int, path: str) -> int:
 
 
 @pytest.mark.parametrize("queued", [False, True])
-def test_leaving_is_seen_behind_the_body_of_a_request(upstream: Misbehaving, queued: bool) -> None:
-    """Who sends a large body with a GET, and leaves, is gone, waiting for a place or not."""
+def test_client_disconnect_behind_request_body_is_seen(
+    upstream: Misbehaving, queued: bool
+) -> None:
+    """A disconnect is seen behind an unread request body, also while waiting for a slot."""
 
     async def silent(exchange: Exchange) -> None:
         await exchange.hang()
@@ -635,8 +637,9 @@ def test_leaving_is_seen_behind_the_body_of_a_request(upstream: Misbehaving, que
             wait_until(lambda: process.saw("GET /tasks/2/image - client_gone"), seconds=5)
 
 
-async def test_collector_leaves_alone_what_was_there_at_the_start() -> None:
-    """To go through all of botocore takes 50 ms, in which every download would wait."""
+async def test_garbage_collector_ignores_objects_from_the_start() -> None:
+    """Objects that exist at the start are frozen."""
+    # A collection of all of botocore would take 50 ms, in which every download waits.
     entered: list[bool] = []
 
     @asynccontextmanager
@@ -653,7 +656,7 @@ async def test_collector_leaves_alone_what_was_there_at_the_start() -> None:
         gc.unfreeze()
 
 
-def test_module_has_nothing_else_to_give() -> None:
-    """Only `app` is made on demand; a mistyped name is an error as ever."""
+def test_unknown_service_attribute_raises() -> None:
+    """An unknown attribute of service.py raises AttributeError."""
     with pytest.raises(AttributeError, match="application"):
         _ = service_module.application

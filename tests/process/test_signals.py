@@ -46,8 +46,8 @@ runpy.run_path("service.py", run_name="__main__")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_as_the_task_of_the_server_is_created_exits_with_0(number: signal.Signals) -> None:
-    """A signal between the announcement and the first step of the server is no failed start."""
+def test_signal_before_the_first_step_of_the_server_exits_with_0(number: signal.Signals) -> None:
+    """A signal while the server's task is created gives exit code 0 and no traceback."""
     script = AS_THE_TASK_IS_CREATED.format(number=int(number))
     with ServiceProcess(ENVIRON, "-c", script) as process:
         assert process.end() == 0
@@ -56,8 +56,8 @@ def test_signal_as_the_task_of_the_server_is_created_exits_with_0(number: signal
         assert not process.saw("ERROR")
 
 
-def test_signal_in_the_midst_of_a_log_line_drains(tmp_path: Path) -> None:
-    """A signal that interrupts the write of a log line has its own line, and no traceback."""
+def test_signal_during_a_log_write_drains(tmp_path: Path) -> None:
+    """A signal that interrupts a log write starts the drain without a traceback."""
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     environ = {**ENVIRON, "PATH": os.environ["PATH"], "PORT": "0", "LOG_FORMAT": "text"}

@@ -42,24 +42,24 @@ def run(*arguments: str) -> str:
         ("tools.benchmarks", "scripts/bench"),
     ],
 )
-def test_program_with_help_names_its_script_and_options(module: str, script: str) -> None:
-    """Each program says how it is called, without any package that only it needs."""
+def test_help_option_prints_script_and_options(module: str, script: str) -> None:
+    """`--help` prints the usage of the script without optional packages."""
     text = run(module, "--help")
     assert text.startswith(f"usage: {script} ")
     assert "options:" in text
     assert (ROOT / script).stat().st_mode & 0o111
 
 
-def test_faults_with_only_prints_the_row_of_that_fault() -> None:
-    """The table has the fault that was asked for, and no other."""
+def test_faults_with_only_prints_one_row() -> None:
+    """`--only` prints the row of one fault."""
     printed = run("tools.faults", "--no-naive", "--only", "404 NoSuchBucket")
     *_, row = printed.splitlines()
     assert row == "| 404 NoSuchBucket | 502 |  |"
     assert len(printed.splitlines()) == 3
 
 
-def test_store_of_load_serves_the_bytes_that_clients_expect() -> None:
-    """Both sides compute the object from its task id: whole, and a range of it."""
+def test_load_store_serves_the_expected_bytes() -> None:
+    """The load test's store serves the full object and a range of it."""
     version = Version(TASK, 1)
     with running_store() as store:
         whole = fetch(store.port, OBJECT)
@@ -72,8 +72,8 @@ def test_store_of_load_serves_the_bytes_that_clients_expect() -> None:
 
 
 @pytest.mark.parametrize(("options", "verdict"), [((), "whole"), (("--cut", "1"), "broken")])
-def test_download_of_load_tells_whole_from_cut(options: tuple[str, ...], verdict: str) -> None:
-    """The client of the load test notices a body that the store has cut."""
+def test_load_client_detects_a_cut_body(options: tuple[str, ...], verdict: str) -> None:
+    """The load test's client detects a body that the store cuts."""
     with running_store(*options) as store:
         download = Download(store.port, OBJECT)
         asyncio.run(download.run())
@@ -81,8 +81,8 @@ def test_download_of_load_tells_whole_from_cut(options: tuple[str, ...], verdict
     assert download.verdict() == verdict
 
 
-def test_benchmark_measures_and_reports_a_case(tmp_path: Path) -> None:
-    """One small round of the capped case: the origin itself, and the service in front of it."""
+def test_benchmark_case_is_measured_and_reported(tmp_path: Path) -> None:
+    """One small benchmark case reports the speeds of the origin and of the service."""
     scale = Scale(
         rounds=1,
         sizes=dict.fromkeys((SMALL, MEDIUM, LARGE, HUGE, ARTICLE), 64 * KIB),

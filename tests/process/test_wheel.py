@@ -51,16 +51,16 @@ def files_below(folder: Path) -> set[str]:
     return {path for path in paths if "__pycache__" not in path}
 
 
-def test_wheel_holds_one_package(installed: Path) -> None:
-    """Nothing but handlers/ under its new name, the command and the metadata is installed."""
+def test_wheel_has_one_package(installed: Path) -> None:
+    """The wheel has handlers/ as `downspout`, the command and the metadata."""
     top = sorted(path.name for path in installed.iterdir())
     assert top == ["bin", "downspout", "downspout-0.1.0.dist-info"]
     assert [path.name for path in (installed / "bin").iterdir()] == ["downspout"]
     assert files_below(installed / "downspout") == files_below(ROOT / "handlers")
 
 
-def test_editable_wheel_leads_to_the_checkout(tmp_path: Path) -> None:
-    """`pip install -e .` gives the package under its name, with the files of the checkout."""
+def test_editable_wheel_imports_the_checkout(tmp_path: Path) -> None:
+    """After `pip install -e .`, `downspout` is imported from the checkout."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel:editable", "-d"]
     subprocess.run([*build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
@@ -76,8 +76,8 @@ def test_editable_wheel_leads_to_the_checkout(tmp_path: Path) -> None:
     assert told[1] == "downspout.settings"
 
 
-def test_command_of_the_package_signs(installed: Path, tmp_path: Path) -> None:
-    """Who has no service.py signs with `downspout sign`."""
+def test_sign_command_prints_a_signed_url(installed: Path, tmp_path: Path) -> None:
+    """`downspout sign` prints a signed URL."""
     environ = {
         "PYTHONPATH": str(installed),
         "URL_SIGNING_KEYS": "a:0123456789abcdef",
@@ -88,8 +88,8 @@ def test_command_of_the_package_signs(installed: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"/tasks/1/image\?expires=[0-9]+&key=a&signature=[\w-]{43}\n", told)
 
 
-def test_annotations_of_the_package_can_be_resolved(installed: Path, tmp_path: Path) -> None:
-    """Tools that read annotations at run time find each type of the public functions."""
+def test_package_annotations_resolve_at_run_time(installed: Path, tmp_path: Path) -> None:
+    """`typing.get_type_hints` resolves the types of all public functions."""
     script = """
 import typing, downspout, downspout.server
 for name in downspout.__all__:
@@ -104,10 +104,10 @@ assert downspout.Settings.__module__ == "downspout.settings"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environ, check=True)
 
 
-def test_host_with_the_same_names_for_its_own(
+def test_host_with_modules_of_the_same_names_serves_downloads(
     installed: Path, store: Store, tmp_path: Path
 ) -> None:
-    """A host's settings.py, handlers/ and service.py stay its own, and it serves downloads."""
+    """A host with its own settings.py, handlers/ and service.py serves downloads."""
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     for name, text in HOST.items():
         path = tmp_path / name
@@ -154,8 +154,8 @@ raise BrokenTransfer("unheard of", "text")  # wrong
 """
 
 
-def test_types_of_the_installed_package(installed: Path, tmp_path: Path) -> None:
-    """A host is checked against the real types: the examples are right, what is wrong is found."""
+def test_installed_package_types_reject_wrong_calls(installed: Path, tmp_path: Path) -> None:
+    """The examples pass mypy, and each wrong call is a type error."""
     host = tmp_path / "host.py"
     host.write_text(TYPED)
     config = tmp_path / "mypy.ini"

@@ -136,10 +136,10 @@ def store() -> MemoryStore:
 
 @pytest.mark.parametrize("width", [2, 3, 8])
 @pytest.mark.parametrize("chunk", [1_000, 7_001, 64 * KIB, 2 * MIB])
-async def test_body_over_several_connections_is_the_object(
+async def test_body_over_several_connections_is_complete(
     store: MemoryStore, width: int, chunk: int
 ) -> None:
-    """All bytes come once and in order, over at most `width` connections."""
+    """All bytes arrive once and in order, over at most `width` connections."""
     store.chunk = chunk
     async with Body(store, width=width) as body:
         assert await body.rest() == BODY
@@ -148,8 +148,8 @@ async def test_body_over_several_connections_is_the_object(
         assert store.most_open == width
 
 
-async def test_pieces_are_contiguous_and_within_the_part(store: MemoryStore) -> None:
-    """Each byte behind the first stream is requested once."""
+async def test_pieces_of_a_part_are_contiguous(store: MemoryStore) -> None:
+    """Each byte after the first stream is requested once, within the part."""
     part = Part(12_345, SIZE - 4_321)
     async with Body(store, part=part) as body:
         assert await body.rest() == BODY[part.first : part.last + 1]
@@ -159,10 +159,8 @@ async def test_pieces_are_contiguous_and_within_the_part(store: MemoryStore) -> 
     assert all(piece.length >= LIMITS.min_piece for piece in pieces)
 
 
-async def test_pieces_before_a_slow_client_are_at_most_half_more_than_width(
-    store: MemoryStore,
-) -> None:
-    """Complete pieces pile up before the client to 1.5 x width of them, and no more."""
+async def test_pieces_for_slow_client_are_at_most_1_5_times_width(store: MemoryStore) -> None:
+    """At most 1.5 times `width` pieces wait for a slow client."""
     held = set()
     async with Body(store, width=4) as body:
         received = bytearray()
@@ -175,8 +173,8 @@ async def test_pieces_before_a_slow_client_are_at_most_half_more_than_width(
     assert max(held) == 6
 
 
-async def test_pieces_that_arrive_in_any_order_are_delivered_in_order(store: MemoryStore) -> None:
-    """A piece that is complete before its turn waits for the pieces before it."""
+async def test_pieces_arriving_in_any_order_are_returned_in_order(store: MemoryStore) -> None:
+    """A piece that is complete early waits for the pieces before it."""
     store.is_gated = True
     rng = random.Random(3)
 
@@ -195,10 +193,10 @@ async def test_pieces_that_arrive_in_any_order_are_delivered_in_order(store: Mem
 
 
 @pytest.mark.parametrize("seed", range(32))
-async def test_body_with_random_faults_is_a_beginning_of_the_object(
+async def test_body_with_random_faults_is_a_prefix_of_the_object(
     store: MemoryStore, seed: int
 ) -> None:
-    """Whatever connections, client and controller do, each byte is in its place."""
+    """With any faults of store, client and controller, the bytes are a prefix of the object."""
     rng = random.Random(seed)
     budget = Budget(rng.choice([100 * KIB, 8 * MIB]), LIMITS)
     store.chunk = rng.choice([999, 30_000])
@@ -238,28 +236,28 @@ async def test_body_with_random_faults_is_a_beginning_of_the_object(
 async def test_short_body_or_single_connection_is_not_read_ahead(
     store: MemoryStore, size: int, width: int, is_ahead: bool
 ) -> None:
-    """Below the minimum length, and with one connection, the upstream is left as it is."""
+    """Below the minimum length or with one connection, there is no read-ahead."""
     async with Body(store, width=width, part=Part(0, size - 1)) as body:
         assert (body.upstream.read != store.connections[0].read) is is_ahead
         assert await body.rest() == BODY[:size]
 
 
-async def test_upstream_without_a_body_is_not_read_ahead(store: MemoryStore) -> None:
-    """An answer to HEAD has nothing to read."""
+async def test_head_answer_is_not_read_ahead(store: MemoryStore) -> None:
+    """An answer to HEAD has no read-ahead."""
     head = Upstream(headers={}, length=SIZE)
     policy = ReadAheadPolicy(Budget(8 * MIB), 4)
     assert read_ahead(head, WHOLE, ExitStack(), store.open_part, policy) is head
 
 
-async def test_body_without_growth_is_one_request(store: MemoryStore) -> None:
+async def test_controller_with_one_connection_sends_one_request(store: MemoryStore) -> None:
     """If the controller keeps one connection, no piece is requested."""
     async with Body(store, controller=Idle) as body:
         assert await body.rest() == BODY
     assert len(store.connections) == 1
 
 
-async def test_excess_bytes_of_the_stream_are_passed_on(store: MemoryStore) -> None:
-    """The stream is read beyond the end of its part, so that its reader sees the excess."""
+async def test_excess_bytes_of_the_stream_are_returned(store: MemoryStore) -> None:
+    """The stream is read beyond the end of its part, so that the reader sees excess bytes."""
     async with Body(store, part=Part(0, SIZE - 11), controller=Idle) as body:
         store.connections[0].part = WHOLE
         assert await body.rest() == BODY
@@ -268,8 +266,8 @@ async def test_excess_bytes_of_the_stream_are_passed_on(store: MemoryStore) -> N
 # The budget
 
 
-def test_budget_gives_at_most_half_of_what_is_left() -> None:
-    """Something is left for others, and no piece is smaller than the smallest."""
+def test_budget_take_returns_at_most_half_of_the_rest() -> None:
+    """`take` returns at most half of the remaining budget, and at least the smallest piece."""
     budget = Budget(100, replace(LIMITS, min_piece=10))
     assert [budget.take(80), budget.take(10), budget.take(80), budget.take(80)] == [50, 10, 20, 10]
     assert budget.take(80) == 0
@@ -277,8 +275,8 @@ def test_budget_gives_at_most_half_of_what_is_left() -> None:
     assert budget.take(80) == 30
 
 
-async def test_downloads_at_once_share_the_budget(store: MemoryStore) -> None:
-    """Together they hold no more than the budget, and each gets on."""
+async def test_parallel_downloads_stay_within_the_budget(store: MemoryStore) -> None:
+    """Parallel downloads stay within the budget, and all of them finish."""
     budget = Budget(200 * KIB, LIMITS)
     least = [budget.left]
     store.spoil = lambda _: least.append(budget.left)
@@ -290,8 +288,8 @@ async def test_downloads_at_once_share_the_budget(store: MemoryStore) -> None:
     assert budget.left == least[0]
 
 
-async def test_body_without_budget_is_one_request(store: MemoryStore) -> None:
-    """No download waits for the budget."""
+async def test_exhausted_budget_sends_one_request(store: MemoryStore) -> None:
+    """Without budget, a download uses one request and does not wait."""
     async with Body(store, budget=Budget(5 * KIB, LIMITS)) as body:
         assert await body.rest() == BODY
     assert len(store.connections) == 1
@@ -300,8 +298,8 @@ async def test_body_without_budget_is_one_request(store: MemoryStore) -> None:
 # Pieces that break
 
 
-async def test_broken_piece_is_delivered_up_to_its_break(store: MemoryStore) -> None:
-    """Then its failure is raised, at exactly that byte."""
+async def test_broken_piece_raises_after_its_bytes(store: MemoryStore) -> None:
+    """The bytes before the break are returned, and then BrokenTransfer is raised."""
     store.failures = [700_000]
     store.spoil = lambda c: setattr(c, "fails_at", None) if c.part.first == 0 else None
     async with Body(store) as body:
@@ -311,8 +309,8 @@ async def test_broken_piece_is_delivered_up_to_its_break(store: MemoryStore) -> 
 
 
 @pytest.mark.parametrize("by", [-1, 1])
-async def test_piece_of_another_length_breaks(store: MemoryStore, by: int) -> None:
-    """A byte too few or too many is a break; one too many is the object's next, and no part's."""
+async def test_piece_of_wrong_length_raises_broken_transfer(store: MemoryStore, by: int) -> None:
+    """A piece that is one byte too short or too long raises BrokenTransfer."""
     ends: list[int] = []
 
     def spoil(connection: MemoryConnection) -> None:
@@ -328,8 +326,8 @@ async def test_piece_of_another_length_breaks(store: MemoryStore, by: int) -> No
     assert broken.outcome == "truncated"
 
 
-async def test_piece_with_an_unknown_error_breaks(store: MemoryStore) -> None:
-    """Nothing that goes wrong in a piece leaves its reader waiting."""
+async def test_piece_with_unexpected_error_raises_broken_transfer(store: MemoryStore) -> None:
+    """An unexpected exception in a piece raises BrokenTransfer in the reader."""
 
     async def broken_read() -> bytes:
         raise ValueError("a bug")
@@ -345,8 +343,8 @@ async def test_piece_with_an_unknown_error_breaks(store: MemoryStore) -> None:
     assert broken.outcome == "truncated"
 
 
-async def test_refused_connections_cost_nothing(store: MemoryStore) -> None:
-    """If no piece can be opened, the stream goes on; each refusal is counted."""
+async def test_refused_pieces_keep_the_first_stream(store: MemoryStore) -> None:
+    """If no piece can be opened, the first stream continues, and each failure is counted."""
     store.refusals = {0: UpstreamBusy("busy")}
     async with Body(store) as body:
         assert await body.rest() == BODY
@@ -354,8 +352,8 @@ async def test_refused_connections_cost_nothing(store: MemoryStore) -> None:
     assert set(body.observer.failed) == {"can't open a range: UpstreamBusy: busy"}
 
 
-async def test_refused_piece_is_requested_again_in_its_turn(store: MemoryStore) -> None:
-    """A refusal that is over before the reader is there is no break."""
+async def test_refused_piece_is_requested_again_when_needed(store: MemoryStore) -> None:
+    """A piece that was refused earlier is requested again when the reader reaches it."""
     async with Body(store) as body:
         received = bytearray()
         while chunk := await body.chunk():
@@ -365,8 +363,8 @@ async def test_refused_piece_is_requested_again_in_its_turn(store: MemoryStore) 
     assert body.observer.failed
 
 
-async def test_refusal_that_stays_breaks_at_its_byte(store: MemoryStore) -> None:
-    """What was opened before is delivered, then the body breaks."""
+async def test_refusal_that_lasts_raises_at_its_first_byte(store: MemoryStore) -> None:
+    """Pieces opened before the refusal are returned, and then BrokenTransfer is raised."""
     store.refusals = {500_000: UpstreamBusy("busy")}
     async with Body(store) as body:
         received, broken = await body.until_broken()
@@ -374,8 +372,8 @@ async def test_refusal_that_stays_breaks_at_its_byte(store: MemoryStore) -> None
     assert broken.outcome == "truncated"
 
 
-async def test_piece_whose_task_is_cancelled_breaks(store: MemoryStore) -> None:
-    """A foreign cancellation of the task is not taken for the piece's end."""
+async def test_cancelled_piece_task_raises_broken_transfer(store: MemoryStore) -> None:
+    """A cancellation of a piece's task raises BrokenTransfer in the reader."""
     store.spoil = lambda connection: setattr(connection, "pauses", 50)
     others = asyncio.all_tasks()
     async with Body(store, width=2) as body:
@@ -392,15 +390,15 @@ async def test_piece_whose_task_is_cancelled_breaks(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 5, 60, 100])
-async def test_close_midway_leaves_nothing(store: MemoryStore, chunks: int) -> None:
-    """No task, connection or budget is left, as `Body` checks."""
+async def test_close_before_end_frees_everything(store: MemoryStore, chunks: int) -> None:
+    """After an early close, no task, connection or budget is in use."""
     async with Body(store) as body:
         for _ in range(chunks):
             await body.chunk()
 
 
-async def test_close_while_a_piece_is_opened_leaves_nothing(store: MemoryStore) -> None:
-    """A connection that is opened by then is closed."""
+async def test_close_while_opening_a_piece_frees_everything(store: MemoryStore) -> None:
+    """A connection that is being opened at the close is closed."""
     async with Body(store) as body:
         await body.chunk()
         await body.chunk()
@@ -408,7 +406,7 @@ async def test_close_while_a_piece_is_opened_leaves_nothing(store: MemoryStore) 
 
 
 async def test_cancelled_read_loses_no_byte(store: MemoryStore) -> None:
-    """The next read goes on at the same byte, in the stream and in a piece."""
+    """The next read returns the next byte, in the stream and in a piece."""
     store.is_gated = True
     async with Body(store) as body:
         received = bytearray()
@@ -427,8 +425,8 @@ async def test_cancelled_read_loses_no_byte(store: MemoryStore) -> None:
 STALLING = replace(LIMITS, stall=0.2)
 
 
-async def test_stalled_client_has_nothing_read_ahead(store: MemoryStore) -> None:
-    """The pieces are dropped, and the stream goes on."""
+async def test_stalled_client_drops_the_pieces(store: MemoryStore) -> None:
+    """If the client stalls, the pieces are dropped and the first stream continues."""
     async with Body(store, limits=STALLING) as body:
         received = bytearray()
         while len(store.connections) < 2:
@@ -441,8 +439,8 @@ async def test_stalled_client_has_nothing_read_ahead(store: MemoryStore) -> None
         assert len(store.connections) == opened
 
 
-async def test_stream_goes_on_where_its_bytes_overlap_a_dropped_piece(store: MemoryStore) -> None:
-    """The stream passes the beginning of the piece, and then is all that is left."""
+async def test_stream_overlapping_a_dropped_piece_continues(store: MemoryStore) -> None:
+    """A stream that is already inside a dropped piece continues to the end."""
     store.chunk = 50_000
     async with Body(store, width=2, limits=STALLING) as body:
         received = bytearray()
@@ -457,18 +455,18 @@ async def test_stream_goes_on_where_its_bytes_overlap_a_dropped_piece(store: Mem
 
 
 @pytest.mark.parametrize(("width", "requests"), [(2, 8), (4, 16)])
-async def test_stream_passes_a_piece_without_bytes(
+async def test_stream_reads_past_a_piece_without_bytes(
     store: MemoryStore, width: int, requests: int
 ) -> None:
-    """A store that is slow to open more connections costs no waiting, and few requests."""
+    """If pieces are slow to open, the stream reads on, and few requests are sent."""
     store.is_gated = True
     async with Body(store, width=width) as body:
         assert await body.rest() == BODY
     assert 1 < len(store.connections) <= requests
 
 
-async def test_nothing_is_requested_behind_a_refused_piece(store: MemoryStore) -> None:
-    """A store that refuses connections is not asked for more of them in vain."""
+async def test_refused_piece_stops_further_requests(store: MemoryStore) -> None:
+    """After a refused piece, at most three more requests are sent."""
     store.refusals = {150_000: UpstreamBusy("busy")}
     async with Body(store, width=8) as body:
         received = 0
@@ -478,8 +476,8 @@ async def test_nothing_is_requested_behind_a_refused_piece(store: MemoryStore) -
         assert len([part for part in store.requests if part.first >= 150_000]) <= 3
 
 
-async def test_stalled_client_within_a_piece_goes_on_with_a_stream(store: MemoryStore) -> None:
-    """One request gives all of the rest, from exactly the next byte."""
+async def test_client_stalling_within_a_piece_gets_one_stream(store: MemoryStore) -> None:
+    """After the stall, one request gets all bytes from the next one on."""
     async with Body(store, limits=STALLING) as body:
         received = bytearray()
         while store.connections[0].is_open:
@@ -492,8 +490,8 @@ async def test_stalled_client_within_a_piece_goes_on_with_a_stream(store: Memory
         assert store.parts[opened:] == [Part(position, SIZE - 1)]
 
 
-async def test_shrinking_to_one_connection_drops_the_pieces(store: MemoryStore) -> None:
-    """The rest comes by one request, even while a piece is being read."""
+async def test_controller_shrinking_to_one_drops_the_pieces(store: MemoryStore) -> None:
+    """If the controller shrinks to one connection, one request gets the rest."""
     async with Body(store, width=2) as body:
         received = bytearray()
         while store.connections[0].is_open:
@@ -507,8 +505,8 @@ async def test_shrinking_to_one_connection_drops_the_pieces(store: MemoryStore) 
         assert store.parts[opened:] == [Part(position, SIZE - 1)]
 
 
-async def test_bytes_in_send_buffers_do_not_make_a_client_fast(store: MemoryStore) -> None:
-    """While most bytes wait in our buffers, the client counts as the limit."""
+async def test_bytes_in_send_buffers_count_as_waiting_for_the_client(store: MemoryStore) -> None:
+    """While most bytes wait in the send buffers, the client counts as the limit."""
     waited: list[float] = []
 
     class Watching(Idle):
@@ -535,8 +533,8 @@ async def test_first_bytes_are_not_measured(store: MemoryStore) -> None:
     assert flowing == [0] * unmeasured + [1] * (len(flowing) - unmeasured)
 
 
-async def test_closed_body_is_freed_at_once(store: MemoryStore) -> None:
-    """No timer and no task keeps it, or its pieces."""
+async def test_closed_body_is_freed(store: MemoryStore) -> None:
+    """No timer or task keeps a reference to a closed body or its pieces."""
     async with Body(store) as body:
         for _ in range(20):
             await body.chunk()
@@ -578,23 +576,23 @@ class Flight:
 
 @pytest.mark.parametrize(("most", "widths"), [(8, [1, 2, 4, 8, 8, 8]), (3, [1, 2, 3, 3])])
 def test_controller_doubles_while_connections_add_speed(most: int, widths: list[int]) -> None:
-    """From one to the most, and no further."""
+    """The controller doubles the connections up to the maximum while the speed grows."""
     flight = Flight(most=most)
     for _ in widths[1:]:
         flight.window()
     assert flight.widths == widths
 
 
-def test_controller_waits_for_the_first_bytes_of_new_connections() -> None:
-    """A connection without bytes has neither shown nor failed to show a gain."""
+def test_controller_waits_for_first_bytes_of_new_connections() -> None:
+    """The controller does not decide while a new connection has no bytes."""
     flight = Flight()
     flight.window()
     assert {flight.window(opening=1) for _ in range(50)} == {2}
     assert flight.window() == 4
 
 
-def test_controller_ignores_the_burst_at_the_beginning() -> None:
-    """The first window, in which no connection flowed from its beginning on, decides nothing."""
+def test_controller_ignores_the_first_window() -> None:
+    """The controller ignores the first window, in which a connection is still opening."""
     flight = Flight(share=120 * MIB)
     assert flight.window(opening=1) == 1
     flight.share = 40 * MIB
@@ -604,8 +602,8 @@ def test_controller_ignores_the_burst_at_the_beginning() -> None:
 
 
 @pytest.mark.parametrize("total", [40 * MIB, 100 * MIB, 200 * MIB])
-def test_controller_takes_back_connections_that_add_nothing(total: float) -> None:
-    """It ends at the connections that the store gives in all, and tries ever more rarely."""
+def test_controller_closes_connections_that_add_no_speed(total: float) -> None:
+    """The controller ends at the connections that add speed, and tries more ever less often."""
     flight = Flight(total=total)
     for _ in range(6000):
         flight.window()
@@ -619,24 +617,24 @@ def test_controller_takes_back_connections_that_add_nothing(total: float) -> Non
 @pytest.mark.parametrize(
     ("waited", "cpu"), [(0.4, 0.2), (0.0, 0.0), (0.95, 0.9), (0.6, 0.7), (0.3, 1.0)]
 )
-def test_controller_does_not_grow_if_client_or_cpu_is_the_limit(waited: float, cpu: float) -> None:
-    """Further connections would add nothing."""
+def test_controller_limited_by_client_or_cpu_does_not_grow(waited: float, cpu: float) -> None:
+    """If the client or the CPU is the limit, the controller keeps one connection."""
     flight = Flight()
     for _ in range(1000):
         flight.window(waited=waited, cpu=cpu)
     assert set(flight.widths) == {1}
 
 
-def test_controller_does_not_grow_if_one_connection_is_fast() -> None:
-    """No store limits a connection that gives so much."""
+def test_controller_with_fast_connection_does_not_grow() -> None:
+    """If one connection is fast, the controller keeps one connection."""
     flight = Flight(share=300 * MIB)
     for _ in range(1000):
         flight.window()
     assert set(flight.widths) == {1}
 
 
-def test_controller_shrinks_to_one_for_a_slow_client_within_a_second() -> None:
-    """It halves, each time after the client has been the limit for a while."""
+def test_controller_with_slow_client_shrinks_to_one() -> None:
+    """For a slow client the controller halves the connections down to one."""
     flight = Flight()
     for _ in range(10):
         flight.window()
@@ -648,8 +646,8 @@ def test_controller_shrinks_to_one_for_a_slow_client_within_a_second() -> None:
     assert flight.widths.count(8) > 10
 
 
-def test_controller_takes_a_burst_for_no_slow_client() -> None:
-    """A piece from memory goes out at once, and then the next one is waited for."""
+def test_controller_with_bursts_does_not_shrink() -> None:
+    """A burst from memory does not count as a slow client."""
     flight = Flight()
     for n in range(1000):
         flight.window(waited=0.1 if n % 4 == 3 else 0.95)
@@ -657,8 +655,8 @@ def test_controller_takes_a_burst_for_no_slow_client() -> None:
     assert flight.widths == sorted(flight.widths)
 
 
-def test_controller_does_not_grow_for_a_client_whose_buffers_drain_in_steps() -> None:
-    """The speed at which a buffer fills is not the client's."""
+def test_controller_with_stepwise_client_does_not_grow() -> None:
+    """A client whose buffers drain in steps keeps one connection."""
     flight = Flight()
     flight.window(waited=0.1, ms=500)
     for _ in range(50):
@@ -668,8 +666,8 @@ def test_controller_does_not_grow_for_a_client_whose_buffers_drain_in_steps() ->
     assert set(flight.widths) == {1}
 
 
-def test_controller_grows_ever_more_rarely_for_a_jerky_client() -> None:
-    """Each back-off doubles the time until the next growth."""
+def test_controller_doubles_the_time_after_each_back_off() -> None:
+    """Each back-off doubles the time until the controller grows again."""
     flight = Flight()
     grown: list[float] = []
     for _ in range(13_000):

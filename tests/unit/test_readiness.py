@@ -11,8 +11,8 @@ from handlers.errors import BadUpstream, UpstreamTimeout
 from handlers.sources.readiness import Readiness
 
 
-async def test_silent_store_is_not_ready_after_the_deadline() -> None:
-    """A check that hangs is stopped, and knew until when it could retry."""
+async def test_silent_store_fails_readiness_after_the_deadline() -> None:
+    """A check that hangs is stopped at its deadline, which the check receives."""
     deadlines: list[float] = []
 
     async def hang(deadline: float) -> None:
@@ -26,8 +26,8 @@ async def test_silent_store_is_not_ready_after_the_deadline() -> None:
     assert begun + 0.04 < deadlines[0] < begun + 0.2
 
 
-async def test_result_is_remembered_for_a_moment() -> None:
-    """Many probes at once are one check; after the moment the next result counts."""
+async def test_readiness_result_is_cached() -> None:
+    """Parallel probes share one check, and a new check runs after `remember_seconds`."""
     results: list[BadUpstream | None] = [BadUpstream("first"), None]
     checks = 0
 

@@ -37,10 +37,10 @@ def checked(
         (CHUNKED, 5, 5),
     ],
 )
-def test_length_that_is_stated_or_expected_is_returned(
+def test_stated_or_expected_length_is_returned(
     headers: dict[str, str], expected: int | None, length: int | None
 ) -> None:
-    """Without a content-length, chunks show where the body ends."""
+    """The length is the Content-Length or, for a chunked body, the expected length."""
     assert checked(200, headers, total=expected).length == length
 
 
@@ -56,16 +56,16 @@ def test_length_that_is_stated_or_expected_is_returned(
         ({}, None),
     ],
 )
-def test_length_that_is_wrong_or_invisible_is_refused(
+def test_wrong_or_missing_length_raises_bad_upstream(
     headers: dict[str, str], expected: int | None
 ) -> None:
-    """A closed connection alone does not show that a body has ended."""
+    """A wrong Content-Length, or a body that only a close would end, raises BadUpstream."""
     with pytest.raises(BadUpstream):
         checked(200, headers, total=expected)
 
 
-def test_length_of_no_body_may_be_invisible() -> None:
-    """The answer to a HEAD needs no framing, but a length it states must be the expected one."""
+def test_head_answer_may_lack_a_length() -> None:
+    """An answer to HEAD may lack Content-Length, but a stated length must be the expected one."""
     upstream = checked(200, {}, has_body=False)
     assert (upstream.length, upstream.read) == (None, None)
     with pytest.raises(BadUpstream):
@@ -87,10 +87,10 @@ def test_length_of_no_body_may_be_invisible() -> None:
         (Spec(1000, None), "bytes 990-999/1000", None, None),
     ],
 )
-def test_content_range_is_the_requested_range(
+def test_content_range_other_than_requested_raises_bad_upstream(
     spec: Spec, stated: str, total: int | None, part: Part | None
 ) -> None:
-    """Any other range, or an unknown or other length of the whole, is refused."""
+    """A Content-Range with another range, or with another or unknown length, raises."""
     headers = {"content-range": stated, **CHUNKED}
     if part:
         upstream = checked(206, headers, spec, total=total)
@@ -100,8 +100,8 @@ def test_content_range_is_the_requested_range(
             checked(206, headers, spec, total=total)
 
 
-def test_length_of_another_part_is_refused() -> None:
-    """A 206 has the bytes of its Content-Range, and no more or fewer."""
+def test_content_length_other_than_content_range_raises() -> None:
+    """A 206 whose Content-Length differs from its Content-Range raises BadUpstream."""
     headers = {"content-range": "bytes 0-8/1000", "content-length": "9"}
     assert checked(206, headers, Spec(0, 8)).length == 9
     with pytest.raises(BadUpstream):
@@ -109,15 +109,15 @@ def test_length_of_another_part_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("status", "spec"), [(206, None), (204, None), (304, Spec(0, 8))])
-def test_other_status_is_refused(status: int, spec: Spec | None) -> None:
-    """A body is a 200, or a 206 to a range."""
+def test_status_without_a_usable_body_raises(status: int, spec: Spec | None) -> None:
+    """A status other than 200, or 206 to a range, raises BadUpstream."""
     headers = {"content-range": "bytes 0-8/1000", "content-length": "9"}
     with pytest.raises(BadUpstream):
         checked(status, headers, spec)
 
 
-def test_whole_instead_of_a_range_is_no_part() -> None:
-    """A 200 to a range is the whole, of the expected length."""
+def test_full_200_to_a_range_is_accepted() -> None:
+    """A 200 to a range is accepted as the full object of the expected length."""
     upstream = checked(200, {"content-length": "1000"}, Spec(0, 8), total=1000)
     assert (upstream.part, upstream.total, upstream.length) == (None, None, 1000)
 
@@ -131,10 +131,10 @@ def test_whole_instead_of_a_range_is_no_part() -> None:
         (None, "upstream_timeout"),
     ],
 )
-async def test_payload_that_fails_or_hangs_is_broken(
+async def test_payload_error_or_silence_raises_broken_transfer(
     error: Exception | None, outcome: str
 ) -> None:
-    """Errors of aiohttp become BrokenTransfer, and its read that waits for ever a timeout."""
+    """Payload errors of aiohttp and a read that hangs raise BrokenTransfer."""
 
     async def read() -> Any:
         if error:
@@ -147,8 +147,8 @@ async def test_payload_that_fails_or_hangs_is_broken(
     assert "upstream" in str(caught.value)
 
 
-async def test_payload_with_a_bug_is_not_broken() -> None:
-    """Other errors pass: they are not the upstream's."""
+async def test_payload_with_unexpected_error_raises_it() -> None:
+    """An error that is not a network error is raised unchanged."""
 
     async def read() -> bytes:
         raise ZeroDivisionError

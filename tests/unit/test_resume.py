@@ -51,8 +51,8 @@ def break_each(connection: MemoryConnection) -> None:
         connection.fails_at = connection.position + connection.chunk
 
 
-async def test_body_that_breaks_after_each_chunk_is_whole(store: MemoryStore) -> None:
-    """Each byte renews the budget of attempts; each resume is counted once."""
+async def test_body_broken_after_each_chunk_is_complete(store: MemoryStore) -> None:
+    """Each byte resets the count of attempts, and each resume is counted once."""
     store.spoil = break_each
     download = Download(store, max_resumes=1)
     await download.run()
@@ -62,8 +62,8 @@ async def test_body_that_breaks_after_each_chunk_is_whole(store: MemoryStore) ->
     assert len(download.observer.failed) == len(store.parts) - 1
 
 
-async def test_body_without_progress_breaks_after_max_resumes(store: MemoryStore) -> None:
-    """The first failure is raised; each attempt is counted, and none as a resume."""
+async def test_body_without_progress_raises_after_max_resumes(store: MemoryStore) -> None:
+    """After MAX_RESUMES failed attempts, the first failure is raised."""
     store.failures = [10_000]
     download = Download(store, max_resumes=2)
     with pytest.raises(BrokenTransfer, match="as the test says"):
@@ -73,8 +73,8 @@ async def test_body_without_progress_breaks_after_max_resumes(store: MemoryStore
     assert (len(download.observer.failed), download.observer.resumed) == (1 + 2, 0)
 
 
-async def test_rest_without_bytes_is_no_progress(store: MemoryStore) -> None:
-    """An upstream that ends at once, again and again, is given up."""
+async def test_resumed_answer_without_bytes_is_no_progress(store: MemoryStore) -> None:
+    """An upstream whose resumed answers end at once is tried MAX_RESUMES times."""
 
     def spoil(connection: MemoryConnection) -> None:
         connection.part = Part(connection.part.first, 9_999)
@@ -87,8 +87,8 @@ async def test_rest_without_bytes_is_no_progress(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize("fault", ["refused", "silent"])
-async def test_silence_beyond_the_limit_breaks(store: MemoryStore, fault: str) -> None:
-    """However many attempts are left, the client does not wait longer than max_silence."""
+async def test_silence_beyond_the_limit_raises(store: MemoryStore, fault: str) -> None:
+    """After max_silence without a byte, BrokenTransfer is raised, with attempts left."""
     store.failures = [10_000]
 
     def spoil(connection: MemoryConnection) -> None:
@@ -107,7 +107,7 @@ async def test_silence_beyond_the_limit_breaks(store: MemoryStore, fault: str) -
 
 
 async def test_body_older_than_the_silence_limit_is_resumed(store: MemoryStore) -> None:
-    """The clock of silence starts anew with each chunk, and not while the client takes it."""
+    """Each chunk restarts the silence limit, and the client's own time does not count."""
     store.spoil = break_each
     download = Download(store, max_silence=0.05)
     await download.run(pause=0.06)
@@ -116,10 +116,8 @@ async def test_body_older_than_the_silence_limit_is_resumed(store: MemoryStore) 
 
 
 @pytest.mark.parametrize("gone", [NotFound("deleted")])
-async def test_version_that_is_gone_breaks_as_changed(
-    store: MemoryStore, gone: DownloadError
-) -> None:
-    """No further attempt is made."""
+async def test_deleted_version_raises_as_changed(store: MemoryStore, gone: DownloadError) -> None:
+    """If the version does not exist any more, BrokenTransfer `changed` is raised at once."""
     store.failures = [10_000]
     store.refusals = {1: gone}
     download = Download(store)
@@ -131,15 +129,15 @@ async def test_version_that_is_gone_breaks_as_changed(
     assert len(store.connections) == 1
 
 
-async def test_later_part_is_opened_once_without_resumes(store: MemoryStore) -> None:
-    """MAX_RESUMES=0 forbids resuming, not the parts of a multipart answer."""
+async def test_later_part_with_max_resumes_0_is_opened_once(store: MemoryStore) -> None:
+    """With MAX_RESUMES=0, later parts of a multipart answer are still opened."""
     async with AsyncExitStack() as owner:
         upstream = await BodyResumer(ResumePolicy(owner, 0), store.open_at).open()
         assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
 
 
-async def test_later_part_is_opened_with_the_patience_of_a_resume(store: MemoryStore) -> None:
-    """It is retried, and counts as no resume."""
+async def test_later_part_is_retried_and_is_no_resume(store: MemoryStore) -> None:
+    """Opening a later part is retried, and does not count as a resume."""
     observer = RecordingObserver()
     attempts = 0
 

@@ -39,8 +39,8 @@ class Breaking:
         return exact_body(Upstream(headers={}, length=10, read=self.read), resumer)
 
 
-async def test_silence_begins_when_the_client_has_taken_its_chunk() -> None:
-    """A client that is slow to take a chunk is no silence of the upstream."""
+async def test_silence_starts_after_the_client_takes_its_chunk() -> None:
+    """The time in which the client takes a chunk does not count as silence."""
     breaking = Breaking()
     body = breaking.body()
     await anext(body)
@@ -52,8 +52,8 @@ async def test_silence_begins_when_the_client_has_taken_its_chunk() -> None:
     assert breaking.silent_since >= taken
 
 
-async def test_silence_goes_on_while_the_upstream_is_waited_for() -> None:
-    """The seconds that the reader waited in vain before the break count as silence."""
+async def test_silence_includes_the_wait_before_the_break() -> None:
+    """The time that the reader waits before the break counts as silence."""
     breaking = Breaking(wait=0.05)
     body = breaking.body()
     await anext(body)
@@ -64,8 +64,8 @@ async def test_silence_goes_on_while_the_upstream_is_waited_for() -> None:
     assert asked <= breaking.silent_since < asked + 0.05
 
 
-async def test_empty_body_that_breaks_is_not_resumed() -> None:
-    """No byte of it is missing, and so there is no rest to ask for: the break is told."""
+async def test_broken_empty_body_is_not_resumed() -> None:
+    """A break of an empty body is raised without a resume."""
     breaking = Breaking()
     breaking.chunks.clear()
     upstream = Upstream(headers={}, length=0, read=breaking.read)

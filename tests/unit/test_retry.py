@@ -28,7 +28,7 @@ class Failing:
 
 
 async def test_transient_failure_is_retried_and_counted() -> None:
-    """It costs a delay; the observer hears of each failure."""
+    """A transient failure is retried after a delay, and the observer gets each failure."""
     observer = RecordingObserver()
     failing = Failing(UpstreamFailed("500"), UpstreamBusy("503"))
     policy = RetryPolicy(observer=observer, first_delay=0.001)
@@ -37,7 +37,7 @@ async def test_transient_failure_is_retried_and_counted() -> None:
 
 
 async def test_permanent_failure_is_not_retried() -> None:
-    """An error that will not pass is the answer at once."""
+    """A permanent failure is raised at once."""
     failing = Failing(BadUpstream("our key is wrong"))
     with pytest.raises(BadUpstream):
         await EAGER.open(failing)
@@ -46,7 +46,7 @@ async def test_permanent_failure_is_not_retried() -> None:
 
 @pytest.mark.parametrize(("policy", "attempts"), [(EAGER, 5), (NO_RETRY, 1)])
 async def test_last_attempt_raises_its_error(policy: RetryPolicy, attempts: int) -> None:
-    """After `attempts` failures, the last error is the answer."""
+    """After `attempts` failures, the last error is raised."""
     failing = Failing(*(UpstreamFailed(str(n)) for n in range(99)))
     with pytest.raises(UpstreamFailed, match=str(attempts - 1)):
         await policy.open(failing)
@@ -61,10 +61,10 @@ async def test_last_attempt_raises_its_error(policy: RetryPolicy, attempts: int)
         (RetryPolicy(until=time.monotonic()), UpstreamBusy("busy")),
     ],
 )
-async def test_delay_beyond_the_deadline_raises_at_once(
+async def test_retry_delay_beyond_the_deadline_raises_at_once(
     policy: RetryPolicy, busy: UpstreamBusy
 ) -> None:
-    """The client is told that the upstream is busy, not that it is too slow."""
+    """If the next attempt would be after the deadline, the failure is raised at once."""
     failing = Failing(busy, busy)
     with pytest.raises(UpstreamBusy) as caught:
         await policy.open(failing)
@@ -72,8 +72,8 @@ async def test_delay_beyond_the_deadline_raises_at_once(
     assert failing.attempts == 1
 
 
-def test_delays_grow_to_a_bound_and_vary() -> None:
-    """Requests that fail at the same time do not return at the same time."""
+def test_retry_delays_grow_to_a_limit_and_vary() -> None:
+    """Retry delays grow up to MAX_DELAY and are random."""
     assert retry_delay(0) == 0
     assert 0 < retry_delay(1) < retry_delay(4) < retry_delay(50) <= MAX_DELAY
     assert len({retry_delay(3) for _ in range(10)}) == 10

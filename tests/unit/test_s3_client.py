@@ -17,7 +17,7 @@ def as_given(client: RealClient) -> S3Client:
     return client
 
 
-def test_hints_can_be_read_at_run_time() -> None:
-    """Nothing in the types of a bucket is there for a type checker alone."""
+def test_type_hints_resolve_at_run_time() -> None:
+    """`typing.get_type_hints` resolves the types of the S3 client and bucket."""
     assert typing.get_type_hints(SignedBucket)
     assert typing.get_type_hints(S3Client.get_object.fget)  # type: ignore[attr-defined]

@@ -21,8 +21,8 @@ def problems_of(environ: dict[str, str]) -> list[str]:
     return raised.value.problems
 
 
-def test_bucket_is_enough() -> None:
-    """Everything but the bucket has a default, the design's."""
+def test_bucket_alone_gives_the_defaults() -> None:
+    """Every setting except the bucket has a default."""
     settings, server = load(BUCKET)
     assert settings == Settings(s3_image_bucket="photos")
     assert server == ServerSettings()
@@ -81,8 +81,8 @@ EVERY = {
 }
 
 
-def test_every_variable_is_read() -> None:
-    """Each variable reaches its setting, and the settings say which variable it was."""
+def test_variable_sets_its_setting_and_source() -> None:
+    """Each environment variable sets its setting, and `sources` has the variable's name."""
     loaded = load({name: text for name, (text, _) in EVERY.items()})
     found = {
         one.names[0]: (settings.sources[one.field], getattr(settings, one.field))
@@ -93,8 +93,8 @@ def test_every_variable_is_read() -> None:
 
 
 @pytest.mark.parametrize("settings", [Settings, ServerSettings])
-def test_example_of_each_kind_is_right(settings: type[Settings | ServerSettings]) -> None:
-    """An error gives an example that would be taken; not of a secret, which would be used."""
+def test_example_of_each_kind_is_valid(settings: type[Settings | ServerSettings]) -> None:
+    """The example in an error message is a valid value."""
     for one in variables(settings):
         if one.kind.example and not one.kind.closes_access and one.field != "s3_tls_verify":
             value = one.kind.parse(one.kind.example)
@@ -111,14 +111,14 @@ def test_example_of_each_kind_is_right(settings: type[Settings | ServerSettings]
         "https://s3.eu-central-1.amazonaws.com",
     ],
 )
-def test_endpoint_as_people_have_them(url: str) -> None:
-    """Host names, IPv4 and IPv6 addresses, ports and paths are all right for a store."""
+def test_endpoint_url_with_host_ip_port_or_path_is_accepted(url: str) -> None:
+    """An endpoint URL may have a host name, an IP address, a port and a path."""
     settings = Settings.from_environ({**BUCKET, "AWS_ENDPOINT_URL": url})
     assert settings.s3_endpoint_url == url
 
 
-def test_access_point_instead_of_a_bucket() -> None:
-    """The ARN of an access point is as good as a bucket's name."""
+def test_access_point_arn_is_accepted_as_bucket() -> None:
+    """The ARN of an access point is accepted as S3_IMAGE_BUCKET."""
     arn = "arn:aws:s3:eu-central-1:123456789012:accesspoint/downloads"
     assert Settings.from_environ({"S3_IMAGE_BUCKET": arn}).s3_image_bucket == arn
 
@@ -126,8 +126,8 @@ def test_access_point_instead_of_a_bucket() -> None:
 @pytest.mark.parametrize(
     "name", ["S3_BUCKET", "AWS_S3_BUCKET_NAME", "BUCKET_NAME", "BUCKETEER_BUCKET_NAME"]
 )
-def test_bucket_under_the_names_that_platforms_give_it(name: str) -> None:
-    """A bucket is found under each of its names, and the settings say which it was."""
+def test_bucket_variable_of_a_platform_is_read(name: str) -> None:
+    """The bucket is read from each platform's variable, and `sources` has its name."""
     settings = Settings.from_environ({name: "photos"})
     assert settings.s3_image_bucket == "photos"
     assert settings.sources["s3_image_bucket"] == name
@@ -169,16 +169,16 @@ def keys_of(settings: Settings) -> list[str | None]:
 
 
 @pytest.mark.parametrize("environ", [TIGRIS, RAILWAY, BUCKETEER])
-def test_what_a_platform_sets_works_as_it_comes(environ: dict[str, str]) -> None:
-    """Each variable that Fly, Railway and Heroku's Bucketeer set for a bucket is used."""
+def test_platform_variables_are_all_used(environ: dict[str, str]) -> None:
+    """Each variable that Fly, Railway and Bucketeer set for a bucket is used."""
     settings = Settings.from_environ(environ)
     assert set(settings.sources.values()) == set(environ)
     used = {str(getattr(settings, name)) for name in settings.sources}
     assert used == set(environ.values())
 
 
-def test_keys_of_aws_come_before_those_of_bucketeer() -> None:
-    """Where both are set, one name is simply an alias of the other, and the first name counts."""
+def test_aws_credentials_take_precedence_over_bucketeer() -> None:
+    """If AWS_* and BUCKETEER_AWS_* are both set, AWS_* is used."""
     ours = ["AKIA4", "mine", "token", "eu-central-1"]
     assert keys_of(Settings.from_environ({**OTHERS, **BUCKETEER})) == ours
     regions = {**BUCKETEER, "BUCKETEER_AWS_REGION": "", "AWS_REGION": "eu-west-1"}
@@ -192,8 +192,8 @@ def test_keys_of_aws_come_before_those_of_bucketeer() -> None:
         ("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY is not set while AWS_ACCESS_KEY_ID is"),
     ],
 )
-def test_halves_of_two_keys_are_an_error(missing: str, line: str) -> None:
-    """Half of one key is not completed by half of the other: one line says what is missing."""
+def test_half_of_a_credential_pair_is_an_error(missing: str, line: str) -> None:
+    """An access key without its own secret, or a secret without its key, is one error."""
     both = {**OTHERS, **BUCKETEER, "AWS_SESSION_TOKEN": "", missing: ""}
     assert problems_of(both) == [line]
     alone = {**BUCKET, **OTHERS, "AWS_SESSION_TOKEN": "", missing: ""}
@@ -202,36 +202,36 @@ def test_halves_of_two_keys_are_an_error(missing: str, line: str) -> None:
     assert problems_of(theirs) == [line.replace("AWS_", "BUCKETEER_AWS_")]
 
 
-def test_session_token_needs_its_own_key() -> None:
-    """A session token of AWS's is none of Bucketeer's key."""
+def test_session_token_without_access_key_is_an_error() -> None:
+    """AWS_SESSION_TOKEN without AWS_ACCESS_KEY_ID is an error."""
     line = "AWS_SESSION_TOKEN is set while AWS_ACCESS_KEY_ID is not"
     assert problems_of({**BUCKETEER, "AWS_SESSION_TOKEN": "token"}) == [line]
     assert problems_of({**BUCKET, "AWS_SESSION_TOKEN": "token"}) == [line]
 
 
-def test_railways_longer_word_for_a_style() -> None:
-    """Railway's word for where the bucket's name goes is understood in each of its forms."""
+def test_railway_url_style_is_read_as_virtual() -> None:
+    """Each of Railway's words for virtual-hosted addressing is accepted."""
     for text in ("virtual", "virtual-host", "virtual-hosted"):
         settings = Settings.from_environ({**RAILWAY, "AWS_S3_URL_STYLE": text})
         assert settings.s3_addressing_style == "virtual"
 
 
-def test_first_name_wins() -> None:
-    """Of several names the first one counts: our own, then the more special one."""
+def test_first_of_several_variables_is_used() -> None:
+    """If several variables for one setting are set, the first one is used."""
     environ = {"BUCKET_NAME": "theirs", "S3_IMAGE_BUCKET": "ours"}
     environ |= {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-central-1"}
     settings = Settings.from_environ(environ)
     assert (settings.s3_image_bucket, settings.s3_region) == ("ours", "eu-central-1")
 
 
-def test_blank_is_not_set() -> None:
-    """A blank variable, as compose files and dashboards leave behind, is one that is not set."""
+def test_blank_variable_counts_as_unset() -> None:
+    """A blank variable counts as unset."""
     settings, server = load({**BUCKET, "PORT": "", "AWS_REGION": "  "})
     assert (server.port, settings.s3_region) == (8000, None)
 
 
-def test_all_problems_come_at_once() -> None:
-    """Each wrong variable has its line, with its name, the problem and an example."""
+def test_several_errors_are_reported_together() -> None:
+    """Each wrong variable has one line with its name, the problem and an example."""
     lines = problems_of(
         {"PORT": "eighty", "MAX_DOWNLOADS": "0", "AWS_REGION": "-", "QUEUE_TIMEOUT": "soon"}
     )
@@ -302,8 +302,8 @@ def test_all_problems_come_at_once() -> None:
         ("SHUTDOWN_GRACE", "-1"),
     ],
 )
-def test_wrong_value(name: str, value: str) -> None:
-    """Whatever is wrong in a variable is one line that begins with its name."""
+def test_wrong_variable_value_is_one_line(name: str, value: str) -> None:
+    """A wrong value is one line that begins with the name of its variable."""
     [line] = problems_of({**BUCKET, name: value})
     assert line.startswith(f"{name} ")
     assert "\n" not in line
@@ -317,16 +317,18 @@ def test_wrong_value(name: str, value: str) -> None:
         ({"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s3 cr3t"}, "AWS_SECRET_"),
     ],
 )
-def test_credentials_that_can_not_be(environ: dict[str, str], name: str) -> None:
-    """Half of a pair is a problem of its own, and no secret stands in its line."""
+def test_invalid_credentials_are_one_line_without_the_secret(
+    environ: dict[str, str], name: str
+) -> None:
+    """Invalid credentials are one line that does not contain the secret."""
     [line] = problems_of({**BUCKET, **environ})
     assert line.startswith(name)
     assert "s3 cr3t" not in line
     assert "s3cr3t" not in line
 
 
-def test_secrets_are_not_shown() -> None:
-    """The representation of settings has no credential in it."""
+def test_repr_of_settings_has_no_credentials() -> None:
+    """The repr of settings contains no credential."""
     secrets = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "s3cr3t"}
     url = "http://user:pa55@upstream.example/{size}"
     settings = Settings.from_environ({**BUCKET, **secrets, "BYTES_URL": url})
@@ -348,31 +350,31 @@ def test_secrets_are_not_shown() -> None:
         ("s3_tls_verify", None),
     ],
 )
-def test_wrong_value_in_code(name: str, value: object) -> None:
-    """An embedder's values are checked as the environment's are, under the setting's name."""
+def test_wrong_value_in_code_raises_settings_error(name: str, value: object) -> None:
+    """A wrong value in code raises SettingsError with the name of the setting."""
     values: dict[str, object] = {"s3_image_bucket": "photos", name: value}
     with pytest.raises(SettingsError, match=f"^{name}: must") as raised:
         Settings(**values)  # type: ignore[arg-type]
     assert len(raised.value.problems) == 1
 
 
-def test_half_of_the_credentials_in_code() -> None:
-    """Settings that are right alone and wrong together are found in code, too."""
+def test_half_of_the_credentials_in_code_raises() -> None:
+    """Half of the credentials in code raises SettingsError."""
     with pytest.raises(
         SettingsError, match=r"^aws_secret_access_key is not set while aws_access_key_id is$"
     ):
         Settings(s3_image_bucket="photos", aws_access_key_id="AKIA")
 
 
-def test_tls_verify_is_a_switch_or_a_bundle() -> None:
-    """Verification can be on, off, or by a bundle of one's own."""
+def test_tls_verify_accepts_a_boolean_or_a_file() -> None:
+    """AWS_TLS_VERIFY is true, false, or the path of a CA bundle."""
     bundle = certifi.where()
     for text, value in {"true": True, "FALSE": False, "0": False, bundle: bundle}.items():
         assert Settings.from_environ({**BUCKET, "AWS_TLS_VERIFY": text}).s3_tls_verify == value
 
 
-def test_settings_are_frozen() -> None:
-    """Nobody changes a setting while the service runs."""
+def test_setting_assignment_raises() -> None:
+    """Assigning a setting after creation raises FrozenInstanceError."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings(s3_image_bucket="photos").max_resumes = 1  # type: ignore[misc]
 
@@ -381,13 +383,13 @@ def test_settings_are_frozen() -> None:
     ("processes", "ahead", "downloads"),
     [(1, 0, 249), (1, 64, 211), (1, 200, 129), (2, 0, 96), (3, 64, 16)],
 )
-def test_default_of_downloads_fits_the_memory(processes: int, ahead: int, downloads: int) -> None:
-    """Of a share of 512 MiB an idle process and the read-ahead go off, and 40 % of the rest."""
+def test_default_max_downloads_fits_the_memory(processes: int, ahead: int, downloads: int) -> None:
+    """The default of MAX_DOWNLOADS fits into 512 MiB, minus processes and read-ahead."""
     assert downloads_in_memory(512 << 20, processes, ahead << 20) == downloads
 
 
-def test_memory_is_the_limit_of_the_container(tmp_path: Path) -> None:
-    """The lowest limit counts; "max", and a file that does not exist, are none."""
+def test_memory_limit_of_the_container_is_used(tmp_path: Path) -> None:
+    """The lowest cgroup limit is used; "max" and a missing file are no limit."""
     limit, none = tmp_path / "memory.max", tmp_path / "max"
     limit.write_text(f"{512 << 20}\n")
     none.write_text("max\n")
@@ -396,8 +398,8 @@ def test_memory_is_the_limit_of_the_container(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "processes"), [("", 1), (" 256 ", 256), ("all", 1), ("0", 1)])
-def test_default_of_downloads_is_for_all_processes(text: str, processes: int) -> None:
-    """The memory is shared by as many processes as WEB_CONCURRENCY says, in a host as well."""
+def test_default_max_downloads_is_divided_by_processes(text: str, processes: int) -> None:
+    """The default of MAX_DOWNLOADS divides the memory by WEB_CONCURRENCY."""
     ahead = {"READ_AHEAD_BYTES": "0"}
     settings = Settings.from_environ({**BUCKET, **ahead, "WEB_CONCURRENCY": text})
     assert settings.max_downloads == downloads_in_memory(memory_bytes(), processes, 0)
@@ -406,14 +408,14 @@ def test_default_of_downloads_is_for_all_processes(text: str, processes: int) ->
     assert dataclasses.replace(in_code, max_resumes=1).max_downloads == settings.max_downloads
 
 
-def test_store_connections_are_for_downloads_and_read_ahead() -> None:
-    """Each mebibyte of read-ahead may have a connection beside those of downloads."""
+def test_store_connections_include_read_ahead() -> None:
+    """The pool has one connection for each download and each MiB of read-ahead."""
     settings = Settings(s3_image_bucket="photos", max_downloads=100, read_ahead_bytes=64 << 20)
     assert settings.store_connections == 164
 
 
-def test_signing_reads_its_own_settings_alone() -> None:
-    """Who signs needs no bucket, and other settings may be wrong."""
+def test_signing_settings_ignore_other_variables() -> None:
+    """`read_signing` needs no bucket, and ignores errors in other variables."""
     keys = {"URL_SIGNING_KEYS": "a:0123456789abcdef"}
     settings = read_signing({**keys, "URL_MAX_LIFETIME": "60", "PORT": "x", "MAX_RESUMES": "x"})
     assert settings.url_signing_keys == ("a:0123456789abcdef",)
@@ -443,8 +445,8 @@ def test_signing_reads_its_own_settings_alone() -> None:
         ("MAX_DOWNLOADS_PER_CLIENT", "0"),
     ],
 )
-def test_access_that_is_set_wrong_is_not_left_open(name: str, value: str) -> None:
-    """What was meant to close downloads and can't is an error, which does not repeat it."""
+def test_invalid_access_setting_is_an_error(name: str, value: str) -> None:
+    """An invalid token or key is an error, and the error does not contain the value."""
     [line] = problems_of({**BUCKET, name: value})
     assert line.startswith(f"{name} must")
     assert len(value) < 10 or value not in line.partition("; for example")[0]
@@ -452,14 +454,14 @@ def test_access_that_is_set_wrong_is_not_left_open(name: str, value: str) -> Non
 
 @pytest.mark.parametrize("name", ["ACCESS_TOKENS", "URL_SIGNING_KEYS", "METRICS_TOKENS"])
 @pytest.mark.parametrize("value", ["", " ", "\n"])
-def test_access_that_is_set_to_nothing_is_not_left_open(name: str, value: str) -> None:
-    """A command that made no secret, or a variable that was not passed on, opens nothing."""
+def test_blank_access_setting_is_an_error(name: str, value: str) -> None:
+    """A blank ACCESS_TOKENS, URL_SIGNING_KEYS or METRICS_TOKENS is an error."""
     [line] = problems_of({**BUCKET, name: value})
     assert line.startswith(f"{name} is blank")
 
 
-def test_secrets_of_access_are_in_no_repr() -> None:
-    """Settings can be shown in a traceback."""
+def test_repr_of_settings_has_no_tokens_or_keys() -> None:
+    """The repr of settings contains no token and no signing key."""
     token, pair = "token-0123456789abcdef", "a:secret-0123456789abcdef"
     settings = Settings(
         s3_image_bucket="photos",
@@ -471,7 +473,7 @@ def test_secrets_of_access_are_in_no_repr() -> None:
     assert settings.auth_mode == "token"
 
 
-def test_tokens_in_code_are_a_tuple() -> None:
-    """A text would be tokens of a letter each."""
+def test_string_as_access_tokens_in_code_raises() -> None:
+    """A string instead of a tuple of tokens raises SettingsError."""
     with pytest.raises(SettingsError, match="access_tokens: must be tokens"):
         Settings(s3_image_bucket="photos", access_tokens="0123456789abcdef")  # type: ignore[arg-type]

@@ -51,11 +51,9 @@ def test_random_signed_url_is_valid(number: int, name: str | None, free: Paramet
     assert kept[: len(free)] == free
 
 
-def test_signature_equals_that_of_openssl() -> None:
-    """The signed text is fixed: with another one all signed URLs would stop to work.
-
-    The expected values come from `openssl dgst -sha256 -hmac` over the README's five lines.
-    """
+def test_signature_equals_the_one_of_openssl() -> None:
+    """The signed text does not change, so that existing signed URLs stay valid."""
+    # The expected values are from `openssl dgst -sha256 -hmac` over the README's five lines.
     assert KEY.signature("/tasks/1/image", 2_000_000_000, None) == (
         "cvOVSI1oreZLGfnZZLvJke1CTOV_y6Nh-NU8uxVx-6M"
     )
@@ -105,20 +103,20 @@ def replacing(old: str, new: str) -> Change:
     ],
 )
 def test_changed_url_is_rejected(change: Change, reason: str) -> None:
-    """No signed part may be changed, left out or doubled."""
+    """A signed URL with a changed, missing or repeated signed part is rejected."""
     signed = sign_url("/tasks/1/image?download=me.jpg", PAIR, lifetime=60)
     assert reason_for(change(signed), KEY, OTHER) == reason
 
 
-def test_other_parameters_are_not_signed() -> None:
-    """Parameters without effect may be added; a download name, even an empty one, may not."""
+def test_added_parameter_is_rejected_only_if_it_is_download() -> None:
+    """Unknown parameters may be added to a signed URL, but `download` may not."""
     signed = sign_url("/tasks/1/image", PAIR, lifetime=60)
     assert reason_for(signed + "&utm_source=mail") is None
     assert reason_for(signed + "&download=") == "wrong signature"
 
 
-def test_different_urls_have_different_signed_text() -> None:
-    """A line break in a path adds no line to the signed text; no text raises."""
+def test_line_break_in_path_gives_another_signature() -> None:
+    """A line break in a path does not add a line to the signed text."""
     assert KEY.signature("/a\n5", 6, None) != KEY.signature("/a", 5, "\n6")
     assert KEY.signature("/a\n5\n", 6, None) == KEY.signature("/a\n5\n", 6, None)
     assert KEY.signature("/a\n5\n", 6, None) != KEY.signature("/a", 5, None)
@@ -126,14 +124,14 @@ def test_different_urls_have_different_signed_text() -> None:
 
 
 def test_url_of_removed_key_is_rejected() -> None:
-    """URLs end with their key; a valid signature under another id is rejected."""
+    """A URL that is signed by a removed key, or by a renamed one, is rejected."""
     assert reason_for(sign_url("/tasks/1/image", PAIR, lifetime=60), OTHER) == "wrong signature"
     renamed = PAIR.replace("a:", "c:")
     assert reason_for(sign_url("/tasks/1/image", renamed, lifetime=60)) == "wrong signature"
 
 
 def test_url_after_expires_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL is valid until its second has come."""
+    """A URL is rejected from its `expires` second on."""
     signed = sign_url("/tasks/1/image", PAIR, lifetime=60)
     expires = int(dict(parse_qsl(urlsplit(signed).query))["expires"])
     monkeypatch.setattr(time, "time", lambda: expires - 0.5)
@@ -143,15 +141,15 @@ def test_url_after_expires_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_url_beyond_max_lifetime_is_rejected() -> None:
-    """A URL that expires later than allowed, clock skew included, is never valid."""
+    """A URL that expires later than URL_MAX_LIFETIME plus clock skew is rejected."""
     assert SKEW_SECONDS == 300
     assert reason_for(sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS)) is None
     too_long = sign_url("/tasks/1/image", PAIR, lifetime=WEEK + SKEW_SECONDS + 5)
     assert reason_for(too_long) == "signature expires later than URL_MAX_LIFETIME allows"
 
 
-def test_root_path_is_not_signed() -> None:
-    """The prefix under which an application is mounted is not signed."""
+def test_root_path_in_signed_url_is_not_signed() -> None:
+    """The path prefix under which an application is mounted is not signed."""
     signed = sign_url(
         "https://x.example/media/tasks/1/image", PAIR, lifetime=9, root_path="/media"
     )
@@ -185,7 +183,7 @@ def test_root_path_is_not_signed() -> None:
     ],
 )
 def test_sign_url_with_invalid_input_raises(url: str, lifetime: float, root_path: str) -> None:
-    """No URL is signed that would not be valid."""
+    """`sign_url` raises ValueError for a URL or lifetime that would not be valid."""
     with pytest.raises(
         ValueError, match=r"must be an http|must be the URL of|has a signature|lifetime must be"
     ):
@@ -194,13 +192,13 @@ def test_sign_url_with_invalid_input_raises(url: str, lifetime: float, root_path
 
 @pytest.mark.parametrize("key", ["", "a", "a:", "a:short", ":0123456789abcdef", "a b:" + "x" * 16])
 def test_sign_url_with_invalid_key_raises(key: str) -> None:
-    """A short secret could be guessed."""
+    """`sign_url` raises ValueError for a key without id or with a short secret."""
     with pytest.raises(ValueError, match="a key must be id:secret"):
         sign_url("/tasks/1/image", key, lifetime=60)
 
 
-def test_percent_encoding_does_not_change_signature() -> None:
-    """The unquoted path is signed; a fragment is dropped."""
+def test_percent_encoded_path_has_the_same_signature() -> None:
+    """The unquoted path is signed, and a fragment is dropped."""
     signed = sign_url("/tasks/%31/image#top", PAIR, lifetime=60)
     assert "#" not in signed
     assert reason_for(signed) is None
@@ -209,5 +207,5 @@ def test_percent_encoding_does_not_change_signature() -> None:
 
 
 def test_repr_of_key_has_no_secret() -> None:
-    """A traceback may show a key."""
+    """The repr of a signing key does not contain its secret."""
     assert KEY.secret not in repr(KEY)

@@ -38,10 +38,10 @@ def authorize_anew(credentials: ReadOnlyCredentials, now: datetime) -> str:
     ],
     ids=["same day", "back again", "next day", "both"],
 )
-def test_signature_after_a_rotation_is_that_of_a_new_key(
+def test_signature_after_rotation_uses_the_new_secret(
     turns: list[tuple[ReadOnlyCredentials, datetime]],
 ) -> None:
-    """A secret that is rotated signs rightly from the next request on, also on the same day."""
+    """After a rotation, the next request is signed with the new secret, also on the same day."""
     expected = [authorize_anew(credentials, now) for credentials, now in turns]
     sigv4._signing_key.cache_clear()
     assert [authorize(credentials, now) for credentials, now in turns] == expected

@@ -35,7 +35,7 @@ MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 
     moments=st.lists(MOMENTS, min_size=1, max_size=3),
     region=st.sampled_from(["us-east-1", "eu-central-1", "auto"]),
 )
-def test_signature_is_that_of_botocore(
+def test_signature_equals_the_one_of_botocore(
     method: str,
     host: str,
     key: str,
@@ -44,7 +44,7 @@ def test_signature_is_that_of_botocore(
     moments: list[datetime],
     region: str,
 ) -> None:
-    """Whatever is signed, with whatever credentials, both sign alike; also when the day turns."""
+    """Any request has the same signature as in botocore, also on the next day."""
     path = "/photos/" + quote(key, safe="/~")
     for moment in moments:
         now = moment.replace(tzinfo=UTC)
@@ -61,8 +61,8 @@ def test_signature_is_that_of_botocore(
         assert ours == theirs
 
 
-def test_secret_that_is_rotated_on_the_same_day_signs() -> None:
-    """Each secret has its own key, whichever signed before."""
+def test_secret_rotated_on_the_same_day_changes_the_signature() -> None:
+    """Each secret and region has its own signing key."""
     old, new = (ReadOnlyCredentials("AK", secret, None) for secret in ("old", "new"))
     now = datetime(2026, 11, 24, tzinfo=UTC)
     signatures = [

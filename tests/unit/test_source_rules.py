@@ -145,13 +145,13 @@ def check(problems: Iterable[str], rule: str) -> None:
         pytest.fail("\n  ".join([rule, *found]), pytrace=False)
 
 
-def test_rules_look_into_folders() -> None:
-    """The rules hold for the files in the package's folders, not only for those at its top."""
+def test_source_rules_include_subfolders() -> None:
+    """The rules apply to the files in all folders of the package."""
     assert {"handlers", "sources", "s3"} <= {source.path.parent.name for source in PACKAGE}
 
 
-def test_package_imports_itself_relatively() -> None:
-    """The package can be installed under another name, beside a host's own settings.py."""
+def test_package_modules_import_each_other_relatively() -> None:
+    """Relative imports let a host install the package beside its own settings.py."""
     own = {"handlers", "downspout", "settings", "service"}
     check(
         (
@@ -164,8 +164,8 @@ def test_package_imports_itself_relatively() -> None:
     )
 
 
-def test_process_imports_only_public_modules() -> None:
-    """service.py and settings.py use the package as any host can."""
+def test_service_and_settings_import_only_public_modules() -> None:
+    """service.py and settings.py import only modules that any host can import."""
     public = {"handlers", "handlers.cli", "handlers.server", "handlers.settings"}
     # ServerSettings is declared as Settings is.
     public.add("handlers.variables")
@@ -180,8 +180,8 @@ def test_process_imports_only_public_modules() -> None:
     )
 
 
-def test_environment_is_read_only_in_settings() -> None:
-    """Each environment variable is a setting: declared, checked and documented."""
+def test_environment_is_read_only_in_settings_py() -> None:
+    """Only a settings.py reads environment variables."""
 
     def reads(source: Source) -> bool:
         written = {
@@ -213,8 +213,8 @@ def imported_from(source: Source, module: str) -> set[str]:
     return {alias.name for alias in chain(*found)}
 
 
-def test_product_imports_only_installed_requirements() -> None:
-    """A platform that installs requirements.txt can run the service."""
+def test_product_imports_no_test_packages() -> None:
+    """The service runs with requirements.txt alone."""
     tests_only = {"boto3", "flask", "httpbin", "moto", "werkzeug"}
     check(
         (
@@ -227,8 +227,8 @@ def test_product_imports_only_installed_requirements() -> None:
     )
 
 
-def test_type_checking_block_does_not_exist() -> None:
-    """`typing.get_type_hints` finds every name, and no import is hidden from the contracts."""
+def test_product_has_no_type_checking_block() -> None:
+    """Without TYPE_CHECKING blocks, `typing.get_type_hints` resolves every name."""
     check(
         (
             source.name
@@ -239,16 +239,16 @@ def test_type_checking_block_does_not_exist() -> None:
     )
 
 
-def test_base_http_middleware_is_not_used() -> None:
-    """Middleware is pure ASGI: Starlette's base class hides that the client has disconnected."""
+def test_product_does_not_use_base_http_middleware() -> None:
+    """BaseHTTPMiddleware hides a disconnect, so all middleware is pure ASGI."""
     check(
         (source.name for source in PRODUCT if "BaseHTTPMiddleware" in source.names()),
         "These files use BaseHTTPMiddleware:",
     )
 
 
-def test_import_of_package_has_no_effect() -> None:
-    """At the top level, a module of the package defines and imports, and does nothing else."""
+def test_package_import_has_no_side_effect() -> None:
+    """A module of the package only defines and imports at its top level."""
     allowed = ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | Function | ast.ClassDef
 
     def statements(source: Source) -> Iterator[ast.stmt]:
@@ -269,7 +269,7 @@ def test_import_of_package_has_no_effect() -> None:
 
 
 def test_file_has_at_most_300_lines() -> None:
-    """A file is about one thing, and is read in one go."""
+    """No file of the product has more than 300 lines."""
     check(
         (
             f"{source.name} has {source.lines}"
@@ -281,7 +281,7 @@ def test_file_has_at_most_300_lines() -> None:
 
 
 def test_function_has_at_most_40_lines() -> None:
-    """A function fits on a screen."""
+    """No function of the product has more than 40 lines."""
     check(
         (
             f"{source.name}: {name} has {lines}"
@@ -294,14 +294,14 @@ def test_function_has_at_most_40_lines() -> None:
 
 
 def test_median_function_has_fewer_than_8_lines() -> None:
-    """Most functions do one thing."""
+    """The median function of the product has fewer than 8 lines."""
     lines = [lines for source in PRODUCT for _, lines in source.functions()]
     median = statistics.median(lines)
     assert median < 8, f"the median function has {median:g} lines"
 
 
 def test_class_has_at_most_10_fields() -> None:
-    """A class with more fields is two classes."""
+    """No class has more than 10 fields, except those in LARGE_CLASSES."""
     allowed = LARGE_CLASSES.keys() | CLASSES_TO_SPLIT
     check(
         (
@@ -314,8 +314,8 @@ def test_class_has_at_most_10_fields() -> None:
     )
 
 
-def test_large_class_still_needs_its_exception() -> None:
-    """An exception that is not needed any more is removed."""
+def test_large_class_exception_is_still_needed() -> None:
+    """Each class in LARGE_CLASSES has more than 10 fields."""
     numbers = dict(chain(*(source.classes() for source in PRODUCT)))
     check(
         (name for name in LARGE_CLASSES if numbers.get(name, 0) <= MAX_FIELDS),
@@ -323,8 +323,8 @@ def test_large_class_still_needs_its_exception() -> None:
     )
 
 
-def test_product_has_no_more_lines_than_today() -> None:
-    """The service is small; a change that makes it larger has to say why, by raising the limit."""
+def test_product_has_at_most_max_total_lines() -> None:
+    """A change that makes the product larger has to raise MAX_TOTAL_LINES."""
     lines = sum(source.lines for source in PRODUCT)
     assert lines <= MAX_TOTAL_LINES, (
         f"service.py, settings.py and handlers/ have {lines} lines, "
@@ -332,11 +332,8 @@ def test_product_has_no_more_lines_than_today() -> None:
     )
 
 
-def test_only_unit_tests_import_inner_modules() -> None:
-    """All other tests use the service as a client or a host does, and survive refactorings.
-
-    tests/support has helpers of unit tests, too.
-    """
+def test_service_tests_import_only_public_modules() -> None:
+    """Only tests/unit and tests/support import inner modules of the package."""
     public = {"handlers", "handlers.cli", "handlers.server", "handlers.settings"}
     check(
         (
@@ -351,8 +348,8 @@ def test_only_unit_tests_import_inner_modules() -> None:
     )
 
 
-def test_constants_are_not_patched() -> None:
-    """A threshold that a test needs small is a constructor argument, not a patched constant."""
+def test_tests_do_not_patch_constants() -> None:
+    """A test passes a small threshold as an argument instead of patching a constant."""
 
     def patched(source: Source) -> Iterator[str]:
         for node in source.nodes:

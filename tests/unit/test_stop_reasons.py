@@ -67,10 +67,10 @@ async def answer_all(send: Send) -> None:
     await send({"type": "http.response.body", "body": b"x", "more_body": False})
 
 
-async def test_client_that_leaves_after_the_last_byte_cancels_nothing(
+async def test_client_disconnect_after_the_last_byte_cancels_nothing(
     app: Starlette, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What an application does when all is sent, it does to its end; the download is complete."""
+    """After the last byte, a disconnect does not cancel the application."""
     client = Client()
     done: list[str] = []
 
@@ -88,7 +88,7 @@ async def test_client_that_leaves_after_the_last_byte_cancels_nothing(
 async def test_drain_after_the_last_byte_cancels_nothing(
     app: Starlette, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The end of the process breaks no download off of which all was sent."""
+    """After the last byte, a drain does not cancel the application."""
     client = Client()
     done: list[str] = []
 
@@ -104,10 +104,10 @@ async def test_drain_after_the_last_byte_cancels_nothing(
     assert "GET / 200 complete 1/1 bytes" in caplog.text
 
 
-async def test_client_that_leaves_before_the_last_byte_cancels(
+async def test_client_disconnect_before_the_last_byte_cancels(
     app: Starlette, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Until the last message has been sent, a client that leaves ends the application."""
+    """Before the last byte, a disconnect cancels the application."""
     client = Client()
     done: list[str] = []
 
@@ -124,10 +124,10 @@ async def test_client_that_leaves_before_the_last_byte_cancels(
     assert "GET / 200 client_gone 1/? bytes" in caplog.text
 
 
-async def test_application_that_swallows_the_cancellation_is_cancelled_again(
+async def test_application_that_swallows_cancellation_is_cancelled_again(
     app: Starlette, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However often it goes on, a download whose client has left is over in the end."""
+    """An application that suppresses the cancellation is cancelled until it ends."""
     client = Client()
     cancelled: list[str] = []
 
