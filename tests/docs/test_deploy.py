@@ -1,4 +1,4 @@
-"""What platforms deploy by agrees with the code, and the dashboard with the metrics."""
+"""The deployment files agree with the code, and the dashboard with the metrics."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ SECRETS = {
 }
 
 
-def instructions() -> list[tuple[str, str]]:
-    """Return what the Dockerfile says, as pairs of an instruction and its text."""
+def dockerfile_instructions() -> list[tuple[str, str]]:
+    """Return the instructions of the Dockerfile, as pairs of a name and its text."""
     text = re.sub(r"^#.*\n|\\\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     return [(name, rest) for name, _, rest in (x.partition(" ") for x in text.splitlines() if x)]
 
 
-def texts(instruction: str) -> list[str]:
-    return [rest for name, rest in instructions() if name == instruction]
+def instruction_texts(instruction: str) -> list[str]:
+    return [rest for name, rest in dockerfile_instructions() if name == instruction]
 
 
-IMAGE_ENVIRON = dict(pair.split("=") for text in texts("ENV") for pair in text.split())
-COPIED = [word for text in texts("COPY") for word in text.split()[:-1]]
-HEALTHCHECK = texts("HEALTHCHECK")[0].partition("CMD ")[2]
+IMAGE_ENVIRON = dict(pair.split("=") for text in instruction_texts("ENV") for pair in text.split())
+COPIED = [word for text in instruction_texts("COPY") for word in text.split()[:-1]]
+HEALTHCHECK = instruction_texts("HEALTHCHECK")[0].partition("CMD ")[2]
 
-# The variables that each sets, with a value or without one.
+# The variables of each file; None means that the file has no value.
 ENVIRONS: dict[str, dict[str, str | None]] = {
     "app.json": {name: how.get("value") for name, how in HEROKU["env"].items()},
     "render.yaml": {one["key"]: one.get("value") for one in RENDER["envVars"]},
@@ -114,7 +114,7 @@ def test_heroku_descriptions_equal_the_settings() -> None:
 
 def test_start_command_equals_the_procfile() -> None:
     """The start commands of the Dockerfile and render.yaml equal the Procfile's."""
-    [command] = texts("CMD")
+    [command] = instruction_texts("CMD")
     variables_first = [f"{name}={value}" for name, value in IMAGE_ENVIRON.items()]
     assert shlex.join(["env", *variables_first, *json.loads(command)]) == START
     assert RENDER["startCommand"] == START
@@ -141,7 +141,7 @@ def test_fly_toml_matches_port_signal_and_limits() -> None:
     assert FLY["kill_signal"] == "SIGTERM"
     assert FLY["http_service"]["auto_stop_machines"] == "off"
     [machine] = FLY["vm"]
-    memory = (int(machine["memory"].removesuffix("mb")) << 20) * 9 // 10  # the kernel has some
+    memory = (int(machine["memory"].removesuffix("mb")) << 20) * 9 // 10  # the kernel takes some
     concurrency = FLY["http_service"]["concurrency"]
     assert concurrency["type"] == "requests"
     ahead = Settings(s3_image_bucket="photos").read_ahead_bytes
@@ -152,12 +152,12 @@ def test_fly_toml_matches_port_signal_and_limits() -> None:
 def test_docker_image_has_the_python_of_the_project() -> None:
     """The Docker image has the version in .python-version."""
     version = (ROOT / ".python-version").read_text().strip()
-    assert texts("FROM") == [f"python:{version}-slim"]
+    assert instruction_texts("FROM") == [f"python:{version}-slim"]
 
 
 def test_docker_image_installs_before_it_copies_the_code() -> None:
     """A change of the code does not invalidate the layer with the requirements."""
-    order = [text for name, text in instructions() if name in ("COPY", "RUN")]
+    order = [text for name, text in dockerfile_instructions() if name in ("COPY", "RUN")]
     assert order[0] == "requirements.txt ./"
     assert order[1].startswith("pip install ")
     assert order[1].endswith(" -r requirements.txt")
@@ -166,9 +166,9 @@ def test_docker_image_installs_before_it_copies_the_code() -> None:
 
 def test_docker_image_runs_as_numeric_non_root_user() -> None:
     """The Docker image runs as a numeric user other than root."""
-    [user] = texts("USER")
+    [user] = instruction_texts("USER")
     assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", user)
-    names = [name for name, _ in instructions()]
+    names = [name for name, _ in dockerfile_instructions()]
     assert not {"RUN", "COPY"} & set(names[names.index("USER") :])
 
 
@@ -189,7 +189,7 @@ def test_docker_files_alone_serve_and_exit_with_0(store: Store, tmp_path: Path) 
     """The copied files alone serve, pass the health check, and exit with 0."""
     for name in COPIED:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    python, *command = json.loads(texts("CMD")[0])
+    python, *command = json.loads(instruction_texts("CMD")[0])
     assert python == "python"
     with ServiceProcess({**store.environ, **IMAGE_ENVIRON}, *command, cwd=tmp_path) as process:
         port = process.url().rpartition(":")[2]
@@ -209,7 +209,7 @@ def is_healthy(port: str) -> bool:
     return checked.returncode == 0
 
 
-def queries() -> list[str]:
+def dashboard_queries() -> list[str]:
     found = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     asked = [one["definition"] for one in DASHBOARD["templating"]["list"] if "definition" in one]
     return [*found, *asked]
@@ -222,7 +222,7 @@ def test_dashboard_queries_use_existing_metrics(metrics_text: str) -> None:
         for sample in family.samples if not family.name.endswith("_created") else ():
             exposed.setdefault(sample.name, set()).update(sample.labels)
     asked = set()
-    for query in queries():
+    for query in dashboard_queries():
         names = re.findall(r"\bdownspout_\w+", query)
         labels = set(re.findall(r"(\w+)=~?\"", query))
         for group in re.findall(r"by \(([^)]*)\)|label_values\(\w+, (\w+)\)", query):
@@ -238,7 +238,7 @@ def test_dashboard_queries_use_existing_metrics(metrics_text: str) -> None:
 def test_dashboard_queries_use_existing_outcomes() -> None:
     """Each outcome in a dashboard query exists."""
     outcomes = {one for part in get_args(Outcome) for one in get_args(part)}
-    asked = re.findall(r'outcome=~"([^"]*)"', "".join(queries()))
+    asked = re.findall(r'outcome=~"([^"]*)"', "".join(dashboard_queries()))
     assert asked
     assert {one for group in asked for one in group.split("|")} <= outcomes
 
@@ -250,15 +250,15 @@ def test_dashboard_import_needs_only_a_data_source() -> None:
     assert used == {*own, "__rate_interval"}
     _, route = DASHBOARD["templating"]["list"]
     targets = [target for panel in DASHBOARD["panels"] for target in panel["targets"]]
-    for place in (route, *DASHBOARD["panels"], *targets):
-        assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    for element in (route, *DASHBOARD["panels"], *targets):
+        assert element["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     for one, other in combinations((panel["gridPos"] for panel in DASHBOARD["panels"]), 2):
-        assert are_apart(one, other)
+        assert is_apart(one, other)
 
 
-def are_apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether two places on a dashboard do not overlap."""
+def is_apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two panel positions on a dashboard do not overlap."""
     return any(
         first[at] + first[size] <= second[at]
         for first, second in ((one, other), (other, one))

@@ -1,4 +1,4 @@
-"""The README says what is true."""
+"""The README, the requirements and SECURITY.md agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults: each has its expected outcome, and leaves nothing behind."""
+"""Faults of the upstream and their expected outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example holds what downspout promises, under every server."""
+"""The example hosts, on every server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.hosts.running import EXAMPLES, HOSTS, Running, running
 def running_host(
     request: pytest.FixtureRequest, installed: Path, store: Store, _misbehaving: Misbehaving
 ) -> Generator[Running]:
-    """One of the examples in a process of its own, for all of its cases."""
+    """Run one of the examples in its own process for all of its cases."""
     with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
         fill(store)
     with running(request.param, installed, store, _misbehaving) as one:

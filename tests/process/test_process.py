@@ -1,4 +1,4 @@
-"""The process: how it starts, what it says, how it ends."""
+"""The service as a process: start, log, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOT_READY = "urn:downspout:problem:not-ready"
 UVICORN = ("-m", "uvicorn", "service:app", "--port", "0")
 
 
-def environ_for(upstream: Misbehaving, **changes: str) -> dict[str, str]:
+def make_environ(upstream: Misbehaving, **changes: str) -> dict[str, str]:
     return {
         "S3_IMAGE_BUCKET": "photos",
         "AWS_ENDPOINT_URL": upstream.url,
@@ -52,7 +52,7 @@ def environ_for(upstream: Misbehaving, **changes: str) -> dict[str, str]:
     }
 
 
-def port_of(url: str) -> int:
+def parse_port(url: str) -> int:
     return int(url.rsplit(":", 1)[1])
 
 
@@ -84,7 +84,7 @@ def test_uvicorn_with_service_app_serves_downloads(store: Store) -> None:
     """``uvicorn service:app`` serves downloads."""
     store.put("test/1/image.jpg", PICTURE)
     with ServiceProcess(store.environ, *UVICORN) as process:
-        url = url_of_uvicorn(process)
+        url = wait_for_uvicorn_url(process)
         assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
 
 
@@ -115,7 +115,7 @@ def test_other_server_with_service_app_serves_downloads(
         found: httpx.Response = wait_until(answer)
         assert found.content == PICTURE
         process.process.terminate()
-        # uvicorn raises the signal once more, when all is done.
+        # uvicorn raises the signal again after its shutdown.
         assert process.end() in (0, -signal.SIGTERM)
         assert not process.saw("Traceback")
 
@@ -124,19 +124,19 @@ def test_other_server_with_service_app_serves_downloads(
 def test_sigterm_waits_for_running_downloads(upstream: Misbehaving, workers: str) -> None:
     """A running download finishes after SIGTERM, and then the process exits with 0."""
     upstream.behaviour = half = HalfThenRest()
-    with ServiceProcess(environ_for(upstream, WEB_CONCURRENCY=workers)) as process:
-        with asked(port_of(process.url()), "/tasks/1/image") as client:
+    with ServiceProcess(make_environ(upstream, WEB_CONCURRENCY=workers)) as process:
+        with asked(parse_port(process.url()), "/tasks/1/image") as client:
             assert client.recv(1)
             process.process.send_signal(signal.SIGTERM)
             wait_until(lambda: process.saw("draining"))
             half.go_on.set()
-            received = b"H" + rest_of(client)
+            received = b"H" + read_rest(client)
         assert received.endswith(PICTURE)
         assert process.end() == 0
 
 
 class HalfThenRest:
-    """A store that gives the second half of the picture when it is told to."""
+    """A store that sends the second half of the picture when `go_on` is set."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -153,12 +153,12 @@ class HalfThenRest:
 def test_draining_process_returns_503(upstream: Misbehaving, command: tuple[str, ...]) -> None:
     """While draining, /readyz and new downloads are a 503, and /healthz is a 200."""
     upstream.behaviour = half = HalfThenRest()
-    with ServiceProcess(environ_for(upstream), *command) as process:
-        url = url_of_uvicorn(process) if command else process.url()
-        with asked(port_of(url), "/tasks/1/image") as client:
+    with ServiceProcess(make_environ(upstream), *command) as process:
+        url = wait_for_uvicorn_url(process) if command else process.url()
+        with asked(parse_port(url), "/tasks/1/image") as client:
             assert client.recv(1)
             process.process.send_signal(signal.SIGTERM)
-            ready = wait_until(lambda: refused_readiness(url))
+            ready = wait_until(lambda: get_readiness_503(url))
             assert ready.json()["type"] == NOT_READY
             assert "about to end" in ready.json()["detail"]
             refused = httpx.get(f"{url}/tasks/1/image", trust_env=False)
@@ -166,20 +166,20 @@ def test_draining_process_returns_503(upstream: Misbehaving, command: tuple[str,
             assert refused.json()["type"] == "urn:downspout:problem:draining"
             assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
             half.go_on.set()
-            assert rest_of(client).endswith(PICTURE)
+            assert read_rest(client).endswith(PICTURE)
         assert process.end() == (0 if not command else -signal.SIGTERM)
         assert process.saw("GET /tasks/1/image 503 shed (draining)")
         assert not process.saw("Traceback")
 
 
-def refused_readiness(url: str) -> httpx.Response | None:
+def get_readiness_503(url: str) -> httpx.Response | None:
     answer = httpx.get(f"{url}/readyz", trust_env=False)
     return answer if answer.status_code == 503 else None
 
 
 @pytest.fixture
-def servers_signals() -> Generator[list[int]]:
-    """The signals that reach the handlers of a server, with those handlers in place."""
+def received_signals() -> Generator[list[int]]:
+    """Install signal handlers, and return the list of the signals that they receive."""
     reached: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
@@ -191,29 +191,29 @@ def servers_signals() -> Generator[list[int]]:
 
 @pytest.mark.parametrize("again", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
 async def test_drain_passes_sigterm_on_after_the_last_download(
-    servers_signals: list[int], again: list[signal.Signals]
+    received_signals: list[int], again: list[signal.Signals]
 ) -> None:
     """The server gets SIGTERM after the drain; a second SIGTERM is ignored, SIGINT is not."""
     admission = Admission(1, wait=0)
     app = app_with(admission)
     running: Any = object()
     await admission.acquire(running, 0)
-    ending = DrainOnSignal(app)
+    drain_on_signal = DrainOnSignal(app)
     for number in (signal.SIGTERM, *again):
         signal.raise_signal(number)
         await anyio.wait_all_tasks_blocked()
-    assert servers_signals == [number for number in again if number == signal.SIGINT]
+    assert received_signals == [number for number in again if number == signal.SIGINT]
     admission.release(running)
-    assert ending._draining is not None
-    await ending._draining
-    assert servers_signals[-1] == signal.SIGTERM
+    assert drain_on_signal._draining is not None
+    await drain_on_signal._draining
+    assert received_signals[-1] == signal.SIGTERM
 
 
 def test_second_sigint_ends_the_process_at_once(upstream: Misbehaving) -> None:
     """A second Ctrl-C ends the process without waiting for downloads."""
     upstream.behaviour = HalfThenRest()
-    with ServiceProcess(environ_for(upstream)) as process:
-        with asked(port_of(process.url()), "/tasks/1/image") as client:
+    with ServiceProcess(make_environ(upstream)) as process:
+        with asked(parse_port(process.url()), "/tasks/1/image") as client:
             assert client.recv(1)
             process.process.send_signal(signal.SIGINT)
             wait_until(lambda: process.saw("draining"))
@@ -226,8 +226,8 @@ def test_second_sigint_ends_the_process_at_once(upstream: Misbehaving) -> None:
 def test_request_without_answer_at_end_of_grace_returns_503(upstream: Misbehaving) -> None:
     """A download without an answer when SHUTDOWN_GRACE ends is a 503."""
     upstream.behaviour = Exchange.hang
-    with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE="0.5")) as process:
-        with asked(port_of(process.url()), "/tasks/1/image") as client:
+    with ServiceProcess(make_environ(upstream, SHUTDOWN_GRACE="0.5")) as process:
+        with asked(parse_port(process.url()), "/tasks/1/image") as client:
             wait_until(lambda: upstream.exchanges)
             process.process.send_signal(signal.SIGTERM)
             assert read_answer(client).status == 503
@@ -236,7 +236,7 @@ def test_request_without_answer_at_end_of_grace_returns_503(upstream: Misbehavin
 
 def test_log_format_without_terminal_is_json(upstream: Misbehaving) -> None:
     """Without LOG_FORMAT, the log to a pipe or a file is JSON."""
-    with ServiceProcess(environ_for(upstream, LOG_FORMAT="")) as process:
+    with ServiceProcess(make_environ(upstream, LOG_FORMAT="")) as process:
         wait_until(lambda: process.saw("listening on"))
         told = [json.loads(line) for line in process.lines]
         assert any(line["message"].startswith("listening on") for line in told)
@@ -245,7 +245,7 @@ def test_log_format_without_terminal_is_json(upstream: Misbehaving) -> None:
 def test_log_format_on_a_terminal_is_text(upstream: Misbehaving) -> None:
     """Without LOG_FORMAT, the log on a terminal is text, with curl commands."""
     ours, theirs = os.openpty()
-    environ = environ_for(upstream, PATH=os.environ["PATH"], PORT="0")
+    environ = make_environ(upstream, PATH=os.environ["PATH"], PORT="0")
     with subprocess.Popen(
         [sys.executable, "service.py"], cwd=ROOT, env=environ, stdout=theirs, stderr=theirs
     ) as process:
@@ -266,7 +266,7 @@ def test_log_format_json_has_a_field_for_each_value(upstream: Misbehaving) -> No
         await exchange.answer(200, PICTURE)
 
     upstream.behaviour = stored
-    with ServiceProcess(environ_for(upstream, LOG_FORMAT="json")) as process:
+    with ServiceProcess(make_environ(upstream, LOG_FORMAT="json")) as process:
         url = process.url()
         httpx.get(f"{url}/tasks/1/image?secret=1", headers={"x-request-id": "7"}, trust_env=False)
         wait_until(lambda: process.saw("bytes_sent"))
@@ -293,13 +293,13 @@ def test_log_format_json_has_a_field_for_each_value(upstream: Misbehaving) -> No
     }
 
 
-def url_of_uvicorn(process: ServiceProcess) -> str:
+def wait_for_uvicorn_url(process: ServiceProcess) -> str:
     wait_until(lambda: process.saw("Uvicorn running on "))
     line = next(line for line in process.lines if "Uvicorn running on " in line)
     return line.split("running on ")[1].split(" ")[0]
 
 
-def rest_of(client: socket.socket) -> bytes:
+def read_rest(client: socket.socket) -> bytes:
     received = b""
     while data := client.recv(1 << 20):
         received += data
@@ -315,8 +315,8 @@ def test_download_at_end_of_grace_is_visibly_cut(upstream: Misbehaving) -> None:
         await exchange.hang()
 
     upstream.behaviour = half
-    with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE="1")) as process:
-        with asked(port_of(process.url()), "/tasks/1/image") as client:
+    with ServiceProcess(make_environ(upstream, SHUTDOWN_GRACE="1")) as process:
+        with asked(parse_port(process.url()), "/tasks/1/image") as client:
             assert client.recv(1, socket.MSG_PEEK)
             process.process.send_signal(signal.SIGTERM)
             received = read_answer(client)
@@ -335,7 +335,7 @@ def test_wrong_configuration_exits_with_2(command: tuple[str, ...]) -> None:
     with ServiceProcess(environ, *command) as process:
         code = process.end()
         lines = process.lines
-    # Under its supervisor, uvicorn gives a worker's failure to start no exit code of its own.
+    # With --workers, uvicorn exits with 0 even if a worker fails to start.
     assert code == (0 if "--workers" in command else 2)
     assert not [line for line in lines if "Traceback" in line]
     names = {line.partition(" ")[0] for line in lines if " must be " in line or " not set" in line}
@@ -387,19 +387,19 @@ def test_demo_serves_a_picture_and_bytes() -> None:
     """``--demo`` serves without configuration, and its child processes end with the service."""
     environ = {"S3_IMAGE_KEY": "elsewhere/{task_id}"}
     with ServiceProcess(environ, "service.py", "--demo") as process:
-        port = port_of(process.url())
+        port = parse_port(process.url())
         picture = Path(__file__).parent.parent.parent / "scripts" / "demo" / "picture.jpg"
         assert fetch(port, "/tasks/1/image").body == picture.read_bytes()
         assert len(fetch(port, "/tasks/1/bytes/100000").body) == 100_000
-        helpers = children_of(process.process.pid)
+        helpers = child_pids(process.process.pid)
         assert len(helpers) == 2
-        # Not a signal that it could act on: nothing of it may be needed to end the helpers.
+        # SIGKILL, because the child processes have to end without help of the service.
         process.process.kill()
         process.end()
         wait_until(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()])
 
 
-def children_of(parent: int) -> list[int]:
+def child_pids(parent: int) -> list[int]:
     tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text()
     return [int(pid) for pid in tasks.split()]
 
@@ -412,8 +412,8 @@ def test_broken_download_is_one_log_line(upstream: Misbehaving) -> None:
         await exchange.body(PICTURE[:100_000])
 
     upstream.behaviour = half
-    with ServiceProcess(environ_for(upstream)) as process:
-        received = fetch(port_of(process.url()), "/tasks/1/image")
+    with ServiceProcess(make_environ(upstream)) as process:
+        received = fetch(parse_port(process.url()), "/tasks/1/image")
         assert not received.whole
         told = "WARNING downspout: GET /tasks/1/image 200 truncated (store: connection lost, "
         wait_until(lambda: process.saw(told))
@@ -444,8 +444,8 @@ async def endless(exchange: Exchange) -> None:
 def test_stalled_client_is_reset(upstream: Misbehaving) -> None:
     """A client that takes nothing for CLIENT_STALL_TIMEOUT is reset."""
     upstream.behaviour = endless
-    with ServiceProcess(environ_for(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
-        client = connect(port_of(process.url()), receive_buffer=4096)
+    with ServiceProcess(make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
+        client = connect(parse_port(process.url()), receive_buffer=4096)
         ask(client, "/tasks/1/image")
         wait_until(lambda: process.saw("GET /tasks/1/image 200 client_stalled (the client took"))
         wait_until(lambda: upstream.open_connections == 0)
@@ -455,24 +455,24 @@ def test_stalled_client_is_reset(upstream: Misbehaving) -> None:
         assert not process.saw("Traceback")
 
 
-async def half_and_silence(exchange: Exchange) -> None:
+async def send_half_and_hang(exchange: Exchange) -> None:
     await exchange.head(200, f"content-length: {len(PICTURE)}")
     await exchange.body(PICTURE[:100_000])
     await exchange.hang()
 
 
-@pytest.mark.parametrize("behaviour", [endless, half_and_silence])
+@pytest.mark.parametrize("behaviour", [endless, send_half_and_hang])
 def test_client_disconnect_behind_pipelined_request_is_seen(
     upstream: Misbehaving, behaviour: Behaviour
 ) -> None:
     """A disconnect is seen behind a pipelined request."""
     upstream.behaviour = behaviour
-    with ServiceProcess(environ_for(upstream, UPSTREAM_READ_TIMEOUT="60")) as process:
-        client = connect(port_of(process.url()))
+    with ServiceProcess(make_environ(upstream, UPSTREAM_READ_TIMEOUT="60")) as process:
+        client = connect(parse_port(process.url()))
         request = b"GET /tasks/1/image HTTP/1.1\r\nhost: x\r\n\r\n"
         client.sendall(request)
         received = 0
-        while received <= 100_000:  # of the first half, and of its head
+        while received <= 100_000:  # the head and the first half
             received += len(client.recv(1 << 20))
         client.sendall(request)
         client.close()
@@ -485,9 +485,9 @@ def test_client_disconnect_behind_pipelined_request_is_seen(
 def test_client_below_min_rate_is_reset(upstream: Misbehaving) -> None:
     """A client below CLIENT_MIN_RATE is reset, although it takes bytes all the time."""
     upstream.behaviour = endless
-    environ = environ_for(upstream, CLIENT_STALL_TIMEOUT="1", CLIENT_MIN_RATE="1000000")
+    environ = make_environ(upstream, CLIENT_STALL_TIMEOUT="1", CLIENT_MIN_RATE="1000000")
     with ServiceProcess(environ) as process:
-        client = connect(port_of(process.url()), receive_buffer=4096)
+        client = connect(parse_port(process.url()), receive_buffer=4096)
         ask(client, "/tasks/1/image")
         with pytest.raises(ConnectionResetError):
             read_slowly(client, 2000, rate=20_000)
@@ -506,21 +506,21 @@ def test_slow_client_above_min_rate_gets_the_full_body(
         await exchange.answer(200, bytes(size))
 
     upstream.behaviour = stored
-    with ServiceProcess(environ_for(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
-        client = connect(port_of(process.url()), receive_buffer=receive_buffer)
+    with ServiceProcess(make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
+        client = connect(parse_port(process.url()), receive_buffer=receive_buffer)
         ask(client, "/tasks/1/image")
         received = read_slowly(client, 10_000, rate=100_000)
         client.close()
     assert received > size
 
 
-def listener_of(**changes: object) -> socket.socket:
+def make_listener(**changes: object) -> socket.socket:
     return service_module.listen(ServerSettings(port=0, **changes))  # type: ignore[arg-type]
 
 
 def test_listening_socket_has_reuseaddr_and_notsent_lowat() -> None:
     """The listening socket sets SO_REUSEADDR and TCP_NOTSENT_LOWAT."""
-    with listener_of() as listener:
+    with make_listener() as listener:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
         unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
         assert unsent == service_module.UNSENT_BYTES
@@ -528,7 +528,7 @@ def test_listening_socket_has_reuseaddr_and_notsent_lowat() -> None:
 
 def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
     """HOST=:: accepts IPv4 and IPv6 connections."""
-    with listener_of(host="::") as listener:
+    with make_listener(host="::") as listener:
         port = listener.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
         socket.create_connection(("::1", port)).close()
@@ -583,8 +583,8 @@ def test_large_download_grows_memory_by_less_than_20_mib(upstream: Misbehaving) 
     async def small(exchange: Exchange) -> None:
         await exchange.answer(200, b"small")
 
-    with ServiceProcess(environ_for(upstream)) as process:
-        port = port_of(process.url())
+    with ServiceProcess(make_environ(upstream)) as process:
+        port = parse_port(process.url())
         upstream.behaviour = small
         fetch(port, "/tasks/1/image")
         before = peak_memory(process.process.pid)
@@ -622,9 +622,9 @@ def test_client_disconnect_behind_request_body_is_seen(
         await exchange.hang()
 
     upstream.behaviour = silent
-    environ = environ_for(upstream, MAX_DOWNLOADS="1", QUEUE_TIMEOUT="20")
+    environ = make_environ(upstream, MAX_DOWNLOADS="1", QUEUE_TIMEOUT="20")
     with ServiceProcess(environ) as process:
-        port = port_of(process.url())
+        port = parse_port(process.url())
         with ExitStack() as others:
             if queued:
                 others.enter_context(asked(port, "/tasks/1/image"))

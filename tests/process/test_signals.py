@@ -1,4 +1,4 @@
-"""A signal at a bad moment: whatever it interrupts, the process drains and exits with 0."""
+"""A signal during the start or a log write drains the process, which exits with 0."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENVIRON = {
 
 # Runs service.py, and raises a signal when asyncio registers the task of the server: the task is
 # scheduled by then, and nothing could cancel it.
-AS_THE_TASK_IS_CREATED = """
+SIGNAL_AT_TASK_CREATION = """
 import asyncio, runpy, signal, sys
 from _weakrefset import WeakSet
 
@@ -48,7 +48,7 @@ runpy.run_path("service.py", run_name="__main__")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_before_the_first_step_of_the_server_exits_with_0(number: signal.Signals) -> None:
     """A signal while the server's task is created gives exit code 0 and no traceback."""
-    script = AS_THE_TASK_IS_CREATED.format(number=int(number))
+    script = SIGNAL_AT_TASK_CREATION.format(number=int(number))
     with ServiceProcess(ENVIRON, "-c", script) as process:
         assert process.end() == 0
         assert process.saw("interrupted")
@@ -70,21 +70,23 @@ def test_signal_during_a_log_write_drains(tmp_path: Path) -> None:
         ExitStack() as clients,
     ):
         os.close(write_end)
-        told = b""
-        while b"Application startup complete" not in told:
-            told += log.read(4096)
-        port = int(told.partition(b"listening on ")[2].partition(b"/,")[0].rpartition(b":")[2])
-        while not is_writing(process.pid):
+        output = b""
+        while b"Application startup complete" not in output:
+            output += log.read(4096)
+        port = int(output.partition(b"listening on ")[2].partition(b"/,")[0].rpartition(b":")[2])
+        while not is_blocked_in_write(process.pid):
             ask(clients.enter_context(connect(port)), "/tasks/none/image")
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        told = b"".join(iter(lambda: log.read(4096), b""))
+        output = b"".join(iter(lambda: log.read(4096), b""))
         assert process.wait(20) == 0
-    assert b"INFO downspout: draining: " in told
+    assert b"INFO downspout: draining: " in output
     assert "Traceback" not in (tmp_path / "stderr").read_text()
 
 
-def is_writing(pid: int) -> bool:
-    """Return whether the main thread of a process is held up in write(2) to standard output."""
+def is_blocked_in_write(pid: int) -> bool:
+    """Return whether the main thread of a process is blocked in write(2) to standard output."""
     call = Path(f"/proc/{pid}/syscall").read_text().split()
-    return call[0] in {"1", "64"} and call[1] == "0x1"  # its number on x86-64 and on ARM
+    return (
+        call[0] in {"1", "64"} and call[1] == "0x1"
+    )  # the number of write(2) on x86-64 and on ARM

@@ -1,4 +1,4 @@
-"""The programs that people run: each explains itself, and each does a small piece of its work."""
+"""The command-line programs in tools/: their help, and one small run of each."""
 
 import asyncio
 import subprocess

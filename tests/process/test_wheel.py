@@ -1,4 +1,4 @@
-"""The installed package, beside a host that has the same names for its own modules."""
+"""The installed package, also in a host that has modules with the same names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ app = Starlette(routes=[Mount("/media", downloads, name="media")], lifespan=life
 
 
 def files_below(folder: Path) -> set[str]:
-    """Return the paths of all files in a package, without those that Python makes itself."""
+    """Return the paths of all files in a package, without `__pycache__`."""
     paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     return {path for path in paths if "__pycache__" not in path}
 
@@ -71,9 +71,9 @@ def test_editable_wheel_imports_the_checkout(tmp_path: Path) -> None:
     script = "import downspout; print(downspout.__file__, downspout.Settings.__module__)"
     environ = {**os.environ, "PYTHONPATH": folder}
     command = [sys.executable, "-c", script]
-    told = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True).split()
-    assert Path(told[0]).samefile(ROOT / "handlers" / "__init__.py")
-    assert told[1] == "downspout.settings"
+    output = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True).split()
+    assert Path(output[0]).samefile(ROOT / "handlers" / "__init__.py")
+    assert output[1] == "downspout.settings"
 
 
 def test_sign_command_prints_a_signed_url(installed: Path, tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_sign_command_prints_a_signed_url(installed: Path, tmp_path: Path) -> No
         "PATH": os.environ["PATH"],
     }
     command = [sys.executable, str(installed / "bin" / "downspout"), "sign", "/tasks/1/image"]
-    told = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True)
-    assert re.fullmatch(r"/tasks/1/image\?expires=[0-9]+&key=a&signature=[\w-]{43}\n", told)
+    output = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True)
+    assert re.fullmatch(r"/tasks/1/image\?expires=[0-9]+&key=a&signature=[\w-]{43}\n", output)
 
 
 def test_package_annotations_resolve_at_run_time(installed: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Stores differ: what the service asks of one, and what it makes of odd answers.
+"""Requests and conditions on a store that supports only a part of the S3 API.
 
-The stand-in answers as a Ceph gateway was measured to (knowledge of 16.2.15): lists, weak tags and
-`*` in If-Match are a 412, several ranges the first one, odd ranges anything, and If-Range nothing.
+The fake store answers like a Ceph 16.2.15 gateway. Lists, weak ETags and `*` in If-Match get 412.
+Several ranges get the first one, invalid ranges get any answer, and If-Range is ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
 class Ceph:
-    """A store that understands one plain range and If-Match of one strong tag, and no more."""
+    """A store that supports only a single range and If-Match with one strong ETag."""
 
     def __init__(self, etag: str = ETAG, body: bytes = BODY) -> None:
         self.etag = etag
@@ -56,7 +56,9 @@ class Ceph:
         await exchange.answer(206, self.body[first : last + 1], stated, *headers)
 
 
-def ask(service: RunningService, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+def request_image(
+    service: RunningService, method: str = "GET", **headers: str
+) -> tuple[int, bytes]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = service.request(method, "/tasks/1/image", headers=named)
     return answer.status_code, answer.content
@@ -121,7 +123,7 @@ def test_etag_without_quotes_is_sent_quoted(
     upstream.behaviour = Ceph(etag)
     answer = troubled_store.get("/tasks/1/image")
     assert answer.headers["etag"] == ETAG
-    assert ask(troubled_store, if_none_match=ETAG)[0] == 304
+    assert request_image(troubled_store, if_none_match=ETAG)[0] == 304
 
 
 def test_several_ranges_without_validator_return_full_200(
@@ -131,11 +133,11 @@ def test_several_ranges_without_validator_return_full_200(
     store = Ceph("")
     store.lines = []
     upstream.behaviour = store
-    assert ask(troubled_store) == (200, BODY)
-    assert ask(troubled_store, range="bytes=0-8") == (206, BODY[:9])
-    assert ask(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
-    assert ask(troubled_store, if_none_match='"a"') == (200, BODY)
-    assert ask(troubled_store, if_none_match="*")[0] == 304
+    assert request_image(troubled_store) == (200, BODY)
+    assert request_image(troubled_store, range="bytes=0-8") == (206, BODY[:9])
+    assert request_image(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
+    assert request_image(troubled_store, if_none_match='"a"') == (200, BODY)
+    assert request_image(troubled_store, if_none_match="*")[0] == 304
 
 
 def test_object_replaced_after_head_is_requested_again(
@@ -148,8 +150,8 @@ def test_object_replaced_after_head_is_requested_again(
         await (old if len(upstream.exchanges) == 1 else new)(exchange)
 
     upstream.behaviour = replaced_after_head
-    assert ask(troubled_store, range="bytes=0-1,5-9", if_none_match='"mine"')[0] == 206
-    assert len(upstream.exchanges) == 5  # HEAD, a GET refused, HEAD, two parts
+    assert request_image(troubled_store, range="bytes=0-1,5-9", if_none_match='"mine"')[0] == 206
+    assert len(upstream.exchanges) == 5  # HEAD, GET with 412, HEAD, two parts
     assert upstream.exchanges[-1].headers["if-match"] == '"new"'
 
 
@@ -162,7 +164,7 @@ def test_object_replaced_before_every_request_returns_503(
         await Ceph(f'"{len(upstream.exchanges)}"')(exchange)
 
     upstream.behaviour = another
-    assert ask(troubled_store, if_none_match='"mine"')[0] == 503
+    assert request_image(troubled_store, if_none_match='"mine"')[0] == 503
 
 
 def test_object_replaced_between_two_parts_aborts_the_body(
@@ -200,7 +202,7 @@ def test_content_range_other_than_requested_returns_502(
         await exchange.answer(206, BODY[:9], f"etag: {ETAG}", *lines)
 
     upstream.behaviour = mislabelled
-    assert ask(troubled_store, range="bytes=0-8")[0] == 502
+    assert request_image(troubled_store, range="bytes=0-8")[0] == 502
 
 
 def test_part_with_wrong_length_returns_502(
@@ -212,7 +214,7 @@ def test_part_with_wrong_length_returns_502(
         await exchange.answer(206, BODY[:8], "content-range: bytes 0-8/1000")
 
     upstream.behaviour = short
-    assert ask(troubled_store, range="bytes=0-8")[0] == 502
+    assert request_image(troubled_store, range="bytes=0-8")[0] == 502
 
 
 def test_range_ignored_by_store_returns_full_200(
@@ -224,8 +226,8 @@ def test_range_ignored_by_store_returns_full_200(
         await exchange.answer(200, BODY, f"etag: {ETAG}")
 
     upstream.behaviour = whole
-    assert ask(troubled_store, range="bytes=0-8") == (200, BODY)
-    assert ask(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
+    assert request_image(troubled_store, range="bytes=0-8") == (200, BODY)
+    assert request_image(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
 
 
 def test_if_match_ignored_by_store_is_evaluated_by_the_service(
@@ -233,7 +235,7 @@ def test_if_match_ignored_by_store_is_evaluated_by_the_service(
 ) -> None:
     """If the store ignores If-Match, the service compares the ETag itself."""
 
-    async def whatever(exchange: Exchange) -> None:
+    async def ignore_if_match(exchange: Exchange) -> None:
         stated = "content-range: bytes 0-8/1000"
         if "range" in exchange.headers:
             await exchange.answer(206, BODY[:9], stated, 'etag: "new"')
@@ -244,11 +246,11 @@ def test_if_match_ignored_by_store_is_evaluated_by_the_service(
         if exchange.method == "HEAD":
             await exchange.answer(200, BODY, 'etag: "new"')
         else:
-            await whatever(exchange)
+            await ignore_if_match(exchange)
 
     upstream.behaviour = with_head
-    assert ask(troubled_store, range="bytes=0-8", if_range='"old"') == (200, BODY)
-    assert ask(troubled_store, if_match='"old"')[0] == 412
+    assert request_image(troubled_store, range="bytes=0-8", if_range='"old"') == (200, BODY)
+    assert request_image(troubled_store, if_match='"old"')[0] == 412
 
 
 @pytest.mark.parametrize(
@@ -273,12 +275,12 @@ def test_content_encoding_aws_chunked_is_removed(
     assert received.body == BODY
 
 
-class CephOf(Ceph):
-    """A Ceph whose parts have lines of their own, by the number of the request."""
+class CephWithOddParts(Ceph):
+    """A Ceph store that answers the n-th range request with its own header lines."""
 
-    def __init__(self, odd: Callable[[int], list[str] | None], body: bytes = BODY) -> None:
+    def __init__(self, odd_lines: Callable[[int], list[str] | None], body: bytes = BODY) -> None:
         super().__init__(body=body)
-        self.odd = odd
+        self.odd = odd_lines
         self.asked = 0
 
     async def part(self, exchange: Exchange, a: str, b: str, headers: list[str]) -> None:
@@ -293,8 +295,8 @@ class CephOf(Ceph):
 @pytest.mark.parametrize(
     "lines",
     [
-        ["content-range: bytes 5-9/1000"],  # of no version
-        ["content-range: bytes 5-9/2000", f"etag: {ETAG}"],  # of a longer one
+        ["content-range: bytes 5-9/1000"],  # no ETag
+        ["content-range: bytes 5-9/2000", f"etag: {ETAG}"],  # another complete length
         ["content-range: bytes 5-9/1000", 'etag: "other"'],
         ["content-range: bytes 0-4/1000", f"etag: {ETAG}"],
     ],
@@ -303,7 +305,7 @@ def test_later_part_of_unproven_version_aborts_the_body(
     upstream: Misbehaving, troubled_store: RunningService, lines: list[str]
 ) -> None:
     """A later part without the expected ETag, length and range cuts the connection."""
-    upstream.behaviour = CephOf(lambda asked: lines if asked > 1 else None)
+    upstream.behaviour = CephWithOddParts(lambda asked: lines if asked > 1 else None)
     answer = fetch(troubled_store.port, "/tasks/1/image", headers={"range": "bytes=0-1,5-9"})
     assert answer.status == 206
     assert not answer.whole
@@ -339,9 +341,9 @@ def test_if_match_without_etag_returns_412_and_if_range_full_200(
             await exchange.answer(200, BODY)
 
     upstream.behaviour = tagless
-    assert ask(troubled_store, range="bytes=5-9", if_range='"old"') == (200, BODY)
+    assert request_image(troubled_store, range="bytes=5-9", if_range='"old"') == (200, BODY)
     for method in ("GET", "HEAD"):
-        assert ask(troubled_store, method, if_match='"old"')[0] == 412
+        assert request_image(troubled_store, method, if_match='"old"')[0] == 412
 
 
 def test_last_modified_changed_after_head_is_evaluated_again(
@@ -362,10 +364,10 @@ def test_last_modified_changed_after_head_is_evaluated_again(
             await exchange.answer(200, BODY[::-1], f"last-modified: {later}")
 
     upstream.behaviour = replaced
-    assert ask(troubled_store, range="bytes=5-9", if_range=DATE) == (200, BODY[::-1])
+    assert request_image(troubled_store, range="bytes=5-9", if_range=DATE) == (200, BODY[::-1])
     upstream.forget()
     upstream.behaviour = replaced
-    assert ask(troubled_store, if_unmodified_since=DATE)[0] == 412
+    assert request_image(troubled_store, if_unmodified_since=DATE)[0] == 412
 
 
 def test_weak_etag_changed_after_head_is_evaluated_again(
@@ -378,7 +380,7 @@ def test_weak_etag_changed_after_head_is_evaluated_again(
         await exchange.answer(200, BODY, f"last-modified: {DATE}", f"etag: {tag}")
 
     upstream.behaviour = replaced
-    assert ask(troubled_store, if_none_match='"2"')[0] == 304
+    assert request_image(troubled_store, if_none_match='"2"')[0] == 304
 
 
 def test_store_that_compares_etags_without_quotes_serves_conditions(
@@ -387,10 +389,10 @@ def test_store_that_compares_etags_without_quotes_serves_conditions(
     """Conditions work with a store that sends and compares ETags without quotes."""
     bare = ETAG.strip('"')
     upstream.behaviour = Ceph(bare)
-    assert ask(troubled_store, if_none_match='"other"') == (200, BODY)
-    assert ask(troubled_store, if_match=ETAG) == (200, BODY)
-    assert ask(troubled_store, range="bytes=0-8", if_range=ETAG) == (206, BODY[:9])
-    assert ask(troubled_store, range="bytes=0-1,5-6")[0] == 206
+    assert request_image(troubled_store, if_none_match='"other"') == (200, BODY)
+    assert request_image(troubled_store, if_match=ETAG) == (200, BODY)
+    assert request_image(troubled_store, range="bytes=0-8", if_range=ETAG) == (206, BODY[:9])
+    assert request_image(troubled_store, range="bytes=0-1,5-6")[0] == 206
 
 
 def test_two_if_range_headers_return_full_200(
@@ -461,9 +463,9 @@ def test_416_without_range_returns_502(
 ) -> None:
     """If the store answers 416 to a request without Range, the client gets a 502."""
 
-    async def odd(exchange: Exchange) -> None:
+    async def odd_lines(exchange: Exchange) -> None:
         await exchange.error(416, "InvalidRange")
 
-    upstream.behaviour = odd
-    assert ask(troubled_store)[0] == 502
+    upstream.behaviour = odd_lines
+    assert request_image(troubled_store)[0] == 502
     assert len(upstream.exchanges) == 1

@@ -27,7 +27,7 @@ IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
 
 
 def resolve(node: Any, document: dict[str, Any]) -> Any:
-    """Return a node of the document with the component in place of each reference to it."""
+    """Return a node of the document with every $ref replaced by its component."""
     if isinstance(node, list):
         return [resolve(item, document) for item in node]
     if not isinstance(node, dict):
@@ -233,7 +233,7 @@ def test_schemathesis_run_finds_no_failure(store: Store, httpbin_url: str, tmp_p
         **store.settings,
         s3_image_key="one.jpg",
         bytes_url=httpbin_url + "/stream-bytes/{size}",
-        bytes_max_size=102_400,  # more httpbin does not give
+        bytes_max_size=102_400,  # httpbin's own limit
     )
     schemathesis = str(Path(sys.executable).with_name("schemathesis"))
     config = str(Path(__file__).with_name("schemathesis.toml"))

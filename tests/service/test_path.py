@@ -1,4 +1,4 @@
-"""Numbers in paths: whatever is none is a 404, and nothing is a 500."""
+"""Numbers in paths: an invalid number is a 404, and no path is a 500."""
 
 from __future__ import annotations
 

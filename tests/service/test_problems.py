@@ -94,16 +94,13 @@ def test_error_log_level_follows_the_status() -> None:
         assert error.log_level == louder.get(error, usual), error
 
 
-def lines_of(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Wait for what is told of a request, when all is closed; its client does not wait for it.
-
-    The server may still be telling of earlier ones.
-    """
+def wait_for_log_lines(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Wait for the log lines of a request, which may come after its answer."""
 
     def found() -> list[str]:
-        ours = [record for record in caplog.records if record.name == "downspout"]
-        told = [record.getMessage() for record in ours]
-        return [line for line in told if line.endswith(f"request_id={request_id}")]
+        own_records = [record for record in caplog.records if record.name == "downspout"]
+        messages = [record.getMessage() for record in own_records]
+        return [line for line in messages if line.endswith(f"request_id={request_id}")]
 
     lines: list[str] = wait_until(found)
     return lines
@@ -121,7 +118,7 @@ def test_store_error_is_logged_and_not_sent(
     upstream.behaviour = refuse
     headers = {"x-request-id": "abc"}
     answer = troubled.get("/tasks/1/image?token=hush", headers=headers)
-    [line] = lines_of("abc", caplog)
+    [line] = wait_for_log_lines("abc", caplog)
     assert line.startswith("GET /tasks/1/image 502 failed (store answered 403 InvalidAccess")
     assert line.endswith("request_id=abc")
     assert "hush" not in line
@@ -150,7 +147,7 @@ def test_store_error_with_line_break_is_one_log_line(
 
     upstream.behaviour = forge
     troubled.get("/tasks/1/image", headers={"x-request-id": "forged"})
-    [line] = lines_of("forged", caplog)
+    [line] = wait_for_log_lines("forged", caplog)
     assert "\n" not in line
     assert len(line) < 1000
 

@@ -1,4 +1,4 @@
-"""QUEUE_TIMEOUT counts from the arrival of a request, whatever it does before it waits."""
+"""QUEUE_TIMEOUT counts from the arrival of a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.serving import serving_app, wait_until
 SECONDS = 2.0
 
 
-async def half(exchange: Exchange) -> None:
+async def send_half(exchange: Exchange) -> None:
     await exchange.head(200, "content-length: 2000000", 'etag: "v"')
     await exchange.body(bytes(1_000_000))
     await exchange.hang()
@@ -31,7 +31,7 @@ def test_slow_authorize_counts_toward_queue_timeout(upstream: Misbehaving) -> No
             await asyncio.sleep(SECONDS * 0.75)
         return True
 
-    upstream.behaviour = half
+    upstream.behaviour = send_half
     settings = settings_for(upstream.url, max_downloads=1, queue_timeout=SECONDS)
     app = create_app(settings, authorize=authorize)
     with serving_app(app) as port, closing(connect(port)) as first:
@@ -51,13 +51,13 @@ def test_request_waiting_for_bulk_slot_returns_503_after_queue_timeout(
 ) -> None:
     """Waiting for a slot and then for a bulk slot takes QUEUE_TIMEOUT in all."""
 
-    async def slowly(exchange: Exchange) -> None:
+    async def send_half_slowly(exchange: Exchange) -> None:
         if exchange.path.endswith("/9/image.jpg"):
             await exchange.pause(SECONDS * 0.75)
-        await half(exchange)
+        await send_half(exchange)
 
-    upstream.behaviour = slowly
-    # Eight slots, of which one is for small downloads: the eighth long one waits outside.
+    upstream.behaviour = send_half_slowly
+    # Eight slots, of which one is for small downloads: the eighth long one waits for a bulk slot.
     settings = settings_for(upstream.url, max_downloads=8, queue_timeout=SECONDS)
     app = create_app(settings)
     clients = []

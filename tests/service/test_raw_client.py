@@ -1,4 +1,4 @@
-"""Requests on aiohttp's connections without its parser: what it would do, they do."""
+"""RawClient: requests on aiohttp's connections, without aiohttp's parser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """Both loops: each has transports of its own, for TLS too."""
+    """Return each event loop: asyncio and uvloop have different transports, also for TLS."""
     return "asyncio", {"use_uvloop": request.param}
 
 
@@ -47,7 +47,7 @@ Behaviour = Callable[["ReceivedRequest"], Awaitable[None]]
 
 @dataclass
 class ReceivedRequest:
-    """A request that a store has been asked, the `number`th on its connection."""
+    """A request that the store received, the `number`th on its connection."""
 
     head: bytes
     number: int
@@ -58,11 +58,11 @@ class ReceivedRequest:
         for piece in pieces:
             self.writer.write(piece)
             await self.writer.drain()
-            # So that each comes by itself, as a rule.
+            # Let the client usually receive each piece separately.
             await asyncio.sleep(0)
 
     async def hang(self) -> None:
-        """Say nothing more; return when the client has gone."""
+        """Send nothing more, and return when the client disconnects."""
         await self.reader.read()
 
     def reset(self) -> None:
@@ -73,7 +73,7 @@ class ReceivedRequest:
 
 @dataclass
 class RawStore:
-    """A server that answers whatever `behaviour` says, and keeps its connections."""
+    """A server that answers as `behaviour` says and keeps its connections open."""
 
     behaviour: Behaviour
     origin: str = ""
@@ -122,7 +122,7 @@ async def serving(
 async def raw_client(
     store: RawStore, *, connect: float | None = 5, **connector: Any
 ) -> AsyncIterator[tuple[RawClient, aiohttp.ClientSession]]:
-    """Open a raw client and its session; all connections must have been given back."""
+    """Open a raw client and its session; fail if a connection is still in use at the end."""
     async with (
         asyncio.timeout(20),
         aiohttp.ClientSession(
@@ -132,14 +132,14 @@ async def raw_client(
         ) as session,
     ):
         yield RawClient(session, store.origin, read_timeout=SILENCE), session
-        assert acquired(session) == 0
+        assert count_acquired(session) == 0
 
 
-def acquired(session: aiohttp.ClientSession) -> int:
+def count_acquired(session: aiohttp.ClientSession) -> int:
     return len(session.connector._acquired) if session.connector else 0
 
 
-def idle(session: aiohttp.ClientSession) -> int:
+def count_idle(session: aiohttp.ClientSession) -> int:
     assert session.connector is not None
     return sum(
         protocol.is_connected() and not protocol.should_close
@@ -152,8 +152,8 @@ async def get(client: RawClient, method: str = "GET") -> RawResponse:
     return await client.request(method, "/photos/key", {"host": "store"})
 
 
-async def body_of(response: RawResponse) -> bytes:
-    """Read to the end, without a copy until all is there; then close."""
+async def read_body(response: RawResponse) -> bytes:
+    """Read the body to its end, then close the response."""
     chunks = []
     try:
         while chunk := await response.read():
@@ -178,7 +178,7 @@ def sending(*pieces: bytes, close: bool = False) -> Behaviour:
     return behaviour
 
 
-def cut(data: bytes, size: int) -> list[bytes]:
+def split_bytes(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
@@ -197,17 +197,17 @@ def cut(data: bytes, size: int) -> list[bytes]:
 async def test_body_in_chunks_of_any_size_arrives_complete(length: int, size: int) -> None:
     """A body arrives complete, and its bytes are not overwritten by later reads."""
     async with (
-        serving(sending(*cut(answer(BODY[:length]), size))) as store,
+        serving(sending(*split_bytes(answer(BODY[:length]), size))) as store,
         raw_client(store) as (client, session),
     ):
         for _ in range(3):
             response = await get(client)
             assert response.status == 200
             first = await response.read()
-            # As it came from the system, not as a parser has copied it.
+            # A memoryview of the receive buffer, not a copy by a parser.
             assert isinstance(first, memoryview) or not length
-            assert bytes(first) + await body_of(response) == BODY[:length]
-        assert (store.connections, idle(session)) == (1, 1)
+            assert bytes(first) + await read_body(response) == BODY[:length]
+        assert (store.connections, count_idle(session)) == (1, 1)
 
 
 @pytest.mark.parametrize("free", range(4))
@@ -217,14 +217,14 @@ async def test_body_that_ends_near_the_buffer_end_arrives_complete(free: int) ->
     body = BODY[: HEAD_BUFFER - head - free]
     async with serving(sending(answer(body))) as store, raw_client(store) as (client, _):
         for _ in range(2):
-            assert await body_of(await get(client)) == body
+            assert await read_body(await get(client)) == body
         assert store.connections == 1
 
 
 async def test_body_after_a_head_that_fills_the_buffer_arrives() -> None:
     """The body after a head of exactly HEAD_BUFFER bytes arrives."""
     free = HEAD_BUFFER - len(answer(b"", *["A: "] * 5))
-    values = [len(piece) for piece in cut(b"a" * free, 7000)]
+    values = [len(piece) for piece in split_bytes(b"a" * free, 7000)]
     head = answer(b"", *[f"A: {'a' * size}" for size in values])
     head = head.replace(b"Length: 0", b"Length: 5")
     assert len(head) == HEAD_BUFFER
@@ -235,7 +235,7 @@ async def test_body_after_a_head_that_fills_the_buffer_arrives() -> None:
         await request.send(b"hello")
 
     async with serving(answering) as store, raw_client(store) as (client, _):
-        assert await body_of(await get(client)) == b"hello"
+        assert await read_body(await get(client)) == b"hello"
 
 
 async def test_head_split_at_any_byte_is_parsed() -> None:
@@ -257,7 +257,7 @@ async def test_head_split_at_any_byte_is_parsed() -> None:
                 "vary": "a, b",
                 "x-amz-meta-a": "b:c",
             }
-            assert await body_of(response) == b"hello"
+            assert await read_body(response) == b"hello"
         assert store.connections == 1
 
 
@@ -265,7 +265,7 @@ async def test_request_head_has_only_the_given_headers() -> None:
     """The request head has the given target and headers, and nothing else."""
     async with serving(sending(HELLO)) as store, raw_client(store) as (client, _):
         response = await client.request("GET", "/a%2Fb?c", {"host": "h", "range": "bytes=0-4"})
-        assert await body_of(response) == b"hello"
+        assert await read_body(response) == b"hello"
         assert (
             store.requests[0].head
             == b"GET /a%2Fb?c HTTP/1.1\r\nhost: h\r\nrange: bytes=0-4\r\n\r\n"
@@ -292,10 +292,10 @@ async def test_connection_is_reused_by_raw_client_and_aiohttp() -> None:
 
     async with serving(either) as store, raw_client(store) as (client, session):
         for _ in range(6):
-            assert await body_of(await get(client)) == b"hello"
+            assert await read_body(await get(client)) == b"hello"
             async with session.get(store.origin + "/") as response:
                 assert await response.read() == b"hello"
-            assert (acquired(session), idle(session)) == (0, 1)
+            assert (count_acquired(session), count_idle(session)) == (0, 1)
         assert store.connections == 1
 
 
@@ -312,8 +312,8 @@ async def test_excess_bytes_after_body_close_the_connection(length: int, method:
 
     async with serving(excessive) as store, raw_client(store) as (client, _):
         response = await get(client, method)
-        assert await body_of(response) == (body if method == "GET" else b"")
-        assert await body_of(await get(client)) == b"hello"
+        assert await read_body(response) == (body if method == "GET" else b"")
+        assert await read_body(await get(client)) == b"hello"
         assert store.connections == 2
 
 
@@ -329,12 +329,12 @@ async def test_bytes_on_idle_connection_close_it(is_ours: bool) -> None:
 
     async with serving(talkative) as store, raw_client(store) as (client, session):
         if is_ours:
-            assert await body_of(await get(client)) == b"hello"
+            assert await read_body(await get(client)) == b"hello"
         else:
             async with session.get(store.origin + "/") as response:
                 assert await response.read() == b"hello"
         await asyncio.sleep(0.2)
-        assert await body_of(await get(client)) == b"hello"
+        assert await read_body(await get(client)) == b"hello"
         assert store.connections == 2
 
 
@@ -345,7 +345,7 @@ async def test_body_cut_short_raises_after_its_bytes(how: str, length: int) -> N
 
     async def breaking(request: ReceivedRequest) -> None:
         await request.send(answer(BODY[: length + 1])[:-1])
-        # A reset destroys what the client has not taken from its socket.
+        # A reset discards the bytes that the client has not read from its socket.
         await arrived.wait()
         request.reset() if how == "reset" else request.writer.close()
 
@@ -388,8 +388,8 @@ SILENT: dict[str, tuple[bytes, ...]] = {
 }
 
 
-async def failure_of(work: Awaitable[Any]) -> Any:
-    """Return what `work` raises, or else returns."""
+async def catch_failure(work: Awaitable[Any]) -> Any:
+    """Return the result of `work`, or the exception that it raises."""
     try:
         return await work
     except (aiohttp.ClientError, BrokenTransfer) as error:
@@ -406,8 +406,8 @@ async def test_silent_store_raises_after_read_timeout(pieces: tuple[bytes, ...])
 
     async with serving(silent) as store, raw_client(store) as (client, _):
         begun = asyncio.get_running_loop().time()
-        if isinstance(failed := await failure_of(get(client)), RawResponse):
-            failed = await failure_of(body_of(failed))
+        if isinstance(failed := await catch_failure(get(client)), RawResponse):
+            failed = await catch_failure(read_body(failed))
             assert isinstance(failed, BrokenTransfer)
             assert failed.outcome == "upstream_timeout"
         else:
@@ -419,14 +419,14 @@ async def test_slow_store_and_slow_reader_do_not_time_out() -> None:
     """The read timeout limits only the time between two bytes."""
 
     async def slow(request: ReceivedRequest) -> None:
-        for piece in cut(HELLO, 12):
+        for piece in split_bytes(HELLO, 12):
             await request.send(piece)
             await asyncio.sleep(SILENCE * 0.6)
 
     async with serving(slow) as store, raw_client(store) as (client, _):
         response = await get(client)
         await asyncio.sleep(SILENCE * 1.5)
-        assert await body_of(response) == b"hello"
+        assert await read_body(response) == b"hello"
 
 
 OK = "HTTP/1.1 200 OK"
@@ -435,78 +435,78 @@ IN_CHUNKS = "Transfer-Encoding: chunked"
 CHUNKS = "5\r\nhello\r\n0\r\n\r\n"
 
 
-def said(*lines: str, body: str = "hello") -> tuple[str, str]:
+def answer_text(*lines: str, body: str = "hello") -> tuple[str, str]:
     return "\r\n".join([*lines, "", ""]), body
 
 
 UNUSUAL = {
-    "plain": said(OK, FIVE),
+    "plain": answer_text(OK, FIVE),
     "nothing": ("", ""),
-    "half a head": (said(OK, FIVE)[0][:25], ""),
-    "chunked": said(OK, IN_CHUNKS, body=CHUNKS),
-    "chunked, cut": said(OK, IN_CHUNKS, body=CHUNKS[:-5]),
-    "chunked, malformed": said(OK, IN_CHUNKS, body="five\r\nhello\r\n0\r\n\r\n"),
-    "no length": said(OK),
-    "HTTP/1.0": said("HTTP/1.0 200 OK"),
-    "HTTP/1.0 with length": said("HTTP/1.0 200 OK", FIVE),
-    "HTTP/2.0": said("HTTP/2.0 200 OK", FIVE),
-    "206": said("HTTP/1.1 206 Partial Content", FIVE),
-    "404": said("HTTP/1.1 404 Not Found", IN_CHUNKS, body=CHUNKS),
-    "404 with length": said("HTTP/1.1 404 Not Found", FIVE),
-    "304": said("HTTP/1.1 304 Not Modified", FIVE, body=""),
-    "204": said("HTTP/1.1 204 No Content", body=""),
-    "100 before it": said("HTTP/1.1 100 Continue", "", OK, FIVE),
-    "103 before it": said("HTTP/1.1 103 Early Hints", "Link: </a>", "", OK, FIVE),
-    "101": said("HTTP/1.1 101 Other", "Upgrade: a", "Connection: upgrade", body=""),
-    "no reason": said("HTTP/1.1 200 ", FIVE),
-    "no reason, no space": said("HTTP/1.1 200", FIVE),
-    "four digits": said("HTTP/1.1 2000 OK", FIVE),
-    "obs-fold": said(OK, "A: b", " c", FIVE),
-    "fold into length": said(OK, FIVE, " 0"),
-    "two lengths": said(OK, FIVE, FIVE.lower()),
-    "two other lengths": said(OK, FIVE, "Content-Length: 4"),
-    "list of lengths": said(OK, FIVE + ", 5"),
-    "length and chunked": said(OK, FIVE, IN_CHUNKS, body=CHUNKS),
-    "chunked and length": said(OK, IN_CHUNKS, FIVE, body=CHUNKS),
-    "other encoding": said(OK, "Transfer-Encoding: gzip"),
-    "plus": said(OK, "Content-Length: +5"),
-    "minus": said(OK, "Content-Length: -5"),
-    "hex": said(OK, "Content-Length: 0x5"),
-    "no digits": said(OK, "Content-Length: "),
-    "huge length": said(OK, "Content-Length: " + "9" * 30),
-    "zeros": said(OK, "Content-Length: 0005"),
-    "spaces": said(OK, "Content-Length: \t 5 \t"),
-    "space before colon": said(OK, "Content-Length : 5"),
-    "space before name": said(OK, " Content-Length: 5"),
-    "no name": said(OK, ": a", FIVE),
-    "no colon": said(OK, "a", FIVE),
-    "NUL": said(OK, "A: \0", FIVE),
-    "control": said(OK, "A: \1", FIVE),
-    "bare CR": said(OK, "A: b\rContent-Length: 4", FIVE),
+    "half a head": (answer_text(OK, FIVE)[0][:25], ""),
+    "chunked": answer_text(OK, IN_CHUNKS, body=CHUNKS),
+    "chunked, cut": answer_text(OK, IN_CHUNKS, body=CHUNKS[:-5]),
+    "chunked, malformed": answer_text(OK, IN_CHUNKS, body="five\r\nhello\r\n0\r\n\r\n"),
+    "no length": answer_text(OK),
+    "HTTP/1.0": answer_text("HTTP/1.0 200 OK"),
+    "HTTP/1.0 with length": answer_text("HTTP/1.0 200 OK", FIVE),
+    "HTTP/2.0": answer_text("HTTP/2.0 200 OK", FIVE),
+    "206": answer_text("HTTP/1.1 206 Partial Content", FIVE),
+    "404": answer_text("HTTP/1.1 404 Not Found", IN_CHUNKS, body=CHUNKS),
+    "404 with length": answer_text("HTTP/1.1 404 Not Found", FIVE),
+    "304": answer_text("HTTP/1.1 304 Not Modified", FIVE, body=""),
+    "204": answer_text("HTTP/1.1 204 No Content", body=""),
+    "100 before it": answer_text("HTTP/1.1 100 Continue", "", OK, FIVE),
+    "103 before it": answer_text("HTTP/1.1 103 Early Hints", "Link: </a>", "", OK, FIVE),
+    "101": answer_text("HTTP/1.1 101 Other", "Upgrade: a", "Connection: upgrade", body=""),
+    "no reason": answer_text("HTTP/1.1 200 ", FIVE),
+    "no reason, no space": answer_text("HTTP/1.1 200", FIVE),
+    "four digits": answer_text("HTTP/1.1 2000 OK", FIVE),
+    "obs-fold": answer_text(OK, "A: b", " c", FIVE),
+    "fold into length": answer_text(OK, FIVE, " 0"),
+    "two lengths": answer_text(OK, FIVE, FIVE.lower()),
+    "two other lengths": answer_text(OK, FIVE, "Content-Length: 4"),
+    "list of lengths": answer_text(OK, FIVE + ", 5"),
+    "length and chunked": answer_text(OK, FIVE, IN_CHUNKS, body=CHUNKS),
+    "chunked and length": answer_text(OK, IN_CHUNKS, FIVE, body=CHUNKS),
+    "other encoding": answer_text(OK, "Transfer-Encoding: gzip"),
+    "plus": answer_text(OK, "Content-Length: +5"),
+    "minus": answer_text(OK, "Content-Length: -5"),
+    "hex": answer_text(OK, "Content-Length: 0x5"),
+    "no digits": answer_text(OK, "Content-Length: "),
+    "huge length": answer_text(OK, "Content-Length: " + "9" * 30),
+    "zeros": answer_text(OK, "Content-Length: 0005"),
+    "spaces": answer_text(OK, "Content-Length: \t 5 \t"),
+    "space before colon": answer_text(OK, "Content-Length : 5"),
+    "space before name": answer_text(OK, " Content-Length: 5"),
+    "no name": answer_text(OK, ": a", FIVE),
+    "no colon": answer_text(OK, "a", FIVE),
+    "NUL": answer_text(OK, "A: \0", FIVE),
+    "control": answer_text(OK, "A: \1", FIVE),
+    "bare CR": answer_text(OK, "A: b\rContent-Length: 4", FIVE),
     "bare LF": (f"{OK}\n{FIVE}\n\n", "hello"),
-    "one bare LF": said(OK, "A: b\nB: c", FIVE),
-    "CRLF before it": said("", "", OK, FIVE),
+    "one bare LF": answer_text(OK, "A: b\nB: c", FIVE),
+    "CRLF before it": answer_text("", "", OK, FIVE),
     "no HTTP": ("220 store ESMTP\r\n", ""),
-    "lower case": said(OK.lower(), FIVE),
-    "close": said(OK, "Connection: close", FIVE),
-    "close in a list": said(OK, "Connection: a, Close", FIVE),
-    "close twice": said(OK, "Connection: keep-alive", FIVE, "Connection: close"),
-    "proxy-connection": said(OK, "Proxy-Connection: close", FIVE),
-    "upgrade": said(OK, "Upgrade: a", "Connection: upgrade", FIVE),
-    "not ASCII": said(OK, "A: \xfc", FIVE),
-    "gzip": said(OK, "Content-Encoding: gzip", FIVE),
-    "long line": said(OK, "A: " + "a" * 8100, FIVE),
-    "too long line": said(OK, "A: " + "a" * 9000, FIVE),
-    "many lines": said(OK, *["A: b"] * 127, FIVE),
-    "too many lines": said(OK, *["A: b"] * 129, FIVE),
-    "40 KiB": said(OK, *["A: " + "a" * 8000] * 5, FIVE),
-    "too short": said(OK, FIVE, body="hell"),
+    "lower case": answer_text(OK.lower(), FIVE),
+    "close": answer_text(OK, "Connection: close", FIVE),
+    "close in a list": answer_text(OK, "Connection: a, Close", FIVE),
+    "close twice": answer_text(OK, "Connection: keep-alive", FIVE, "Connection: close"),
+    "proxy-connection": answer_text(OK, "Proxy-Connection: close", FIVE),
+    "upgrade": answer_text(OK, "Upgrade: a", "Connection: upgrade", FIVE),
+    "not ASCII": answer_text(OK, "A: \xfc", FIVE),
+    "gzip": answer_text(OK, "Content-Encoding: gzip", FIVE),
+    "long line": answer_text(OK, "A: " + "a" * 8100, FIVE),
+    "too long line": answer_text(OK, "A: " + "a" * 9000, FIVE),
+    "many lines": answer_text(OK, *["A: b"] * 127, FIVE),
+    "too many lines": answer_text(OK, *["A: b"] * 129, FIVE),
+    "40 KiB": answer_text(OK, *["A: " + "a" * 8000] * 5, FIVE),
+    "too short": answer_text(OK, FIVE, body="hell"),
 }
 
 Outcome = tuple[int, bytes, dict[str, str], int] | str
 
 
-async def outcome_of_aiohttp(origin: str, method: str) -> Outcome:
+async def request_with_aiohttp(origin: str, method: str) -> Outcome:
     async with raw_client(RawStore(sending(), origin)) as (_, session):
         try:
             async with session.request(method, origin + "/", allow_redirects=False) as response:
@@ -520,19 +520,19 @@ async def outcome_of_aiohttp(origin: str, method: str) -> Outcome:
                 await asyncio.sleep(0)
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"raises {isinstance(error, TimeoutError)}"
-        return response.status, body, headers, idle(session)
+        return response.status, body, headers, count_idle(session)
 
 
-async def outcome_of_raw_client(origin: str, method: str) -> Outcome:
+async def request_with_raw_client(origin: str, method: str) -> Outcome:
     async with raw_client(RawStore(sending(), origin)) as (client, session):
         try:
             response = await get(client, method)
-            body = await body_of(response)
+            body = await read_body(response)
         except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, TimeoutError) as error:
             return f"raises {isinstance(error, TimeoutError)}"
         except BrokenTransfer as broken:
             return f"raises {broken.outcome == 'upstream_timeout'}"
-        return response.status, body, dict(response.headers), idle(session)
+        return response.status, body, dict(response.headers), count_idle(session)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -546,13 +546,13 @@ async def test_unusual_answer_gives_the_result_of_aiohttp(
     size = max(size, len(data) // 200)
 
     async def answering(request: ReceivedRequest) -> None:
-        await request.send(*cut(data, size))
-        # Some end with the connection; what does not is to be kept.
+        await request.send(*split_bytes(data, size))
+        # Some bodies end when the connection closes.
         await asyncio.sleep(0.1)
         request.writer.close()
 
     async with serving(answering) as store:
-        assert await outcome_of_raw_client(store.origin, method) == await outcome_of_aiohttp(
+        assert await request_with_raw_client(store.origin, method) == await request_with_aiohttp(
             store.origin, method
         )
 
@@ -568,7 +568,7 @@ async def test_closed_idle_connection_is_replaced() -> None:
 
     async with serving(once) as store, raw_client(store) as (client, _):
         for _ in range(3):
-            assert await body_of(await get(client)) == b"hello"
+            assert await read_body(await get(client)) == b"hello"
         assert (store.connections, len(store.requests)) == (3, 5)
 
 
@@ -616,8 +616,8 @@ async def test_connection_close_header_closes_the_connection() -> None:
     closing = answer(b"hello", "connection: Close")
     async with serving(sending(closing)) as store, raw_client(store) as (client, session):
         for _ in range(2):
-            assert await body_of(await get(client)) == b"hello"
-            assert idle(session) == 0
+            assert await read_body(await get(client)) == b"hello"
+            assert count_idle(session) == 0
         assert store.connections == 2
 
 
@@ -631,13 +631,13 @@ async def test_head_answer_has_no_body() -> None:
         for _ in range(2):
             response = await get(client, "HEAD")
             assert response.headers["content-length"] == "5"
-            assert await body_of(response) == b""
-            assert await body_of(await get(client)) == b"hello"
+            assert await read_body(response) == b""
+            assert await read_body(await get(client)) == b"hello"
         assert store.connections == 1
 
 
-class Flood:
-    """An endless body, and how much of it could be sent."""
+class EndlessBody:
+    """A store with an endless body, which counts the bytes it sent."""
 
     def __init__(self, status: str = "200 OK") -> None:
         self.status = status
@@ -652,15 +652,15 @@ class Flood:
 
 async def test_paused_reader_pauses_the_store() -> None:
     """While the reader pauses, the store can send only as much as the buffers hold."""
-    flood = Flood()
-    async with serving(flood) as store, raw_client(store) as (client, _):
+    endless_body = EndlessBody()
+    async with serving(endless_body) as store, raw_client(store) as (client, _):
         response = await get(client)
         total = 0
         while total < 3 * LARGE_CHUNK:
             total += len(await response.read())
         sent = -1
-        while sent < flood.sent:
-            sent = flood.sent
+        while sent < endless_body.sent:
+            sent = endless_body.sent
             await asyncio.sleep(0.2)
         assert sent < 30_000_000
         while total < sent + 1_000_000:
@@ -670,7 +670,7 @@ async def test_paused_reader_pauses_the_store() -> None:
 
 async def test_chunk_size_follows_the_bytes_read_without_pause() -> None:
     """Chunks grow while the reader keeps reading and shrink after a pause."""
-    async with serving(Flood()) as store, raw_client(store) as (client, _):
+    async with serving(EndlessBody()) as store, raw_client(store) as (client, _):
         response = await get(client)
         taken = 0
         for _ in range(2):
@@ -680,20 +680,23 @@ async def test_chunk_size_follows_the_bytes_read_without_pause() -> None:
                 taken += size
             assert size > SMALL_CHUNK
             await asyncio.sleep(PAUSE_SECONDS * 1.2)
-            taken = len(await response.read())  # what had come before
+            taken = len(await response.read())  # bytes from before the pause
         response.close()
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
 async def test_close_before_end_frees_the_pool_slot(status: str) -> None:
     """Closing a response before its end closes the connection and frees the pool slot."""
-    async with serving(Flood(status)) as store, raw_client(store, limit=1) as (client, session):
+    async with (
+        serving(EndlessBody(status)) as store,
+        raw_client(store, limit=1) as (client, session),
+    ):
         for _ in range(3):
             response = await get(client)
             assert await response.read()
             response.close()
             response.close()
-            assert (acquired(session), idle(session)) == (0, 0)
+            assert (count_acquired(session), count_idle(session)) == (0, 0)
             with pytest.raises(BrokenTransfer):
                 await response.read()
         async with asyncio.timeout(1):
@@ -734,9 +737,9 @@ async def test_read_after_early_close_raises() -> None:
     """A body closed before all of it was read raises instead of ending."""
     async with serving(sending(HELLO)) as store, raw_client(store) as (client, session):
         response = await get(client)
-        assert idle(session) == 1
+        assert count_idle(session) == 1
         response.close()
-        assert idle(session) == 1
+        assert count_idle(session) == 1
         with pytest.raises(BrokenTransfer):
             await response.read()
 
@@ -756,7 +759,7 @@ async def test_cancelled_request_closes_its_connection(begun: bytes) -> None:
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-        assert (acquired(session), idle(session)) == (0, 0)
+        assert (count_acquired(session), count_idle(session)) == (0, 0)
         await asyncio.sleep(0.05)
         assert not store.tasks
 
@@ -782,13 +785,13 @@ async def test_cancelled_read_loses_no_byte() -> None:
             await asyncio.gather(response.read(), response.read())
         go_on.set()
         await asyncio.sleep(0.01)
-        assert acquired(session) == 0
+        assert count_acquired(session) == 0
         response.close()
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 by itself, and its key."""
+    """Create a self-signed certificate for 127.0.0.1, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -812,37 +815,37 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    of_server.load_cert_chain(certificate)
-    return of_server, ssl.create_default_context(cafile=certificate)
+def make_contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificate)
+    return server_context, ssl.create_default_context(cafile=certificate)
 
 
 @pytest.mark.parametrize("length", [0, 5, 16384, 1_000_000])
 async def test_tls_body_arrives_complete(certificate: Path, length: int) -> None:
     """Over TLS, a body is complete, and the connection is reused unless excess bytes follow."""
-    of_server, of_client = contexts(certificate)
+    server_context, client_context = make_contexts(certificate)
     whole = answer(BODY[:length])
 
     async def answering(request: ReceivedRequest) -> None:
         await request.send(whole + answer(b"evil") if len(store.requests) == 4 else whole)
 
     async with (
-        serving(answering, of_server) as store,
-        raw_client(store, ssl=of_client) as (client, session),
+        serving(answering, server_context) as store,
+        raw_client(store, ssl=client_context) as (client, session),
     ):
         for connections in (1, 1, 2):
-            assert await body_of(await get(client)) == BODY[:length]
+            assert await read_body(await get(client)) == BODY[:length]
             async with session.get(store.origin + "/") as response:
                 assert await response.read() == BODY[:length]
-            assert (store.connections, acquired(session)) == (1, 0) or connections == 2
-        assert await body_of(await get(client)) == BODY[:length]
+            assert (store.connections, count_acquired(session)) == (1, 0) or connections == 2
+        assert await read_body(await get(client)) == BODY[:length]
 
 
 @pytest.mark.parametrize("how", ["eof", "reset", "silence", "close"])
 async def test_tls_failure_gives_the_same_outcome(certificate: Path, how: str) -> None:
     """Over TLS, an early end, a reset, silence and an early close act as without TLS."""
-    of_server, of_client = contexts(certificate)
+    server_context, client_context = make_contexts(certificate)
 
     async def breaking(request: ReceivedRequest) -> None:
         await request.send(answer(BODY)[:500_000])
@@ -853,8 +856,8 @@ async def test_tls_failure_gives_the_same_outcome(certificate: Path, how: str) -
         await request.hang()
 
     async with (
-        serving(breaking, of_server) as store,
-        raw_client(store, ssl=of_client, limit=1) as (client, session),
+        serving(breaking, server_context) as store,
+        raw_client(store, ssl=client_context, limit=1) as (client, session),
     ):
         for _ in range(2):
             response = await get(client)
@@ -863,21 +866,24 @@ async def test_tls_failure_gives_the_same_outcome(certificate: Path, how: str) -
                 response.close()
                 continue
             with pytest.raises(BrokenTransfer) as caught:
-                await body_of(response)
+                await read_body(response)
             assert (caught.value.outcome == "upstream_timeout") == (how == "silence")
-        assert acquired(session) == 0
+        assert count_acquired(session) == 0
 
 
 async def test_tls_paused_reader_pauses_the_store(certificate: Path) -> None:
     """Over TLS, a paused reader pauses the store, and then reads on without a gap."""
-    of_server, of_client = contexts(certificate)
-    flood = Flood()
-    async with serving(flood, of_server) as store, raw_client(store, ssl=of_client) as (client, _):
+    server_context, client_context = make_contexts(certificate)
+    endless_body = EndlessBody()
+    async with (
+        serving(endless_body, server_context) as store,
+        raw_client(store, ssl=client_context) as (client, _),
+    ):
         response = await get(client)
         received = bytearray()
         sent = -1
-        while sent < flood.sent:
-            sent = flood.sent
+        while sent < endless_body.sent:
+            sent = endless_body.sent
             await asyncio.sleep(0.2)
         assert sent < 30_000_000
         while len(received) < sent + 2 * len(BODY):

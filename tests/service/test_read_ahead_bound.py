@@ -1,4 +1,4 @@
-"""How much is asked for ahead: of a store that is fast, and of one that refuses."""
+"""Limits of read-ahead: a store that stalls, and a store that refuses requests."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ BLOCK = bytes(64 * 1024)
 RATE = 24 * MIB
 REFUSED_SIZE = 48 * MIB
 CONNECTIONS = 2
-MOST_PARTS = CONNECTIONS + CONNECTIONS // 2
+MAX_PARTS = CONNECTIONS + CONNECTIONS // 2
 
 
-class HeldUp:
-    """A store that gives each connection so much a second, and of the first part not all.
+class StallingStore:
+    """A store that sends RATE bytes per second, and the first part without its last byte.
 
-    The bytes behind the first part can't go out, and so what is read ahead has to stop.
+    The bytes after the first part cannot be sent, so read-ahead has to stop.
     """
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, int]] = []
         self.finished = 0
-        self.first_is_held_up = False
+        self.first_part_stalls = False
 
     async def __call__(self, exchange: Exchange) -> None:
         lines = ['etag: "v"', "accept-ranges: bytes"]
@@ -46,7 +46,7 @@ class HeldUp:
         await exchange.head(206, f"content-length: {length}", stated, *lines)
         await self.send(exchange, length - is_first)
         if is_first:
-            self.first_is_held_up = True
+            self.first_part_stalls = True
             await exchange.hang()
         self.finished += 1
         exchange.keep = True
@@ -60,9 +60,9 @@ class HeldUp:
             await asyncio.sleep(max(begun + sent / RATE - time.monotonic(), 0.001))
 
 
-def has_read_ahead(upstream: Misbehaving) -> bool:
-    """Download until the first part is held up and nothing more is asked for."""
-    upstream.behaviour = store = HeldUp()
+def download_until_stall(upstream: Misbehaving) -> bool:
+    """Download until the first part stalls, and return whether parts were read ahead."""
+    upstream.behaviour = store = StallingStore()
     settings = settings_for(
         upstream.url, read_ahead_connections=CONNECTIONS, upstream_read_timeout=60.0
     )
@@ -77,14 +77,14 @@ def has_read_ahead(upstream: Misbehaving) -> bool:
                     break
                 received += len(data)
             except TimeoutError:
-                if not store.first_is_held_up:
+                if not store.first_part_stalls:
                     continue
                 if len(store.parts) > last_parts:
                     last_parts, quiet_since = len(store.parts), time.monotonic()
                 elif time.monotonic() - quiet_since > 1.0:
                     break
-        assert len(store.parts) <= MOST_PARTS
-        return store.first_is_held_up and store.finished > 0
+        assert len(store.parts) <= MAX_PARTS
+        return store.first_part_stalls and store.finished > 0
 
 
 def test_read_ahead_behind_a_stalled_part_is_bounded(upstream: Misbehaving) -> None:
@@ -92,18 +92,18 @@ def test_read_ahead_behind_a_stalled_part_is_bounded(upstream: Misbehaving) -> N
     # Whether read-ahead starts depends on measured speeds: a busy machine may need
     # several downloads.
     for _ in range(10):
-        if has_read_ahead(upstream):
+        if download_until_stall(upstream):
             return
-    raise AssertionError("nothing was read ahead of a part that was held up")
+    raise AssertionError("nothing was read ahead of a stalled part")
 
 
 async def refuse_parts(exchange: Exchange) -> None:
-    """Give the whole, slowly, and refuse each further connection."""
+    """Send the full object slowly, and answer 503 to each range request."""
     if "range" in exchange.headers:
         await exchange.error(503, "SlowDown")
     else:
         await exchange.head(200, f"content-length: {REFUSED_SIZE}", 'etag: "v"')
-        await HeldUp().send(exchange, REFUSED_SIZE)
+        await StallingStore().send(exchange, REFUSED_SIZE)
 
 
 def test_read_ahead_after_refusals_backs_off(upstream: Misbehaving) -> None:
@@ -111,9 +111,9 @@ def test_read_ahead_after_refusals_backs_off(upstream: Misbehaving) -> None:
     upstream.behaviour = refuse_parts
     with serving(settings_for(upstream.url)) as service:
         for _ in range(10):
-            asked, begun = len(upstream.exchanges), time.monotonic()
+            requests_before, begun = len(upstream.exchanges), time.monotonic()
             assert len(fetch(service.port, "/tasks/1/image").body) == REFUSED_SIZE
-            parts = len(upstream.exchanges) - asked - 1
+            parts = len(upstream.exchanges) - requests_before - 1
             assert parts <= 2 + time.monotonic() - begun
             if parts:
                 return

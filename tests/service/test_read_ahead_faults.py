@@ -36,9 +36,9 @@ BODY = random.Random(8).randbytes(SIZE)
 OTHER = random.Random(9).randbytes(SIZE)
 BLOCK = 64 * KIB
 RATE = 16 * MIB
-MOST = 8
+MAX_CONNECTIONS = 8
 PATH = "/tasks/1/image"
-WAYS = {"direct": True, "full": False}
+BUCKET_KINDS = {"direct": True, "full": False}
 
 CODES = {
     "404": "NoSuchKey",
@@ -56,7 +56,7 @@ RESUMES = 4
 
 
 @pytest.fixture(autouse=True)
-def _no_unheard_errors(caplog: pytest.LogCaptureFixture) -> Generator[None]:
+def _no_logged_task_errors(caplog: pytest.LogCaptureFixture) -> Generator[None]:
     """Fail if asyncio logs the error of a task."""
     caplog.set_level(logging.INFO, "downspout")
     yield
@@ -64,8 +64,8 @@ def _no_unheard_errors(caplog: pytest.LogCaptureFixture) -> Generator[None]:
     assert not [r.getMessage() for r in logged if r.levelno >= logging.ERROR]
 
 
-class Eager(ConcurrencyController):
-    """Adds a connection at each decision, whatever it adds on this machine now."""
+class GrowingController(ConcurrencyController):
+    """A controller that adds a connection at each decision, without measuring a gain."""
 
     def update(self, window: Window) -> None:
         if window.began + window.seconds >= self._held_until:
@@ -73,11 +73,11 @@ class Eager(ConcurrencyController):
 
 
 @dataclass
-class Paced:
-    """A store of one object, which limits each connection to `rate` bytes a second.
+class RateLimitedStore:
+    """A store with one object that limits each connection to `rate` bytes per second.
 
-    `faults` has the fault of the n-th ranged request, counted from 1. All others are served
-    without a fault, with the version of that moment.
+    `faults` has the fault of the n-th range request, counted from 1. All other requests are
+    served without a fault, with the current version.
     """
 
     body: bytes = BODY
@@ -85,7 +85,7 @@ class Paced:
     faults: Mapping[int, str] = field(default_factory=dict)
     etag: str = '"v1"'
     replaced_at: int | None = None
-    """The ranged request from which on there is another version."""
+    """Number of the first range request that gets another version."""
 
     ignores_if_match: bool = False
     lines: tuple[str, ...] = ()
@@ -104,10 +104,10 @@ class Paced:
         self.running[id(exchange)] = exchange
         self.on_request()
         try:
-            # Let the loop see the clients that have gone, before they are counted.
+            # Let the loop see disconnected clients before the requests are counted.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            served = [e for e in self.running.values() if not is_left(e)]
+            served = [e for e in self.running.values() if not is_disconnected(e)]
             self.most = max(self.most, len(served))
             self.most_ranged = max(self.most_ranged, sum("range" in e.headers for e in served))
             await self._answer(exchange)
@@ -115,8 +115,8 @@ class Paced:
             del self.running[id(exchange)]
 
     @property
-    def live(self) -> int:
-        return sum(not is_left(exchange) for exchange in list(self.running.values()))
+    def open_requests(self) -> int:
+        return sum(not is_disconnected(exchange) for exchange in list(self.running.values()))
 
     async def _answer(self, exchange: Exchange) -> None:
         first, last = 0, len(self.body) - 1
@@ -135,12 +135,12 @@ class Paced:
             exchange.reset()
         elif fault == "silent":
             await exchange.hang()
-        elif self._is_unwanted(exchange):
+        elif self._fails_if_match(exchange):
             await exchange.error(412, "PreconditionFailed")
         else:
             await self._serve(exchange, first, last, fault)
 
-    def _is_unwanted(self, exchange: Exchange) -> bool:
+    def _fails_if_match(self, exchange: Exchange) -> bool:
         wanted = exchange.headers.get("if-match", self.etag)
         return wanted != self.etag and not self.ignores_if_match
 
@@ -178,48 +178,50 @@ class Paced:
         upto = {"cut": middle, "reset": middle, "stall": middle, "a byte short": -1}.get(fault)
         if fault.startswith("cut at "):
             upto = int(fault.removeprefix("cut at ")) % len(data)
-        await self._pace(exchange, data[:upto])
+        await self._send_at_rate(exchange, data[:upto])
         if fault == "reset":
             exchange.reset()
         elif fault == "stall":
             await exchange.hang()
         exchange.keep = upto is None
 
-    async def _pace(self, exchange: Exchange, data: memoryview) -> None:
+    async def _send_at_rate(self, exchange: Exchange, data: memoryview) -> None:
         begun = time.monotonic()
         for at in range(0, len(data), BLOCK):
             await exchange.body(bytes(data[at : at + BLOCK]))
             await asyncio.sleep(max(begun + (at + BLOCK) / self.rate - time.monotonic(), 0.001))
 
     def check(self, size: int = SIZE) -> None:
-        """Fail unless all requests were within the object, for one version, and not too many."""
+        """Fail if a request was outside the object, for another version, or one too many."""
         ranged = [e for e in self.asked if "range" in e.headers]
         assert {e.headers.get("if-match") for e in ranged} <= {'"v1"'}
         assert all(0 <= first <= last < size for first, last in self.ranges)
-        assert self.most <= MOST
+        assert self.most <= MAX_CONNECTIONS
 
 
-def is_left(exchange: Exchange) -> bool:
+def is_disconnected(exchange: Exchange) -> bool:
     gone = exchange.writer.is_closing() or exchange.reader.at_eof()
     return gone or exchange.reader.exception() is not None
 
 
 @contextmanager
 def running(
-    upstream: Misbehaving, way: str = "direct", **changes: Any
+    upstream: Misbehaving, bucket_kind: str = "direct", **changes: Any
 ) -> Generator[RunningService]:
-    """Run the service with an eager controller; at the end, no read-ahead is left."""
+    """Run the service with GrowingController; fail if read-ahead is in use at the end."""
     timeouts = {"upstream_read_timeout": 60.0, "max_resumes": RESUMES, "max_downloads": 16}
-    settings = settings_for(upstream.url, s3_direct=WAYS[way], **{**timeouts, **changes})
+    settings = settings_for(
+        upstream.url, s3_direct=BUCKET_KINDS[bucket_kind], **{**timeouts, **changes}
+    )
     with serving(settings) as service:
-        budget_of(service).controller = Eager
-        budget_of(service).limits = ReadAheadLimits(hold=0.05)
+        get_budget(service).controller = GrowingController
+        get_budget(service).limits = ReadAheadLimits(hold=0.05)
         yield service
         if not service.app.state.runtime.serving.admission.is_draining:
-            nothing_is_left(service)
+            wait_until_idle(service)
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=BUCKET_KINDS)
 def _shared(
     _misbehaving: Misbehaving, request: pytest.FixtureRequest
 ) -> Generator[RunningService]:
@@ -229,32 +231,32 @@ def _shared(
 
 @pytest.fixture
 def service(_shared: RunningService, upstream: Misbehaving) -> Generator[RunningService]:
-    """The service, with each way to the store; after a test, no read-ahead is left."""
+    """Run the service with each kind of bucket; fail if read-ahead is in use after a test."""
     yield _shared
-    nothing_is_left(_shared)
+    wait_until_idle(_shared)
 
 
-def budget_of(service: RunningService) -> Budget:
+def get_budget(service: RunningService) -> Budget:
     budget: Budget = service.app.state.runtime.serving.read_ahead
     return budget
 
 
-def nothing_is_left(service: RunningService) -> None:
+def wait_until_idle(service: RunningService) -> None:
     wait_until(lambda: service.acquired_connections() == 0)
     total = service.app.state.runtime.settings.read_ahead_bytes
-    wait_until(lambda: budget_of(service).left == total)
-    wait_until(lambda: not tasks_ahead(service))
+    wait_until(lambda: get_budget(service).left == total)
+    wait_until(lambda: not read_ahead_tasks(service))
 
 
-def tasks_ahead(service: RunningService) -> list[str]:
+def read_ahead_tasks(service: RunningService) -> list[str]:
     """Return the tasks of the service's loop that read ahead."""
     loop = service.app.state.http.connector._loop
     names = [str(task.get_coro()) for task in asyncio.all_tasks(loop)]
     return [name for name in names if "_fill" in name]
 
 
-def outcome_of(caplog: pytest.LogCaptureFixture, path: str = PATH) -> str:
-    """Return the outcome that the log has of the one download of `path`."""
+def logged_outcome(caplog: pytest.LogCaptureFixture, path: str = PATH) -> str:
+    """Return the outcome in the log line of the only download of `path`."""
 
     def found() -> list[str]:
         return re.findall(rf"GET {path} \S+ (\w+)", caplog.text)
@@ -264,8 +266,8 @@ def outcome_of(caplog: pytest.LogCaptureFixture, path: str = PATH) -> str:
     return str(outcomes[0])
 
 
-def is_right(received: Received, body: bytes = BODY) -> bool:
-    """Return whether it is whole; fail if its bytes are not those of `body`."""
+def is_complete(received: Received, body: bytes = BODY) -> bool:
+    """Return whether the body is complete; fail if its bytes differ from `body`."""
     assert received.status == 200
     assert len(received.body) <= len(body)
     assert received.body == body[: len(received.body)], "not the bytes of one version"
@@ -274,18 +276,18 @@ def is_right(received: Received, body: bytes = BODY) -> bool:
 
 
 def read_until(
-    connection: socket.socket, is_so: Callable[[], bool], *, gently: bool = False
+    connection: socket.socket, predicate: Callable[[], bool], *, small_reads: bool = False
 ) -> bytes:
-    """Read until `is_so` returns true; fail if the answer ends before."""
+    """Read until `predicate` returns true; fail if the answer ends before."""
     received = bytearray()
-    while not is_so():
-        data = connection.recv(BLOCK if gently else MIB)
+    while not predicate():
+        data = connection.recv(BLOCK if small_reads else MIB)
         assert data, "it was over before"
         received += data
     return bytes(received)
 
 
-def rest_of(connection: socket.socket) -> bytes:
+def read_rest(connection: socket.socket) -> bytes:
     received = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(MIB):
@@ -293,7 +295,7 @@ def rest_of(connection: socket.socket) -> bytes:
     return bytes(received)
 
 
-def body_of(answer: bytes) -> bytes:
+def split_body(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
@@ -305,30 +307,30 @@ def test_slow_connection_is_read_over_several_connections(
 ) -> None:
     """If the store limits each connection, the controller opens more."""
     # A busy machine may need several downloads until read-ahead starts.
-    budget_of(service).controller = ConcurrencyController
+    get_budget(service).controller = ConcurrencyController
     tried = 0
     while True:
         tried += 1
-        upstream.behaviour = store = Paced(rate=RATE / 2)
-        assert is_right(fetch(service.port, f"/tasks/{tried}/image"))
-        assert outcome_of(caplog, f"/tasks/{tried}/image") == "complete"
+        upstream.behaviour = store = RateLimitedStore(rate=RATE / 2)
+        assert is_complete(fetch(service.port, f"/tasks/{tried}/image"))
+        assert logged_outcome(caplog, f"/tasks/{tried}/image") == "complete"
         store.check()
-        nothing_is_left(service)
+        wait_until_idle(service)
         if store.most_ranged > 1:
             break
         assert tried < 10, "it never read ahead"
-    budget_of(service).controller = Eager
+    get_budget(service).controller = GrowingController
 
 
 def test_read_ahead_requests_each_byte_about_once(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Pieces follow each other without gap or overlap, up to the end."""
-    upstream.behaviour = store = Paced()
-    assert is_right(fetch(service.port, PATH))
-    assert outcome_of(caplog) == "complete"
+    upstream.behaviour = store = RateLimitedStore()
+    assert is_complete(fetch(service.port, PATH))
+    assert logged_outcome(caplog) == "complete"
     store.check()
-    assert 1 < store.most_ranged <= MOST
+    assert 1 < store.most_ranged <= MAX_CONNECTIONS
     assert max(last for _, last in store.ranges) == SIZE - 1
     # The stream ends soon after the first piece begins.
     assert sum(exchange.sent for exchange in store.asked) < SIZE * 1.5
@@ -346,12 +348,12 @@ SILENCES = ("stall", "silent")
 FIRST, LATER = 1, 4
 
 
-def break_piece(
+def download_with_fault(
     service: RunningService, upstream: Misbehaving, fault: str, piece: int
 ) -> Received:
-    # A lost connection is replaced once where a request is sent, unseen by all above.
+    # RawClient replaces a lost connection once, before a resume is counted.
     numbers = (piece, piece + 1) if fault == "refuse" else (piece,)
-    upstream.behaviour = store = Paced(faults=dict.fromkeys(numbers, fault))
+    upstream.behaviour = store = RateLimitedStore(faults=dict.fromkeys(numbers, fault))
     received = fetch(service.port, PATH)
     assert store.faulted == len(numbers)
     store.check()
@@ -371,19 +373,19 @@ def test_broken_piece_is_requested_again(
     piece: int,
 ) -> None:
     """The bytes of a broken piece are requested again, and the client gets each byte once."""
-    assert is_right(break_piece(service, upstream, fault, piece))
-    assert outcome_of(caplog) in ("complete", "resumed")
+    assert is_complete(download_with_fault(service, upstream, fault, piece))
+    assert logged_outcome(caplog) in ("complete", "resumed")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
 @pytest.mark.parametrize("fault", SILENCES)
 def test_silent_piece_is_requested_again_after_read_timeout(
-    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str, fault: str
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, bucket_kind: str, fault: str
 ) -> None:
     """A piece without bytes for UPSTREAM_READ_TIMEOUT is requested again."""
-    with running(upstream, way, upstream_read_timeout=1.0) as service:
-        assert is_right(break_piece(service, upstream, fault, LATER))
-    assert outcome_of(caplog) in ("complete", "resumed")
+    with running(upstream, bucket_kind, upstream_read_timeout=1.0) as service:
+        assert is_complete(download_with_fault(service, upstream, fault, LATER))
+    assert logged_outcome(caplog) in ("complete", "resumed")
 
 
 @pytest.mark.parametrize("fault", ["cut", "503", "404", "whole", "another etag", "412"])
@@ -391,16 +393,16 @@ def test_failure_of_all_later_pieces_aborts_the_body(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     """If the store never recovers, the body is either complete or visibly cut."""
-    store = Paced(faults=dict.fromkeys(range(4, 500), fault))
+    store = RateLimitedStore(faults=dict.fromkeys(range(4, 500), fault))
     upstream.behaviour = store
-    whole = is_right(fetch(service.port, PATH))
-    if fault == "cut":  # Each brings half of what is left: it gets to its end.
-        assert outcome_of(caplog) in ("complete", "resumed", "truncated")
+    whole = is_complete(fetch(service.port, PATH))
+    if fault == "cut":  # Each answer has half of the remaining bytes.
+        assert logged_outcome(caplog) in ("complete", "resumed", "truncated")
     elif fault in ("404", "412", "another etag"):
-        assert outcome_of(caplog) in ("complete", "changed")
+        assert logged_outcome(caplog) in ("complete", "changed")
     else:
-        assert outcome_of(caplog) in ("complete", "truncated")
-    assert whole is (outcome_of(caplog) in ("complete", "resumed"))
+        assert logged_outcome(caplog) in ("complete", "truncated")
+    assert whole is (logged_outcome(caplog) in ("complete", "resumed"))
     store.check()
 
 
@@ -409,21 +411,21 @@ def test_failure_of_all_pieces_keeps_the_first_connection(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     """If every piece fails, the body arrives over its first connection."""
-    store = Paced(rate=4 * RATE, faults=dict.fromkeys(range(1, 500), fault))
+    store = RateLimitedStore(rate=4 * RATE, faults=dict.fromkeys(range(1, 500), fault))
     upstream.behaviour = store
-    assert is_right(fetch(service.port, PATH))
-    assert outcome_of(caplog) == "complete"
+    assert is_complete(fetch(service.port, PATH))
+    assert logged_outcome(caplog) == "complete"
     assert store.faulted > 0
     store.check()
 
 
 def test_failed_piece_counts_as_upstream_error(upstream: Misbehaving) -> None:
     """downspout_upstream_errors_total counts failed pieces of a complete body."""
-    upstream.behaviour = store = Paced(
+    upstream.behaviour = store = RateLimitedStore(
         rate=4 * RATE, faults={n: "503" if n % 2 else "cut" for n in range(1, 500)}
     )
     with running(upstream) as service:
-        assert is_right(fetch(service.port, PATH))
+        assert is_complete(fetch(service.port, PATH))
         told = re.findall(
             r"(?m)^downspout_upstream_errors_total\{.*\} (\S+)$", metrics_of(service)
         )
@@ -435,39 +437,42 @@ def metrics_of(service: RunningService) -> str:
     return service.get("/metrics").text
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
 def test_flipped_bit_in_read_ahead_aborts_the_body(
-    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, bucket_kind: str
 ) -> None:
     """With VERIFY_CHECKSUMS, a wrong bit in a piece cuts the connection before the end."""
     stored = b64encode(hashlib.sha256(BODY).digest()).decode()
     lines = (f"x-amz-checksum-sha256: {stored}", "x-amz-checksum-type: FULL_OBJECT")
-    with running(upstream, way, verify_checksums=True) as service:
-        upstream.behaviour = store = Paced(lines=lines)
-        assert is_right(fetch(service.port, "/tasks/1/image"))
+    with running(upstream, bucket_kind, verify_checksums=True) as service:
+        upstream.behaviour = store = RateLimitedStore(lines=lines)
+        assert is_complete(fetch(service.port, "/tasks/1/image"))
         assert store.most_ranged > 1
-        upstream.behaviour = Paced(lines=lines, faults={LATER: "flipped"})
+        upstream.behaviour = RateLimitedStore(lines=lines, faults={LATER: "flipped"})
         received = fetch(service.port, "/tasks/2/image")
         assert not received.whole
         assert len(received.body) < SIZE
-    assert outcome_of(caplog, "/tasks/1/image") == "complete"
-    assert outcome_of(caplog, "/tasks/2/image") == "corrupt"
+    assert logged_outcome(caplog, "/tasks/1/image") == "complete"
+    assert logged_outcome(caplog, "/tasks/2/image") == "corrupt"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
 def test_store_with_one_connection_serves_the_full_body(
-    caplog: pytest.LogCaptureFixture, way: str
+    caplog: pytest.LogCaptureFixture, bucket_kind: str
 ) -> None:
     """If the store refuses further connections, the body arrives over its first one."""
-    store = Paced(rate=4 * RATE)
-    with only_once(store) as upstream, running(upstream, way) as service:
-        assert is_right(fetch(service.port, PATH))
-    assert outcome_of(caplog) == "complete"
+    store = RateLimitedStore(rate=4 * RATE)
+    with (
+        store_accepting_one_connection(store) as upstream,
+        running(upstream, bucket_kind) as service,
+    ):
+        assert is_complete(fetch(service.port, PATH))
+    assert logged_outcome(caplog) == "complete"
     assert len(store.asked) == 1
 
 
 @contextmanager
-def only_once(store: Paced) -> Generator[Misbehaving]:
+def store_accepting_one_connection(store: RateLimitedStore) -> Generator[Misbehaving]:
     """Run a store that accepts no more connections after its first request."""
     with misbehaving(store) as server:
         store.on_request = server.stop_listening
@@ -482,15 +487,15 @@ def test_replaced_object_aborts_the_body(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture, ignores: bool
 ) -> None:
     """No byte of a new version is sent after the old one, even if the store ignores If-Match."""
-    store = Paced(replaced_at=6, ignores_if_match=ignores)
+    store = RateLimitedStore(replaced_at=6, ignores_if_match=ignores)
     upstream.behaviour = store
     received = fetch(service.port, PATH)
-    assert not is_right(received)
-    assert outcome_of(caplog) == "changed"
+    assert not is_complete(received)
+    assert logged_outcome(caplog) == "changed"
     store.check()
 
 
-# 4., 5. Clients that leave, and clients that pause
+# 4., 5. Clients that disconnect, and clients that pause
 
 
 @pytest.mark.parametrize("when", ["opening", "flowing"])
@@ -499,15 +504,15 @@ def test_client_disconnect_frees_everything(
 ) -> None:
     """A disconnect frees connections, tasks and budget, also of pieces being opened."""
     silent = dict.fromkeys(range(1, 500), "silent") if when == "opening" else {}
-    upstream.behaviour = store = Paced(faults=silent)
+    upstream.behaviour = store = RateLimitedStore(faults=silent)
     with closing(connect(service.port)) as client:
         ask(client, PATH)
         read_until(client, lambda: store.most_ranged > 3)
-        assert budget_of(service).left < 64 * MIB
+        assert get_budget(service).left < 64 * MIB
         abort(client)
-    nothing_is_left(service)
-    wait_until(lambda: store.live == 0)
-    assert outcome_of(caplog) == "client_gone"
+    wait_until_idle(service)
+    wait_until(lambda: store.open_requests == 0)
+    assert logged_outcome(caplog) == "client_gone"
     store.check()
 
 
@@ -518,14 +523,14 @@ def test_dropped_piece_is_freed_without_garbage_collection(
 ) -> None:
     """A dropped piece is freed at once, not at the next garbage collection."""
     faults = dict.fromkeys(range(2, 500, 3), how) if how != "leaves" else {}
-    upstream.behaviour = store = Paced(faults=faults)
+    upstream.behaviour = store = RateLimitedStore(faults=faults)
     with closing(connect(service.port)) as client:
         ask(client, PATH)
         read_until(client, lambda: store.most_ranged > 3)
         if how != "leaves":
-            rest_of(client)
+            read_rest(client)
         abort(client)
-    nothing_is_left(service)
+    wait_until_idle(service)
     wait_until(lambda: not [o for o in gc.get_objects() if isinstance(o, Piece)], seconds=3)
 
 
@@ -533,22 +538,22 @@ def test_paused_client_drops_read_ahead(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The pieces of a paused client are dropped; then the client gets the rest."""
-    upstream.behaviour = store = Paced()
-    with closing(socket_of(service.port)) as client:
+    upstream.behaviour = store = RateLimitedStore()
+    with closing(connect_with_small_buffer(service.port)) as client:
         ask(client, PATH)
-        begun = read_until(client, lambda: store.most_ranged > 3, gently=True)
-        wait_until(lambda: budget_of(service).left == 64 * MIB)
+        begun = read_until(client, lambda: store.most_ranged > 3, small_reads=True)
+        wait_until(lambda: get_budget(service).left == 64 * MIB)
         wait_until(lambda: service.acquired_connections() <= 1)
-        wait_until(lambda: store.live <= 1)
-        assert not tasks_ahead(service)
-        body = body_of(begun + rest_of(client))
+        wait_until(lambda: store.open_requests <= 1)
+        assert not read_ahead_tasks(service)
+        body = split_body(begun + read_rest(client))
     assert body == BODY
-    assert outcome_of(caplog) == "complete"
+    assert logged_outcome(caplog) == "complete"
     store.check()
 
 
-def socket_of(port: int) -> socket.socket:
-    """Return a connection whose buffers take little more than is read from them."""
+def connect_with_small_buffer(port: int) -> socket.socket:
+    """Return a connection with a small receive buffer."""
     return connect(port, receive_buffer=64 * KIB)
 
 
@@ -559,24 +564,24 @@ def test_range_is_read_ahead_within_its_bounds(
     service: RunningService, upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A range arrives complete, and no byte outside it is requested."""
-    upstream.behaviour = store = Paced(faults={3: "cut", 7: "503"})
+    upstream.behaviour = store = RateLimitedStore(faults={3: "cut", 7: "503"})
     received = fetch(service.port, PATH, headers={"range": "bytes=1000000-20000000"})
     assert (received.status, received.whole) == (206, True)
     assert received.body == BODY[1_000_000:20_000_001]
     assert received.headers["content-range"] == f"bytes 1000000-20000000/{SIZE}"
-    assert outcome_of(caplog) in ("complete", "resumed")
+    assert logged_outcome(caplog) in ("complete", "resumed")
     assert store.most_ranged > 1
     # The first request is the client's range, which has no condition.
     assert all(e.headers["if-match"] == '"v1"' for e in store.asked[1:])
     assert all(1_000_000 <= a <= b <= 20_000_000 for a, b in store.ranges)
-    assert store.most <= MOST
+    assert store.most <= MAX_CONNECTIONS
 
 
 def test_open_range_is_read_ahead_and_head_is_not(
     service: RunningService, upstream: Misbehaving
 ) -> None:
     """An open range is read ahead to the object's end; HEAD requests no byte."""
-    upstream.behaviour = store = Paced()
+    upstream.behaviour = store = RateLimitedStore()
     received = fetch(service.port, PATH, headers={"range": "bytes=1000000-"})
     assert (received.status, received.whole) == (206, True)
     assert received.body == BODY[1_000_000:]
@@ -595,7 +600,7 @@ def test_large_multipart_ranges_are_read_ahead(
     faults: dict[int, str],
 ) -> None:
     """Each part of a multipart body is read ahead and arrives complete."""
-    upstream.behaviour = store = Paced(faults=faults)
+    upstream.behaviour = store = RateLimitedStore(faults=faults)
     size = 12 * MIB
     spans = ((100, 100 + size), (SIZE - size, SIZE))
     asked = ",".join(f"{first}-{end - 1}" for first, end in spans)
@@ -606,7 +611,7 @@ def test_large_multipart_ranges_are_read_ahead(
     assert closing_line == b"--\r\n"
     contents = [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in parts]
     assert contents == [BODY[first:end] for first, end in spans]
-    assert outcome_of(caplog) in ("complete", "resumed")
+    assert logged_outcome(caplog) in ("complete", "resumed")
     store.check()
     for first, end in spans:
         assert sum(first <= a < end for a, _ in store.ranges) > 2
@@ -629,18 +634,18 @@ def test_disabled_read_ahead_sends_one_request(
     upstream: Misbehaving, size: int, changes: dict[str, Any]
 ) -> None:
     """If read-ahead is off or the object is small, the store gets one request."""
-    upstream.behaviour = store = Paced(BODY[:size], rate=8 * RATE)
+    upstream.behaviour = store = RateLimitedStore(BODY[:size], rate=8 * RATE)
     with running(upstream, **changes) as service:
-        assert is_right(fetch(service.port, PATH), BODY[:size])
+        assert is_complete(fetch(service.port, PATH), BODY[:size])
     assert len(store.asked) == 1
 
 
 # 8. Many downloads
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
 def test_many_downloads_stay_within_the_budget(
-    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, way: str
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, bucket_kind: str
 ) -> None:
     """Downloads stay within the read-ahead budget, and a small one is not delayed."""
     budget, downloads = 12 * MIB, 6
@@ -654,33 +659,33 @@ def test_many_downloads_stay_within_the_budget(
         return size
 
     monkeypatch.setattr(Budget, "take", watched)
-    upstream.behaviour = store = Paced()
+    upstream.behaviour = store = RateLimitedStore()
     changes = {"read_ahead_bytes": budget, "max_downloads": downloads + 2}
-    with running(upstream, way, **changes) as service:
+    with running(upstream, bucket_kind, **changes) as service:
         paths = [f"/tasks/{number}/image" for number in range(2, 2 + downloads)]
         rates = (16 * MIB, 24 * MIB, 32 * MIB, None, None, None)
         with ThreadPoolExecutor(downloads) as pool:
             fetched = [
-                pool.submit(fetch_at, service.port, path, rate)
+                pool.submit(fetch_at_rate, service.port, path, rate)
                 for path, rate in zip(paths, rates, strict=True)
             ]
             wait_until(lambda: store.most_ranged > 3)
             small = fetch(service.port, PATH, headers={"range": "bytes=7-1000"})
             assert not all(one.done() for one in fetched), "it waited for the large ones"
             assert (small.status, small.body) == (206, BODY[7:1001])
-            assert all(is_right(one.result()) for one in fetched)
+            assert all(is_complete(one.result()) for one in fetched)
     assert 0 <= min(least) < budget
     assert store.most <= downloads + 1 + budget // MIB
     assert all(first <= last < SIZE for first, last in store.ranges)
 
 
-def fetch_at(port: int, path: str, rate: float | None) -> Received:
+def fetch_at_rate(port: int, path: str, rate: float | None) -> Received:
     """Fetch at full speed, or at no more than `rate` bytes a second."""
     if rate is None:
         return fetch(port, path)
     received = bytearray()
     begun = time.monotonic()
-    with closing(socket_of(port)) as connection:
+    with closing(connect_with_small_buffer(port)) as connection:
         ask(connection, path)
         while data := connection.recv(BLOCK):
             received += data
@@ -698,16 +703,16 @@ def test_sigterm_during_read_ahead_finishes_or_aborts_the_body(
     upstream: Misbehaving, grace: str
 ) -> None:
     """The body finishes within SHUTDOWN_GRACE or is visibly cut, and the exit code is 0."""
-    # So slow that the real controller reads it ahead on any machine.
-    upstream.behaviour = store = Paced(rate=2 * MIB)
-    with ServiceProcess(environ_for(upstream, SHUTDOWN_GRACE=grace)) as process:
+    # Slow enough for the real controller to start read-ahead on any machine.
+    upstream.behaviour = store = RateLimitedStore(rate=2 * MIB)
+    with ServiceProcess(make_environ(upstream, SHUTDOWN_GRACE=grace)) as process:
         port = int(process.url().rpartition(":")[2])
         with closing(connect(port)) as client:
             ask(client, PATH)
             begun = read_until(client, lambda: store.most_ranged > 1)
             store.rate = 8 * RATE
             process.process.send_signal(signal.SIGTERM)
-            body = body_of(begun + rest_of(client))
+            body = split_body(begun + read_rest(client))
         assert process.end() == 0
         assert not process.saw("Traceback")
         assert not process.saw("never retrieved")
@@ -715,10 +720,10 @@ def test_sigterm_during_read_ahead_finishes_or_aborts_the_body(
         assert process.saw(" 200 complete " if grace == "30" else " 200 drained ")
     assert BODY.startswith(body)
     assert (len(body) == SIZE) is (grace == "30")
-    wait_until(lambda: store.live == 0)
+    wait_until(lambda: store.open_requests == 0)
 
 
-def environ_for(upstream: Misbehaving, **environ: str) -> dict[str, str]:
+def make_environ(upstream: Misbehaving, **environ: str) -> dict[str, str]:
     return {
         "S3_IMAGE_BUCKET": BUCKET,
         "AWS_ENDPOINT_URL_S3": upstream.url,
@@ -729,40 +734,40 @@ def environ_for(upstream: Misbehaving, **environ: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
 def test_drain_without_grace_frees_everything(
-    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, bucket_kind: str
 ) -> None:
     """drain() without grace cuts the body and frees everything."""
-    upstream.behaviour = store = Paced()
-    with running(upstream, way) as service, closing(connect(service.port)) as client:
+    upstream.behaviour = store = RateLimitedStore()
+    with running(upstream, bucket_kind) as service, closing(connect(service.port)) as client:
         ask(client, PATH)
         begun = read_until(client, lambda: store.most_ranged > 3)
         loop = service.app.state.http.connector._loop
         asyncio.run_coroutine_threadsafe(drain(service.app, 0), loop).result(10)
-        body = body_of(begun + rest_of(client))
-        nothing_is_left(service)
-        wait_until(lambda: store.live == 0)
+        body = split_body(begun + read_rest(client))
+        wait_until_idle(service)
+        wait_until(lambda: store.open_requests == 0)
     assert len(body) < SIZE
     assert BODY.startswith(body)
-    assert outcome_of(caplog) == "drained"
+    assert logged_outcome(caplog) == "drained"
 
 
 # 10. Random faults
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
 def test_every_third_answer_cut_serves_full_bodies(
-    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, way: str
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture, bucket_kind: str
 ) -> None:
     """Each download is complete, wherever the store cuts its answers."""
     rng = random.Random(10)
     faults = {n: f"cut at {rng.randrange(2**30)}" for n in range(3, 5_000, 3)}
     size = 12 * MIB
-    upstream.behaviour = store = Paced(BODY[:size], rate=2 * RATE, faults=faults)
-    with running(upstream, way, max_resumes=20) as service, ThreadPoolExecutor(4) as pool:
+    upstream.behaviour = store = RateLimitedStore(BODY[:size], rate=2 * RATE, faults=faults)
+    with running(upstream, bucket_kind, max_resumes=20) as service, ThreadPoolExecutor(4) as pool:
         paths = [f"/tasks/{number}/image" for number in range(1, 11)]
         received = list(pool.map(lambda path: fetch(service.port, path), paths))
-    assert [is_right(one, BODY[:size]) for one in received] == [True] * len(paths)
-    assert {outcome_of(caplog, path) for path in paths} <= {"complete", "resumed"}
+    assert [is_complete(one, BODY[:size]) for one in received] == [True] * len(paths)
+    assert {logged_outcome(caplog, path) for path in paths} <= {"complete", "resumed"}
     assert store.faulted > len(paths)

@@ -1,4 +1,4 @@
-"""Store answers that are not used: each is closed before another one is asked for."""
+"""Store answers that are not used are closed before the next request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORES = pytest.mark.parametrize("source", ["s3", "full"])
 
 
 async def begin(exchange: Exchange, status: int, *lines: str, length: int = SIZE) -> None:
-    """Begin an answer that is never whole: its connection is free again when it is closed."""
+    """Start an answer that never ends, so that its connection stays in use until it is closed."""
     await exchange.head(status, f"content-length: {length}", *lines)
     if exchange.method == "HEAD":
         exchange.keep = True
@@ -31,7 +31,7 @@ async def begin(exchange: Exchange, status: int, *lines: str, length: int = SIZE
 def downloading(
     upstream: Misbehaving, source: str, behaviour: Behaviour, **headers: str
 ) -> Generator[RunningService]:
-    """Download until some of the body has come, while the store goes on holding it."""
+    """Download until the first bytes of the body arrive, while the store keeps the answer open."""
     upstream.behaviour = behaviour
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     settings = settings_for(upstream.url, s3_direct=source != "full")
@@ -49,12 +49,12 @@ def downloading(
 def test_redirect_is_closed_before_botocore_requests(upstream: Misbehaving, status: int) -> None:
     """A redirected request that goes to botocore holds one connection."""
 
-    async def elsewhere(exchange: Exchange) -> None:
+    async def redirect(exchange: Exchange) -> None:
         is_ours = "downspout" in exchange.headers.get("user-agent", "")
         region = "x-amz-bucket-region: eu-west-1"
         await begin(exchange, status if is_ours else 200, region, 'etag: "v"')
 
-    with downloading(upstream, "s3", elsewhere) as service:
+    with downloading(upstream, "s3", redirect) as service:
         assert service.acquired_connections() == 1
     assert len(upstream.exchanges) >= 2
 
@@ -63,13 +63,13 @@ def test_redirect_is_closed_before_botocore_requests(upstream: Misbehaving, stat
 def test_part_ignoring_if_match_is_closed(upstream: Misbehaving, source: str) -> None:
     """A part of another version than If-Match requires is closed before the next request."""
 
-    async def of_another(exchange: Exchange) -> None:
+    async def ignore_if_match(exchange: Exchange) -> None:
         status = 206 if "range" in exchange.headers else 200
         lines = [f"content-range: bytes 0-{SIZE - 2}/{SIZE}"] if status == 206 else []
         await begin(exchange, status, 'etag: "v2"', *lines, length=SIZE - (status == 206))
 
     headers = {"range": f"bytes=0-{SIZE - 2}", "if_range": '"v1"'}
-    with downloading(upstream, source, of_another, **headers) as service:
+    with downloading(upstream, source, ignore_if_match, **headers) as service:
         assert [e.method for e in upstream.exchanges] == ["GET", "HEAD", "GET"]
         assert service.acquired_connections() == 1
 
@@ -110,19 +110,19 @@ def test_transient_error_is_closed_before_retry(
 ) -> None:
     """The error of one attempt is closed before the next attempt, however long it is."""
 
-    async def stumble(exchange: Exchange) -> None:
+    async def fail_three_times(exchange: Exchange) -> None:
         if len(upstream.exchanges) > 3:
             await begin(exchange, 200, 'etag: "v"')
             return
         if length < SIZE:
             await exchange.answer(500, bytes(length))
             return
-        # Of a store's error 64 KiB are read, to know its code.
+        # The service reads 64 KiB of an error answer for its code.
         await exchange.head(500, f"content-length: {length}")
         await exchange.body(bytes(200_000))
         await exchange.hang()
 
-    with downloading(upstream, source, stumble) as service:
+    with downloading(upstream, source, fail_three_times) as service:
         assert len(upstream.exchanges) == 4
         assert service.acquired_connections() == 1
 

@@ -1,4 +1,4 @@
-"""Resuming: a body goes on at its next byte, of the same version, or breaks visibly."""
+"""Resuming: a broken body continues with the same version, or the connection is cut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
 class Breaking:
-    """Serves the object or a range of it, with each of `faults` in turn."""
+    """A store that serves the object or a range of it, with each of `faults` in turn."""
 
     def __init__(self, *faults: str, etag: str = '"v1"', body: bytes = BODY) -> None:
         self.faults: Iterator[str] = iter(faults)

@@ -1,4 +1,4 @@
-"""The limit for silence while a body is resumed: it counts from the last byte."""
+"""The silence limit of a resumed body counts from the last received byte."""
 
 from __future__ import annotations
 

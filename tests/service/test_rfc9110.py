@@ -1,7 +1,7 @@
 """Ranges and conditions, row by row (RFC 9110, sections 13, 14 and 15), on a real S3 server.
 
-The same requests go to nginx with the same file, where there is one: what it answers otherwise
-stands in the row, with the section that says so.
+The same requests go to nginx with the same file, if nginx is installed. If nginx gives another
+answer, the row has the answer and the section of the RFC.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CACHE = "max-age=60"
 
 @dataclass(frozen=True)
 class Row:
-    """One request and what has to be answered; `{L-2}` is two seconds before its date."""
+    """One request and its expected answer; `{L-2}` is Last-Modified minus two seconds."""
 
     number: int
     headers: tuple[str, ...] = ()
     status: int = 200
     content_range: str | None = None
-    nginx: tuple[int, str] | None = None  # what nginx answers instead, and why it may not
+    nginx: tuple[int, str] | None = None  # nginx's other answer, and the section of the RFC
     empty: bool = False
 
 
@@ -44,8 +44,8 @@ def part(first: int, last: int) -> str:
 
 
 INVALID = "14.2: an invalid ranges-specifier may be ignored, and the whole serves the client"
-MANY = (206, "14.2: many small ranges may be ignored")
-BESIDE = "13.1.3: ignored beside If-None-Match"
+MANY_RANGES = (206, "14.2: many small ranges may be ignored")
+IMS_IGNORED = "13.1.3: ignored beside If-None-Match"
 IMS_EXACT = "13.1.3: nginx compares the date for equality unless told otherwise"
 
 ROWS = [
@@ -76,7 +76,9 @@ ROWS = [
     Row(20, ("Range: bytes=0-1,5000-",), 206, part(0, 1)),
     Row(20, ("Range: bytes=-0,5000-",), 416, "bytes */1000"),
     Row(21, ("Range: bytes=0-,1-,2-,3-,4-",)),
-    Row(22, ("Range: bytes=" + ",".join(f"{n}-{n}" for n in range(0, 1000, 2)),), nginx=MANY),
+    Row(
+        22, ("Range: bytes=" + ",".join(f"{n}-{n}" for n in range(0, 1000, 2)),), nginx=MANY_RANGES
+    ),
     Row(22, ("Range: bytes=" + ",".join(["0-0"] * 5000),)),
     Row(23, ("Range: bytes=0-99999999999999999999",), 206, part(0, 999), nginx=(416, "14.1.1")),
     Row(24, ("Range: bytes=" + "9" * 5000 + "-",), 416, "bytes */1000"),
@@ -104,7 +106,7 @@ ROWS = [
     Row(36, ("If-Modified-Since: {L-1}",)),
     Row(36, ("If-Modified-Since: not a date",)),
     Row(37, ('If-None-Match: "x"', "If-Modified-Since: {L}")),
-    Row(38, ("If-None-Match: {E}", "If-Modified-Since: {L-60}"), 304, nginx=(200, BESIDE)),
+    Row(38, ("If-None-Match: {E}", "If-Modified-Since: {L-60}"), 304, nginx=(200, IMS_IGNORED)),
     Row(39, ("If-Match: {E}",)),
     Row(39, ('If-Match: "x", {E}',)),
     Row(39, ("If-Match: *",)),
@@ -135,7 +137,7 @@ ROWS = [
 
 @dataclass
 class Origin:
-    """Something that serves the object, with its validators."""
+    """A server of the test object, with the validators of the object."""
 
     port: int
     path: str
@@ -144,16 +146,16 @@ class Origin:
     empty_etag: str
     modified: datetime
 
-    def ask(self, method: str, row: Row) -> Received:
+    def send_request(self, method: str, row: Row) -> Received:
         path = self.empty_path if row.empty else self.path
         lines = [f"{method} {path} HTTP/1.1", "Host: test", "Connection: close"]
         etag = self.empty_etag if row.empty else self.etag
-        lines += [self.filled(header, etag) for header in row.headers]
+        lines += [self.fill_placeholders(header, etag) for header in row.headers]
         with connect(self.port) as connection:
             connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
             return read_answer(connection, method=method)
 
-    def filled(self, header: str, etag: str) -> str:
+    def fill_placeholders(self, header: str, etag: str) -> str:
         header = header.replace("{E}", etag)
         for seconds in (0, -1, -2, -60, 1, 60):
             mark = f"{{L{seconds:+d}}}" if seconds else "{L}"
@@ -164,11 +166,11 @@ class Origin:
 
 @pytest.fixture(scope="module")
 def downspout(store: Store, service: RunningService) -> Origin:
-    """The object on a real S3 server, behind the service."""
+    """Return the service in front of a real S3 server with the object."""
     store.put("test/9110/image.jpg", BODY, ContentType="image/png", CacheControl=CACHE)
     store.put("test/9111/image.jpg", b"", ContentType="image/png")
     head = store.client.head_object(Bucket="photos", Key="test/9110/image.jpg")
-    # A date is a validator once its second is over.
+    # A date is a strong validator only after its second is over.
     wait_until(lambda: datetime.now(UTC) >= head["LastModified"] + timedelta(seconds=2))
     empty = store.client.head_object(Bucket="photos", Key="test/9111/image.jpg")
     return Origin(
@@ -188,7 +190,7 @@ def row_id(row: Row) -> str:
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_get_returns_the_status_of_its_row(downspout: Origin, row: Row) -> None:
     """GET returns the status, headers and body that its row states."""
-    received = downspout.ask("GET", row)
+    received = downspout.send_request("GET", row)
     assert received.status == row.status
     assert received.whole or row.status == 304
     expected = b"" if row.empty else BODY
@@ -237,7 +239,7 @@ def check_validators(origin: Origin, row: Row, received: Received) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_head_returns_the_status_of_its_row(downspout: Origin, row: Row) -> None:
     """HEAD evaluates conditions as GET does, ignores ranges, and has no body."""
-    received = downspout.ask("HEAD", row)
+    received = downspout.send_request("HEAD", row)
     conditional = [h for h in row.headers if h.split(":")[0] not in ("Range", "If-Range")]
     assert received.status == (row.status if conditional and row.status != 206 else 200)
     assert received.body == b""
@@ -281,7 +283,7 @@ http {{
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, downspout: Origin) -> Generator[Origin]:
-    """The same object as a local file, behind nginx."""
+    """Run nginx with the same object as a local file."""
     if NGINX is None:
         assert "CI" not in os.environ, "scripts/test installs nginx there"
         pytest.skip("nginx is not installed")
@@ -301,9 +303,9 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, downspout: Origin) -> Genera
 
     def answers() -> bool:
         try:
-            received = origin.ask("GET", Row(0))
+            received = origin.send_request("GET", Row(0))
             origin.etag = received.headers["etag"]
-            origin.empty_etag = origin.ask("GET", Row(0, empty=True)).headers["etag"]
+            origin.empty_etag = origin.send_request("GET", Row(0, empty=True)).headers["etag"]
         except ConnectionError:
             return False
         return True
@@ -317,10 +319,10 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, downspout: Origin) -> Genera
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_nginx_returns_the_same_answer(downspout: Origin, nginx: Origin, row: Row) -> None:
     """For the same file nginx returns the same answer, unless the row names a section."""
-    ours, theirs = downspout.ask("GET", row), nginx.ask("GET", row)
+    ours, theirs = downspout.send_request("GET", row), nginx.send_request("GET", row)
     expected = row.nginx[0] if row.nginx else ours.status
     assert theirs.status == expected
-    # nginx does not join adjacent ranges, as 15.3.7.2 leaves to the server.
+    # nginx does not merge adjacent ranges; section 15.3.7.2 leaves that to the server.
     if theirs.status == ours.status == 206 and "content-range" in theirs.headers:
         assert theirs.headers["content-range"] == ours.headers["content-range"]
         assert theirs.body == ours.body

@@ -50,17 +50,17 @@ async def upload(request: Request) -> Response:
     return Response(str(len(await request.body())))
 
 
-LEFT = threading.Event()
+DISCONNECTED = threading.Event()
 
 
 async def wait_for_client_to_leave(request: Request) -> Response:
     while not await request.is_disconnected():  # noqa: ASYNC110 - nothing else tells
         await anyio.sleep(0.01)
-    LEFT.set()
+    DISCONNECTED.set()
     return Response()
 
 
-def host_of(downloads: Starlette, *middleware: Middleware) -> Starlette:
+def make_host(downloads: Starlette, *middleware: Middleware) -> Starlette:
     routes = [
         Route("/upload", upload, methods=["GET", "POST"]),
         Route("/wait", wait_for_client_to_leave),
@@ -70,9 +70,9 @@ def host_of(downloads: Starlette, *middleware: Middleware) -> Starlette:
 
 
 @contextmanager
-def hosted(url: str, *middleware: Middleware, **settings: Any) -> Generator[int]:
+def running_host(url: str, *middleware: Middleware, **settings: Any) -> Generator[int]:
     downloads = create_app(settings_for(url, max_resumes=0, **settings))
-    with serving_app(host_of(downloads, *middleware), http=PROTOCOL) as port:
+    with serving_app(make_host(downloads, *middleware), http=PROTOCOL) as port:
         yield port
 
 
@@ -80,7 +80,7 @@ def hosted(url: str, *middleware: Middleware, **settings: Any) -> Generator[int]
 def test_broken_body_behind_middleware_is_visibly_cut(stack: str, upstream: Misbehaving) -> None:
     """The host's middleware does not turn a body that ends early into a complete answer."""
     upstream.behaviour = ends_short_of_its_length
-    with hosted(upstream.url, *STACKS[stack]) as port:
+    with running_host(upstream.url, *STACKS[stack]) as port:
         answer = fetch(port, IMAGE, headers={"accept-encoding": "gzip"})
     assert (answer.status, answer.whole) == (200, False)
     assert answer.headers["content-length"] == "1024"
@@ -94,7 +94,7 @@ def test_body_behind_gzip_middleware_is_not_compressed(stack: str, upstream: Mis
         await exchange.answer(200, BODY, "content-type: text/plain", 'etag: "1"')
 
     upstream.behaviour = stored
-    with hosted(upstream.url, *STACKS[stack]) as port:
+    with running_host(upstream.url, *STACKS[stack]) as port:
         answer = fetch(port, IMAGE, headers={"accept-encoding": "gzip"})
     assert (answer.status, answer.body) == (200, BODY)
     assert answer.headers["content-encoding"] == "identity"
@@ -111,7 +111,7 @@ def test_stalled_client_of_a_host_is_reset(stack: str, upstream: Misbehaving) ->
     upstream.behaviour = endless
     limits = {"client_stall_timeout": 1, "client_min_rate": 10**6}
     with (
-        hosted(upstream.url, *STACKS[stack], **limits) as port,
+        running_host(upstream.url, *STACKS[stack], **limits) as port,
         connect(port, receive_buffer=4096) as client,
     ):
         ask(client, IMAGE)
@@ -129,10 +129,10 @@ async def silent(exchange: Exchange) -> None:
 def test_client_disconnect_is_seen_behind_unread_data(body: bytes, upstream: Misbehaving) -> None:
     """A disconnect is seen behind a pipelined request and behind an unread request body."""
     upstream.behaviour = silent
-    with hosted(upstream.url) as port:
+    with running_host(upstream.url) as port:
         client = connect(port)
         head = f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n"
-        # Of a body that never ends; else of another request, queued behind the first.
+        # Part of an incomplete request body, or else a pipelined second request.
         rest = f"content-length: {10 * len(body)}\r\n\r\n" if body else f"\r\n{head}\r\n"
         client.sendall((head + rest).encode() + body)
         wait_until(lambda: upstream.exchanges)
@@ -146,15 +146,15 @@ def test_client_disconnect_is_seen_by_the_running_handler(
     before: int, upstream: Misbehaving
 ) -> None:
     """The host's handler sees the disconnect with pipelined requests before and after."""
-    LEFT.clear()
+    DISCONNECTED.clear()
     first = b"GET /upload HTTP/1.1\r\nhost: x\r\n\r\n" * before
-    with hosted(upstream.url) as port:
+    with running_host(upstream.url) as port:
         with connect(port) as client:
             client.sendall(first + b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
             received = b""
             while received.count(b"200 OK") < before:
                 received += client.recv(1 << 16)
-        assert LEFT.wait(5)
+        assert DISCONNECTED.wait(5)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -166,7 +166,7 @@ def test_upload_to_a_host_route_arrives_complete(method: str, upstream: Misbehav
 
     upstream.behaviour = stored
     head = f"{method} /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {len(UPLOAD)}\r\n"
-    with hosted(upstream.url) as port, connect(port) as client:
+    with running_host(upstream.url) as port, connect(port) as client:
         client.sendall(
             f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello".encode()
             + f"{head}connection: close\r\n\r\n".encode()
@@ -186,12 +186,12 @@ def test_pipelined_requests_get_complete_answers(upstream: Misbehaving) -> None:
 
     upstream.behaviour = stored
     request = f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
-    with hosted(upstream.url) as port, connect(port) as client:
+    with running_host(upstream.url) as port, connect(port) as client:
         client.sendall(request * 3)
-        assert [read_answer_of(client) for _ in range(3)] == [BODY] * 3
+        assert [read_body(client) for _ in range(3)] == [BODY] * 3
 
 
-def read_answer_of(client: socket.socket) -> bytes:
+def read_body(client: socket.socket) -> bytes:
     received = b""
     while not received.endswith(BODY):
         received += client.recv(1 << 16)
@@ -212,7 +212,7 @@ def test_download_over_unix_socket_completes(
     upstream.behaviour = slow
     path = str(tmp_path / "socket")
     config = uvicorn.Config(
-        host_of(create_app(settings_for(upstream.url))), uds=path, http=Protocol, log_config=None
+        make_host(create_app(settings_for(upstream.url))), uds=path, http=Protocol, log_config=None
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -229,6 +229,6 @@ def test_download_over_unix_socket_completes(
 
 def test_health_request_under_the_protocol_returns_200(upstream: Misbehaving) -> None:
     """A request to /healthz is answered under the download protocol."""
-    with hosted(upstream.url) as port, connect(port) as client:
+    with running_host(upstream.url) as port, connect(port) as client:
         ask(client, "/media/healthz", headers={"connection": "close"})
         assert read_answer(client).status == 200

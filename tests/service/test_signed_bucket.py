@@ -1,4 +1,4 @@
-"""The ordinary requests that are signed and sent without botocore, and those that are not."""
+"""Requests that are signed and sent without botocore, and requests that need botocore."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_request_with_other_signature_has_no_endpoint(authorization: str) -> Non
     assert resolve_endpoint("https://photos.s3.amazonaws.com/other", AUTHORIZATION, "key") is None
 
 
-OF_AWS: dict[str, Any] = {
+AWS_SETTINGS: dict[str, Any] = {
     "s3_region": "eu-central-1",
     "aws_access_key_id": "test",
     "aws_secret_access_key": "test",
@@ -80,20 +80,22 @@ OF_AWS: dict[str, Any] = {
 )
 async def test_bucket_endpoint_follows_botocore_rules(bucket: str, host: str) -> None:
     """The host of a bucket comes from botocore's endpoint rules."""
-    async with open_clients(Settings(s3_image_bucket=bucket, **OF_AWS)) as clients:
+    async with open_clients(Settings(s3_image_bucket=bucket, **AWS_SETTINGS)) as clients:
         assert isinstance(clients.buckets.default, SignedBucket)
         assert clients.buckets.default.endpoint.host == host
 
 
-@pytest.mark.parametrize("why", ["switched off", "proxy", "no credentials"])
+@pytest.mark.parametrize("reason", ["switched off", "proxy", "no credentials"])
 async def test_proxy_or_missing_credentials_use_botocore(
-    monkeypatch: pytest.MonkeyPatch, why: str
+    monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     """With S3_DIRECT=false, a proxy or no credentials, all requests go through botocore."""
-    settings = Settings(**{**OF_AWS, "s3_image_bucket": "photos"}, s3_direct=why != "switched off")
-    if why == "proxy":
+    settings = Settings(
+        **{**AWS_SETTINGS, "s3_image_bucket": "photos"}, s3_direct=reason != "switched off"
+    )
+    if reason == "proxy":
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    if why == "no credentials":
+    if reason == "no credentials":
         for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             monkeypatch.setenv(name, "/nonexistent")
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -110,7 +112,7 @@ async def test_library_without_a_private_attribute_uses_botocore(
 ) -> None:
     """If a library lacks a private attribute, botocore is used, with one log line."""
     monkeypatch.delattr(owner, name)
-    settings = Settings(s3_image_bucket="photos", **OF_AWS)
+    settings = Settings(s3_image_bucket="photos", **AWS_SETTINGS)
     with caplog.at_level(logging.WARNING, "downspout"):
         async with open_clients(settings) as clients:
             assert isinstance(clients.buckets.default, BotocoreBucket)
@@ -131,16 +133,16 @@ def test_redirect_without_region_returns_502(
 ) -> None:
     """A redirect without x-amz-bucket-region is a 502 after at most three requests."""
 
-    async def elsewhere(exchange: Exchange) -> None:
+    async def send_redirect(exchange: Exchange) -> None:
         await exchange.answer(307, b"", f"location: {upstream.url}/elsewhere")
 
-    upstream.behaviour = elsewhere
+    upstream.behaviour = send_redirect
     assert troubled_store.get("/tasks/1/image").status_code == 502
     assert len(upstream.requests) <= 3
 
 
-def told_by(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
-    """Return what an answer says, but for what is of this one request."""
+def comparable_answer(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    """Return an answer's status, body and headers, without headers that always differ."""
     own = ("date", "x-request-id", "server-timing")
     headers = {n: v for n, v in answer.headers.items() if n not in own}
     return answer.status_code, answer.content if answer.is_success else b"", headers
@@ -165,7 +167,7 @@ def test_signed_bucket_gives_the_answers_of_botocore(
         )
         for method, path, headers in asked:
             answers = [s.request(method, path, headers=headers) for s in (a, b)]
-            assert told_by(answers[0]) == told_by(answers[1])
+            assert comparable_answer(answers[0]) == comparable_answer(answers[1])
         assert c.get("/tasks/88/image").content == b"0123456789"
 
 
@@ -205,13 +207,13 @@ def test_expiring_credentials_are_refreshed(
 def test_bucket_in_another_region_uses_botocore(upstream: Misbehaving, status: int) -> None:
     """A redirect or an error that names another region sends the request through botocore."""
 
-    async def elsewhere(exchange: Exchange) -> None:
+    async def send_redirect(exchange: Exchange) -> None:
         if "downspout" not in exchange.headers.get("user-agent", "") or exchange.method == "HEAD":
             await exchange.answer(200, b"12345", "x-amz-bucket-region: eu-west-1")
         else:
             await exchange.answer(status, b"", "x-amz-bucket-region: eu-west-1")
 
-    upstream.behaviour = elsewhere
+    upstream.behaviour = send_redirect
     with serving(settings_for(upstream.url)) as service:
         assert fetch(service.port, "/tasks/1/image").body == b"12345"
 

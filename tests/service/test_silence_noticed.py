@@ -1,4 +1,4 @@
-"""UPSTREAM_READ_TIMEOUT: an upstream that falls silent is noticed in about that time."""
+"""UPSTREAM_READ_TIMEOUT: how long a silent upstream takes to be detected."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SIZE = 10_000
 PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": f"/tasks/1/bytes/{SIZE}"}
 
 
-async def plain(exchange: Exchange) -> None:
-    """Send a little, a moment later a little more, and then nothing."""
+async def two_blocks(exchange: Exchange) -> None:
+    """Send two blocks with a pause between them, and then nothing."""
     await exchange.head(200, f"content-length: {SIZE}")
     await exchange.body(bytes(100))
     await exchange.pause(SECONDS / 20)
@@ -27,7 +27,7 @@ async def plain(exchange: Exchange) -> None:
     await exchange.hang()
 
 
-async def chunked(exchange: Exchange) -> None:
+async def two_chunks(exchange: Exchange) -> None:
     await exchange.head(200, "transfer-encoding: chunked")
     await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
     await exchange.pause(SECONDS / 20)
@@ -35,8 +35,8 @@ async def chunked(exchange: Exchange) -> None:
     await exchange.hang()
 
 
-async def malformed(exchange: Exchange) -> None:
-    """Send chunks, and then what is none: aiohttp's parser waits without end there."""
+async def malformed_chunk(exchange: Exchange) -> None:
+    """Send two chunks and then a malformed one, on which aiohttp's parser waits for ever."""
     await exchange.head(200, "transfer-encoding: chunked")
     await exchange.raw(b"64\r\n" + bytes(100) + b"\r\n")
     await exchange.pause(SECONDS / 20)
@@ -46,7 +46,7 @@ async def malformed(exchange: Exchange) -> None:
     await exchange.hang()
 
 
-@pytest.mark.parametrize("behaviour", [plain, chunked, malformed])
+@pytest.mark.parametrize("behaviour", [two_blocks, two_chunks, malformed_chunk])
 @pytest.mark.parametrize("source", PATHS)
 def test_silent_body_is_aborted_after_read_timeout(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, source: str, behaviour: Behaviour
@@ -66,9 +66,9 @@ def test_silent_body_is_aborted_after_read_timeout(
         with suppress(ConnectionResetError):
             while client.recv(1000):
                 pass
-        noticed = time.monotonic() - last_byte
+        elapsed = time.monotonic() - last_byte
         wait_until(lambda: f"GET {PATHS[source]} 200 upstream_timeout" in caplog.text)
-    assert SECONDS * 0.9 < noticed < SECONDS * 1.8
+    assert SECONDS * 0.9 < elapsed < SECONDS * 1.8
 
 
 @pytest.mark.parametrize("source", PATHS)
@@ -77,11 +77,11 @@ def test_silent_response_head_returns_504_after_read_timeout(
 ) -> None:
     """An incomplete response head is a 504 within 1.8 times UPSTREAM_READ_TIMEOUT."""
 
-    async def half_a_head(exchange: Exchange) -> None:
+    async def send_half_a_head(exchange: Exchange) -> None:
         await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-le")
         await exchange.hang()
 
-    upstream.behaviour = half_a_head
+    upstream.behaviour = send_half_a_head
     settings = settings_for(
         upstream.url,
         s3_direct=source != "full",

@@ -1,4 +1,4 @@
-"""What stops a download, and how its line in the log tells of it, over a real server."""
+"""Reasons that stop a download, and their log lines, on a real server."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ KEY = "a:0123456789abcdef"
 
 
 class Spans:
-    """Where spans go, and what came there."""
+    """A span exporter in memory, with its tracer provider."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -38,8 +38,8 @@ class Spans:
     def finished(self) -> tuple[ReadableSpan, ...]:
         return self.exporter.get_finished_spans()
 
-    def only(self) -> ReadableSpan:
-        """Return the one span, when it has ended."""
+    def wait_for_span(self) -> ReadableSpan:
+        """Wait for the only span to end, and return it."""
         wait_until(self.finished)
         [span] = self.finished()
         return span
@@ -58,7 +58,7 @@ def spans(_spans: Spans) -> Spans:
 
 @pytest.fixture(scope="module")
 def traced_port(_spans: Spans, _misbehaving: Misbehaving) -> Generator[int]:
-    """Run the service with tracing; returns its port."""
+    """Run the service with tracing and return its port."""
     app = create_app(settings_for(_misbehaving.url))
     with serving_app(traced(app, tracer_provider=_spans.provider)) as port:
         yield port
@@ -68,7 +68,7 @@ async def five_bytes(exchange: Exchange) -> None:
     await exchange.answer(200, b"12345")
 
 
-def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
+def span_attributes(span: ReadableSpan) -> Mapping[str, Any]:
     assert span.attributes is not None
     return span.attributes
 
@@ -83,11 +83,11 @@ def test_span_of_signed_url_has_route_and_no_signature(
         answer = fetch(port, sign_url("/tasks/1/bytes/5?download=five", KEY, lifetime=60))
     assert answer.body == b"12345"
     assert answer.headers["content-disposition"] == 'attachment; filename="five"'
-    span = spans.only()
+    span = spans.wait_for_span()
     assert span.name == "GET /tasks/{task_id}/bytes/{size}"
-    assert attributes_of(span)["http.response.status_code"] == 200
-    assert "url.query" not in attributes_of(span)
-    assert "signature" not in str(attributes_of(span))
+    assert span_attributes(span)["http.response.status_code"] == 200
+    assert "url.query" not in span_attributes(span)
+    assert "signature" not in str(span_attributes(span))
 
 
 def test_broken_transfer_marks_its_span_as_error(
@@ -96,8 +96,8 @@ def test_broken_transfer_marks_its_span_as_error(
     """A broken transfer gives its span an error type and the status ERROR."""
     upstream.behaviour = ends_short_of_its_length
     assert not fetch(traced_port, "/tasks/1/bytes/1024").whole
-    span = spans.only()
-    assert attributes_of(span)["error.type"].endswith("BrokenTransfer")
+    span = spans.wait_for_span()
+    assert span_attributes(span)["error.type"].endswith("BrokenTransfer")
     assert span.status.status_code is StatusCode.ERROR
 
 
@@ -106,7 +106,7 @@ def test_probe_request_has_no_span(traced_port: int, spans: Spans, path: str) ->
     """Requests to /healthz, /readyz and /metrics have no spans."""
     fetch(traced_port, path)
     fetch(traced_port, "/metrics-of-another-kind")
-    assert spans.only().name == "GET"
+    assert spans.wait_for_span().name == "GET"
 
 
 def test_host_with_tracing_has_one_span(upstream: Misbehaving, spans: Spans) -> None:
@@ -116,7 +116,10 @@ def test_host_with_tracing_has_one_span(upstream: Misbehaving, spans: Spans) -> 
     host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
     with serving_app(OpenTelemetryMiddleware(host, tracer_provider=spans.provider)) as port:
         assert fetch(port, "/media/tasks/1/bytes/5").body == b"12345"
-    assert attributes_of(spans.only())["http.route"] == "/media/tasks/{task_id}/bytes/{size}"
+    assert (
+        span_attributes(spans.wait_for_span())["http.route"]
+        == "/media/tasks/{task_id}/bytes/{size}"
+    )
 
 
 async def test_scope_after_tracing_is_unchanged(spans: Spans) -> None:
@@ -144,5 +147,5 @@ def test_missing_opentelemetry_returns_the_app_itself(monkeypatch: pytest.Monkey
         raise AssertionError
 
     monkeypatch.setitem(sys.modules, "starlette.middleware.opentelemetry", None)
-    alone: ASGIApp = traced(app)
-    assert alone is app
+    returned: ASGIApp = traced(app)
+    assert returned is app

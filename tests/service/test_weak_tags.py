@@ -1,4 +1,4 @@
-"""Weak validators: what may be sent of an object that only they tell from its other versions."""
+"""Weak validators: objects with a weak ETag, or without an ETag."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MODIFIED = "Mon, 23 Nov 2026 08:00:00 GMT"
 LATER = "Mon, 23 Nov 2026 08:00:01 GMT"
 
 
-class Tagged:
-    """A store of one object that states this entity tag, and knows plain ranges."""
+class StoreWithHeaders:
+    """A store with one object that sends the given headers and supports single ranges."""
 
     def __init__(self, *lines: str) -> None:
         self.lines = lines
@@ -34,7 +34,7 @@ def test_several_ranges_without_strong_etag_return_full_200(
     upstream: Misbehaving, troubled_store: RunningService, lines: tuple[str, ...]
 ) -> None:
     """Without a strong ETag, several ranges get the full 200."""
-    upstream.behaviour = Tagged(*lines)
+    upstream.behaviour = StoreWithHeaders(*lines)
     received = fetch(troubled_store.port, PATH, headers={"range": "bytes=0-1,5-6"})
     assert (received.status, received.body, received.whole) == (200, BODY, True)
     assert "content-range" not in received.headers
@@ -45,7 +45,7 @@ def test_several_ranges_with_strong_etag_return_multipart(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """With a strong ETag, several ranges get a multipart 206, and each GET has If-Match."""
-    upstream.behaviour = Tagged('etag: "v"')
+    upstream.behaviour = StoreWithHeaders('etag: "v"')
     received = fetch(troubled_store.port, PATH, headers={"range": "bytes=0-1,5-6"})
     assert received.status == 206
     assert received.headers["content-type"].startswith("multipart/byteranges; boundary=")
@@ -62,7 +62,7 @@ def test_one_range_without_strong_etag_returns_206(
     condition: dict[str, str],
 ) -> None:
     """Without a strong ETag, one range gets a 206, with and without a HEAD before it."""
-    upstream.behaviour = Tagged(*lines)
+    upstream.behaviour = StoreWithHeaders(*lines)
     headers = {"range": "bytes=2-4", **condition}
     received = fetch(troubled_store.port, PATH, headers=headers)
     assert (received.status, received.body) == (206, b"234")
@@ -73,7 +73,9 @@ def test_if_range_date_needs_a_later_date_header(
     upstream: Misbehaving, troubled_store: RunningService, now: str, status: int
 ) -> None:
     """A date in If-Range matches only if the answer's Date is later (RFC 9110, 8.8.2.2)."""
-    upstream.behaviour = Tagged('etag: "v"', f"last-modified: {MODIFIED}", f"date: {now}")
+    upstream.behaviour = StoreWithHeaders(
+        'etag: "v"', f"last-modified: {MODIFIED}", f"date: {now}"
+    )
     headers = {"range": "bytes=2-4", "if-range": MODIFIED}
     received = fetch(troubled_store.port, PATH, headers=headers)
     assert (received.status, received.body) == (status, BODY if status == 200 else b"234")

@@ -1,4 +1,4 @@
-"""Keep the unit tests off the network: a test that needs a socket belongs in tests/service."""
+"""Unit tests use no network: a test that needs a socket belongs in tests/service."""
 
 import socket
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""Which downloads may live at once, and until when."""
+"""Slots for parallel downloads, and the drain at the end of the process."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from handlers.errors import DownloadError, Draining, NoSlot
 
 
 class Download:
-    """A download that ends when it is broken off."""
+    """A download that releases its slot when it is stopped."""
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
-        self.broken_off = False
+        self.stopped = False
 
     def stop(self, reason: StopReason) -> None:
         assert reason == "drained"
-        self.broken_off = True
+        self.stopped = True
         self.admission.release(self)
 
 
-def soon() -> float:
+def in_five_seconds() -> float:
     return time.monotonic() + 5
 
 
-def admission_of(total: int) -> Admission:
+def make_admission(total: int) -> Admission:
     return Admission(total, wait=5)
 
 
 async def test_full_admission_raises_no_slot_until_release() -> None:
     """With all slots taken, NoSlot is raised until one slot is released."""
-    admission = admission_of(2)
+    admission = make_admission(2)
     first, second, third = (Download(admission) for _ in range(3))
-    await admission.acquire(first, soon())
-    await admission.acquire(second, soon())
+    await admission.acquire(first, in_five_seconds())
+    await admission.acquire(second, in_five_seconds())
     with pytest.raises(NoSlot):
         await admission.acquire(third, until=0)
     admission.release(first)
-    await admission.acquire(third, soon())
+    await admission.acquire(third, in_five_seconds())
     assert admission.counts() == (2, 0)
 
 
 async def test_waiting_downloads_get_slots_in_order() -> None:
     """Waiting downloads get slots in order, and `counts` has their number."""
-    admission = admission_of(1)
+    admission = make_admission(1)
     running = Download(admission)
-    await admission.acquire(running, soon())
+    await admission.acquire(running, in_five_seconds())
     entered: list[int] = []
 
     async def enter(number: int) -> None:
         download = Download(admission)
-        await admission.acquire(download, soon())
+        await admission.acquire(download, in_five_seconds())
         entered.append(number)
         admission.release(download)
 
@@ -71,30 +71,30 @@ async def test_waiting_downloads_get_slots_in_order() -> None:
 
 async def test_bulk_slots_are_seven_eighths_of_all() -> None:
     """Long downloads get at most seven of eight slots."""
-    admission = admission_of(16)
+    admission = make_admission(16)
     downloads = [Download(admission) for _ in range(15)]
     for download in downloads[:14]:
-        await admission.acquire(download, soon())
+        await admission.acquire(download, in_five_seconds())
         admission.try_acquire_bulk(download)
-    await admission.acquire(downloads[14], soon())
+    await admission.acquire(downloads[14], in_five_seconds())
     with pytest.raises(NoBulkSlot):
         admission.try_acquire_bulk(downloads[14])
     with pytest.raises(NoSlot):
         await admission.acquire_bulk(downloads[14], until=0)
     admission.release_bulk(downloads[0])
-    await admission.acquire_bulk(downloads[14], soon())
+    await admission.acquire_bulk(downloads[14], in_five_seconds())
 
 
 async def test_drain_rejects_new_and_waiting_downloads() -> None:
     """After a drain starts, new and waiting downloads get Draining."""
-    admission = admission_of(1)
+    admission = make_admission(1)
     running = Download(admission)
-    await admission.acquire(running, soon())
+    await admission.acquire(running, in_five_seconds())
     failures: list[DownloadError] = []
 
     async def enter() -> None:
         try:
-            await admission.acquire(Download(admission), soon())
+            await admission.acquire(Download(admission), in_five_seconds())
         except DownloadError as error:
             failures.append(error)
 
@@ -106,24 +106,24 @@ async def test_drain_rejects_new_and_waiting_downloads() -> None:
         await enter()
         admission.release(running)
     assert [type(error) for error in failures] == [Draining, Draining]
-    assert not running.broken_off
+    assert not running.stopped
 
 
 async def test_drain_stops_running_downloads_after_grace() -> None:
     """At the end of the grace, a drain stops every running download."""
-    admission = admission_of(8)
+    admission = make_admission(8)
     downloads = [Download(admission) for _ in range(3)]
     for download in downloads:
-        await admission.acquire(download, soon())
+        await admission.acquire(download, in_five_seconds())
     with anyio.fail_after(1):
         await admission.drain(0.05)
-    assert all(download.broken_off for download in downloads)
+    assert all(download.stopped for download in downloads)
     assert admission.counts() == (0, 0)
 
 
 async def test_drain_without_downloads_returns_at_once() -> None:
     """A drain without running downloads returns at once."""
-    admission = admission_of(1)
+    admission = make_admission(1)
     with anyio.fail_after(1):
         await admission.drain(60)
     assert admission.is_draining

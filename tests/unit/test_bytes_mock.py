@@ -1,4 +1,4 @@
-"""The bytes route with a hand-made mock of aiohttp's response, as in the article."""
+"""The bytes route with a hand-written mock of aiohttp's response, as in the article."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MockContent:
 
 
 class MockResponse:
-    """As much of aiohttp.ClientResponse as a download has to do with."""
+    """The part of aiohttp.ClientResponse that a download uses."""
 
     def __init__(self, chunks: list[bytes], *, length: int) -> None:
         self.status = 200
@@ -45,7 +45,7 @@ class MockSession:
 
 
 def app_with(session: MockSession) -> Starlette:
-    """Return the application with a mock in place of aiohttp's session."""
+    """Return the application with a mock instead of aiohttp's session."""
     settings = Settings(s3_image_bucket="photos", bytes_url="http://upstream.test/{size}")
     mocks: Any = session
     return create_app(settings, s3=object(), http=mocks)  # type: ignore[arg-type]

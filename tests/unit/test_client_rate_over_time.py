@@ -1,4 +1,4 @@
-"""What a client takes over time: a count that wobbles, and a client that slows down."""
+"""ClientRateGuard: a byte count that goes up and down, and a client that slows down."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from handlers.download.client_rate import KERNEL, SERVER_ONLY, BufferVisibility,
 KIB = 1024
 
 
-def given_up_after(guard: ClientRateGuard, counts: list[int]) -> int | None:
-    """Return the second in which a client is given up whose count is this, second by second."""
+def second_of_too_slow(guard: ClientRateGuard, counts: list[int]) -> int | None:
+    """Return the second in which the guard reports a client as too slow, or None."""
     for second, count in enumerate(counts):
         if guard.is_too_slow(count, second):
             return second
@@ -29,7 +29,9 @@ def test_stalled_client_with_varying_count_is_too_slow_at_the_same_time(
     stands = [64 * KIB] * 200
     wobbles = [64 * KIB - wobble * (second % 2) for second in range(200)]
     expected, found = (
-        given_up_after(ClientRateGuard(stall=30, min_rate=min_rate, visibility=visibility), counts)
+        second_of_too_slow(
+            ClientRateGuard(stall=30, min_rate=min_rate, visibility=visibility), counts
+        )
         for counts in (stands, wobbles)
     )
     assert found == expected is not None
@@ -39,7 +41,8 @@ def test_client_at_min_rate_with_varying_count_is_never_too_slow() -> None:
     """A count that sometimes goes back does not make a fast enough client too slow."""
     counts = [second * 2048 - 1500 * (second % 2) for second in range(2000)]
     assert (
-        given_up_after(ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL), counts) is None
+        second_of_too_slow(ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL), counts)
+        is None
     )
 
 
@@ -48,6 +51,6 @@ def test_client_below_min_rate_after_fast_start_is_too_slow() -> None:
     fast = [second * 2048 for second in range(600)]
     drips = [fast[-1] + second * 10 for second in range(1, 600)]
     guard = ClientRateGuard(stall=30, min_rate=1024, visibility=KERNEL)
-    given_up = given_up_after(guard, fast + drips)
-    assert given_up is not None
-    assert 600 < given_up < 600 + 2 * 2 * (30 + 1) + 10
+    too_slow_at = second_of_too_slow(guard, fast + drips)
+    assert too_slow_at is not None
+    assert 600 < too_slow_at < 600 + 2 * 2 * (30 + 1) + 10

@@ -1,4 +1,4 @@
-"""The download scope, around small ASGI applications."""
+"""DownloadScope around small ASGI applications."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def app() -> Starlette:
 
 
 class Client:
-    """A client that stays until `leave`, and keeps what it is sent."""
+    """A client that stays connected until `leave`, and records the messages it receives."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []

@@ -1,4 +1,4 @@
-"""A body of exactly its length, or a visibly broken one."""
+"""`exact_body`: a body of exactly the stated length, or BrokenTransfer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def upstream_with(chunks: list[bytes], length: int | None) -> Upstream:
 
 
 async def receive(upstream: Upstream) -> tuple[bytes, bool]:
-    """Return the bytes that a client gets, and whether the body came to an end."""
+    """Return the bytes that a client gets, and whether the body ended without an error."""
     received = b""
     try:
         async for chunk in exact_body(upstream):

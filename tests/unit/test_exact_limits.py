@@ -1,4 +1,4 @@
-"""Limits to the unit: what is just within one, and what is just beyond."""
+"""Limits of ranges: a request exactly at each limit, and a request one beyond it."""
 
 from __future__ import annotations
 

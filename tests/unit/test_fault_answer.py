@@ -1,4 +1,4 @@
-"""The function that names what a client got: an answer that harms it is in bold."""
+"""`outcome_of` of the faults tool: a harmful answer is in bold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools.faults.answer import Answer, outcome_of
 
 PROBLEM = {"content-type": "application/problem+json"}
 PART = "bytes=1000-1999"
-OF_PART = {"content-range": f"bytes 1000-1999/{SIZE}"}
+PART_HEADERS = {"content-range": f"bytes 1000-1999/{SIZE}"}
 
 
 def answer(status: int, body: bytes, end: str, **lines: str) -> Answer:
@@ -36,9 +36,9 @@ def answer(status: int, body: bytes, end: str, **lines: str) -> Answer:
         (answer(200, FIRST.body[:9000] + SECOND.body[9000:], "proper"), "**two versions mixed**"),
         (answer(200, FIRST.body[:9000] + SECOND.body[:500], "broken"), "**two versions mixed**"),
         (answer(200, FIRST.body[:9000], "none"), "**hangs**"),
-        (answer(206, FIRST.body[1000:2000], "proper", **OF_PART), "whole"),
+        (answer(206, FIRST.body[1000:2000], "proper", **PART_HEADERS), "whole"),
         (answer(206, FIRST.body[1000:2000], "proper"), "**taken for whole**"),
-        (answer(206, FIRST.body[1001:2001], "proper", **OF_PART), "**taken for whole**"),
+        (answer(206, FIRST.body[1001:2001], "proper", **PART_HEADERS), "**taken for whole**"),
         (answer(0, b"", "none"), "**hangs**"),
         (answer(0, b"", "broken"), "**no answer**"),
         (answer(502, b'{"status": 502}', "proper", **PROBLEM), "502"),

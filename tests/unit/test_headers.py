@@ -1,4 +1,4 @@
-"""The headers of a download: pure functions of the stored headers."""
+"""The response headers of a download, computed from the stored headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping a task, and telling our cancellations from others'."""
+"""Interrupt: stopping a task, and cancellations by the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of buckets and keys of objects."""
+"""Bucket names and object keys."""
 
 from __future__ import annotations
 

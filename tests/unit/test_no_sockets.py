@@ -1,4 +1,4 @@
-"""The guard in tests/unit/conftest.py."""
+"""The `no_sockets` fixture in tests/unit/conftest.py."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Byte ranges: pure functions, compared with a slow reading of RFC 9110, section 14."""
+"""Byte ranges, compared with a literal implementation of RFC 9110, section 14."""
 
 from __future__ import annotations
 

@@ -37,22 +37,22 @@ LIMITS = ReadAheadLimits(
 )
 
 
-class Eager(ConcurrencyController):
-    """Adds a connection at each decision, up to the most."""
+class GrowingController(ConcurrencyController):
+    """A controller that adds a connection at each decision, up to the maximum."""
 
     def update(self, window: Window) -> None:
         self.width = min(self.width + 1, self._most)
 
 
-class Idle(ConcurrencyController):
-    """Decides nothing."""
+class FixedController(ConcurrencyController):
+    """A controller that never changes the number of connections."""
 
     def update(self, window: Window) -> None:
         pass
 
 
 class Body:
-    """A body that is read ahead, and a check that nothing of it stays after its close."""
+    """A body with read-ahead; fails if a task, connection or budget is in use after its close."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Body:
         part: Part = WHOLE,
         budget: Budget | None = None,
         limits: ReadAheadLimits = LIMITS,
-        controller: type[ConcurrencyController] = Eager,
+        controller: type[ConcurrencyController] = GrowingController,
         lag: Callable[[], int] = lambda: 0,
     ) -> None:
         self.store = store
@@ -74,7 +74,7 @@ class Body:
         self.stack = ExitStack()
         connection = store.connect(part)
         connection.gate.set()
-        connection.pauses = 20  # Pieces begin before the stream reaches them.
+        connection.pauses = 20  # Pieces start before the stream reaches them.
         stream = store.upstream(connection, self.stack)
         policy = ReadAheadPolicy(self.budget, width, lag, self.observer)
         self.upstream = read_ahead(stream, part, self.stack, store.open_part, policy)
@@ -90,7 +90,7 @@ class Body:
         assert await self.chunk() == b""
         return bytes(body)
 
-    async def until_broken(self) -> tuple[bytes, BrokenTransfer]:
+    async def read_until_broken(self) -> tuple[bytes, BrokenTransfer]:
         body = bytearray()
         try:
             while chunk := await self.chunk():
@@ -100,12 +100,12 @@ class Body:
         pytest.fail("it did not break")
 
     def stop_growing(self) -> None:
-        self.controller.update = Idle.update.__get__(self.controller)  # type: ignore[method-assign]
+        self.controller.update = FixedController.update.__get__(self.controller)  # type: ignore[method-assign]
 
     async def stall(self) -> None:
-        """Take nothing until the pieces have been dropped."""
+        """Read nothing until the pieces have been dropped."""
         self.stop_growing()
-        await until(lambda: self.budget.left == self.total)
+        await wait_until(lambda: self.budget.left == self.total)
 
     async def __aenter__(self) -> Self:
         self.tasks = asyncio.all_tasks()
@@ -121,9 +121,9 @@ class Body:
         assert asyncio.all_tasks() <= self.tasks
 
 
-async def until(is_so: Callable[[], object]) -> None:
+async def wait_until(condition: Callable[[], object]) -> None:
     for _ in range(10_000):
-        if is_so():
+        if condition():
             return
         await asyncio.sleep(0.001)
     pytest.fail("it never was so")
@@ -251,14 +251,14 @@ async def test_head_answer_is_not_read_ahead(store: MemoryStore) -> None:
 
 async def test_controller_with_one_connection_sends_one_request(store: MemoryStore) -> None:
     """If the controller keeps one connection, no piece is requested."""
-    async with Body(store, controller=Idle) as body:
+    async with Body(store, controller=FixedController) as body:
         assert await body.rest() == BODY
     assert len(store.connections) == 1
 
 
 async def test_excess_bytes_of_the_stream_are_returned(store: MemoryStore) -> None:
     """The stream is read beyond the end of its part, so that the reader sees excess bytes."""
-    async with Body(store, part=Part(0, SIZE - 11), controller=Idle) as body:
+    async with Body(store, part=Part(0, SIZE - 11), controller=FixedController) as body:
         store.connections[0].part = WHOLE
         assert await body.rest() == BODY
 
@@ -303,7 +303,7 @@ async def test_broken_piece_raises_after_its_bytes(store: MemoryStore) -> None:
     store.failures = [700_000]
     store.spoil = lambda c: setattr(c, "fails_at", None) if c.part.first == 0 else None
     async with Body(store) as body:
-        received, broken = await body.until_broken()
+        received, broken = await body.read_until_broken()
     assert received == BODY[:700_000]
     assert broken.outcome == "upstream_timeout"
 
@@ -320,7 +320,7 @@ async def test_piece_of_wrong_length_raises_broken_transfer(store: MemoryStore, 
 
     store.spoil = spoil
     async with Body(store) as body:
-        received, broken = await body.until_broken()
+        received, broken = await body.read_until_broken()
     assert BODY.startswith(received)
     assert 500_000 < len(received) <= min(ends)
     assert broken.outcome == "truncated"
@@ -338,7 +338,7 @@ async def test_piece_with_unexpected_error_raises_broken_transfer(store: MemoryS
 
     store.spoil = spoil
     async with Body(store) as body:
-        received, broken = await body.until_broken()
+        received, broken = await body.read_until_broken()
     assert BODY.startswith(received)
     assert broken.outcome == "truncated"
 
@@ -367,7 +367,7 @@ async def test_refusal_that_lasts_raises_at_its_first_byte(store: MemoryStore) -
     """Pieces opened before the refusal are returned, and then BrokenTransfer is raised."""
     store.refusals = {500_000: UpstreamBusy("busy")}
     async with Body(store) as body:
-        received, broken = await body.until_broken()
+        received, broken = await body.read_until_broken()
     assert received == BODY[: store.parts[-1].last + 1]
     assert broken.outcome == "truncated"
 
@@ -377,8 +377,8 @@ async def test_cancelled_piece_task_raises_broken_transfer(store: MemoryStore) -
     store.spoil = lambda connection: setattr(connection, "pauses", 50)
     others = asyncio.all_tasks()
     async with Body(store, width=2) as body:
-        reading = asyncio.create_task(body.until_broken())
-        await until(lambda: not store.connections[0].is_open)
+        reading = asyncio.create_task(body.read_until_broken())
+        await wait_until(lambda: not store.connections[0].is_open)
         for task in asyncio.all_tasks() - others - {reading}:
             task.cancel()
         received, broken = await reading
@@ -386,7 +386,7 @@ async def test_cancelled_piece_task_raises_broken_transfer(store: MemoryStore) -
     assert broken.outcome == "truncated"
 
 
-# Clients that leave, and slow ones
+# Clients that disconnect, and slow clients
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 5, 60, 100])
@@ -509,7 +509,7 @@ async def test_bytes_in_send_buffers_count_as_waiting_for_the_client(store: Memo
     """While most bytes wait in the send buffers, the client counts as the limit."""
     waited: list[float] = []
 
-    class Watching(Idle):
+    class Watching(FixedController):
         def update(self, window: Window) -> None:
             waited.append(window.waited)
 
@@ -543,11 +543,11 @@ async def test_closed_body_is_freed(store: MemoryStore) -> None:
     assert not [o for o in gc.get_objects() if isinstance(o, ReadAhead | Piece)]
 
 
-# The controller, with made-up numbers
+# The controller, with simulated measurements
 
 
-class Flight:
-    """A controller before a store that gives each connection `share`, and all `total`."""
+class ControllerSimulation:
+    """A controller and a store that limits each connection (`share`) and all (`total`)."""
 
     def __init__(self, *, share: float = 40 * MIB, total: float = 1e12, most: int = 8) -> None:
         self.controller = ConcurrencyController(most, ReadAheadLimits())
@@ -577,41 +577,41 @@ class Flight:
 @pytest.mark.parametrize(("most", "widths"), [(8, [1, 2, 4, 8, 8, 8]), (3, [1, 2, 3, 3])])
 def test_controller_doubles_while_connections_add_speed(most: int, widths: list[int]) -> None:
     """The controller doubles the connections up to the maximum while the speed grows."""
-    flight = Flight(most=most)
+    simulation = ControllerSimulation(most=most)
     for _ in widths[1:]:
-        flight.window()
-    assert flight.widths == widths
+        simulation.window()
+    assert simulation.widths == widths
 
 
 def test_controller_waits_for_first_bytes_of_new_connections() -> None:
     """The controller does not decide while a new connection has no bytes."""
-    flight = Flight()
-    flight.window()
-    assert {flight.window(opening=1) for _ in range(50)} == {2}
-    assert flight.window() == 4
+    simulation = ControllerSimulation()
+    simulation.window()
+    assert {simulation.window(opening=1) for _ in range(50)} == {2}
+    assert simulation.window() == 4
 
 
 def test_controller_ignores_the_first_window() -> None:
     """The controller ignores the first window, in which a connection is still opening."""
-    flight = Flight(share=120 * MIB)
-    assert flight.window(opening=1) == 1
-    flight.share = 40 * MIB
+    simulation = ControllerSimulation(share=120 * MIB)
+    assert simulation.window(opening=1) == 1
+    simulation.share = 40 * MIB
     for _ in range(5):
-        flight.window()
-    assert flight.controller.width == 8
+        simulation.window()
+    assert simulation.controller.width == 8
 
 
 @pytest.mark.parametrize("total", [40 * MIB, 100 * MIB, 200 * MIB])
 def test_controller_closes_connections_that_add_no_speed(total: float) -> None:
     """The controller ends at the connections that add speed, and tries more ever less often."""
-    flight = Flight(total=total)
+    simulation = ControllerSimulation(total=total)
     for _ in range(6000):
-        flight.window()
-    enough = total / flight.share
-    assert enough - 1 < flight.widths[-1] < enough + 1
-    grown = [n for n, (a, b) in enumerate(pairwise(flight.widths)) if b > a]
+        simulation.window()
+    enough = total / simulation.share
+    assert enough - 1 < simulation.widths[-1] < enough + 1
+    grown = [n for n, (a, b) in enumerate(pairwise(simulation.widths)) if b > a]
     assert len([n for n in grown if n > 100]) <= 6
-    assert sum(width >= enough + 1 for width in flight.widths) <= 3 * len(grown)
+    assert sum(width >= enough + 1 for width in simulation.widths) <= 3 * len(grown)
 
 
 @pytest.mark.parametrize(
@@ -619,60 +619,60 @@ def test_controller_closes_connections_that_add_no_speed(total: float) -> None:
 )
 def test_controller_limited_by_client_or_cpu_does_not_grow(waited: float, cpu: float) -> None:
     """If the client or the CPU is the limit, the controller keeps one connection."""
-    flight = Flight()
+    simulation = ControllerSimulation()
     for _ in range(1000):
-        flight.window(waited=waited, cpu=cpu)
-    assert set(flight.widths) == {1}
+        simulation.window(waited=waited, cpu=cpu)
+    assert set(simulation.widths) == {1}
 
 
 def test_controller_with_fast_connection_does_not_grow() -> None:
     """If one connection is fast, the controller keeps one connection."""
-    flight = Flight(share=300 * MIB)
+    simulation = ControllerSimulation(share=300 * MIB)
     for _ in range(1000):
-        flight.window()
-    assert set(flight.widths) == {1}
+        simulation.window()
+    assert set(simulation.widths) == {1}
 
 
 def test_controller_with_slow_client_shrinks_to_one() -> None:
     """For a slow client the controller halves the connections down to one."""
-    flight = Flight()
+    simulation = ControllerSimulation()
     for _ in range(10):
-        flight.window()
-    flight.widths = [8]
+        simulation.window()
+    simulation.widths = [8]
     for _ in range(100):
-        flight.window(waited=0.0)
-    assert sorted(set(flight.widths), reverse=True) == [8, 4, 2, 1]
-    assert flight.widths == sorted(flight.widths, reverse=True)
-    assert flight.widths.count(8) > 10
+        simulation.window(waited=0.0)
+    assert sorted(set(simulation.widths), reverse=True) == [8, 4, 2, 1]
+    assert simulation.widths == sorted(simulation.widths, reverse=True)
+    assert simulation.widths.count(8) > 10
 
 
 def test_controller_with_bursts_does_not_shrink() -> None:
     """A burst from memory does not count as a slow client."""
-    flight = Flight()
+    simulation = ControllerSimulation()
     for n in range(1000):
-        flight.window(waited=0.1 if n % 4 == 3 else 0.95)
-    assert flight.controller.width == 8
-    assert flight.widths == sorted(flight.widths)
+        simulation.window(waited=0.1 if n % 4 == 3 else 0.95)
+    assert simulation.controller.width == 8
+    assert simulation.widths == sorted(simulation.widths)
 
 
 def test_controller_with_stepwise_client_does_not_grow() -> None:
     """A client whose buffers drain in steps keeps one connection."""
-    flight = Flight()
-    flight.window(waited=0.1, ms=500)
+    simulation = ControllerSimulation()
+    simulation.window(waited=0.1, ms=500)
     for _ in range(50):
         for _ in range(4):
-            flight.window()
-        flight.window(waited=0.0, ms=500)
-    assert set(flight.widths) == {1}
+            simulation.window()
+        simulation.window(waited=0.0, ms=500)
+    assert set(simulation.widths) == {1}
 
 
 def test_controller_doubles_the_time_after_each_back_off() -> None:
     """Each back-off doubles the time until the controller grows again."""
-    flight = Flight()
+    simulation = ControllerSimulation()
     grown: list[float] = []
     for _ in range(13_000):
-        if flight.window() > 1:
-            grown.append(flight.now)
-            flight.controller.back_off(flight.now, 1)
+        if simulation.window() > 1:
+            grown.append(simulation.now)
+            simulation.controller.back_off(simulation.now, 1)
     pauses = [b - a for a, b in pairwise(grown)]
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 64], abs=0.1)

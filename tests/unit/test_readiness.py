@@ -1,4 +1,4 @@
-"""Readiness: a check with a deadline, whose result is remembered for a moment."""
+"""Readiness: a check with a deadline and a cached result."""
 
 from __future__ import annotations
 

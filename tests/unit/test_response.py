@@ -1,4 +1,4 @@
-"""Checks of an upstream's response, and how a body of aiohttp's breaks."""
+"""Checks of an upstream response, and errors of a body that aiohttp reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from handlers.sources.response import RawResponse, check_response, payload_reade
 CHUNKED = {"transfer-encoding": " Chunked"}
 
 
-def checked(
+def check(
     status: int, headers: dict[str, str], spec: Spec | None = None, **options: Any
 ) -> Upstream:
     async def read() -> bytes:
@@ -41,7 +41,7 @@ def test_stated_or_expected_length_is_returned(
     headers: dict[str, str], expected: int | None, length: int | None
 ) -> None:
     """The length is the Content-Length or, for a chunked body, the expected length."""
-    assert checked(200, headers, total=expected).length == length
+    assert check(200, headers, total=expected).length == length
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_wrong_or_missing_length_raises_bad_upstream(
 ) -> None:
     """A wrong Content-Length, or a body that only a close would end, raises BadUpstream."""
     with pytest.raises(BadUpstream):
-        checked(200, headers, total=expected)
+        check(200, headers, total=expected)
 
 
 def test_head_answer_may_lack_a_length() -> None:
     """An answer to HEAD may lack Content-Length, but a stated length must be the expected one."""
-    upstream = checked(200, {}, has_body=False)
+    upstream = check(200, {}, has_body=False)
     assert (upstream.length, upstream.read) == (None, None)
     with pytest.raises(BadUpstream):
-        checked(200, {"content-length": "5"}, total=6, has_body=False)
+        check(200, {"content-length": "5"}, total=6, has_body=False)
 
 
 @pytest.mark.parametrize(
@@ -93,19 +93,19 @@ def test_content_range_other_than_requested_raises_bad_upstream(
     """A Content-Range with another range, or with another or unknown length, raises."""
     headers = {"content-range": stated, **CHUNKED}
     if part:
-        upstream = checked(206, headers, spec, total=total)
+        upstream = check(206, headers, spec, total=total)
         assert (upstream.part, upstream.total, upstream.length) == (part, 1000, part.length)
     else:
         with pytest.raises(BadUpstream):
-            checked(206, headers, spec, total=total)
+            check(206, headers, spec, total=total)
 
 
 def test_content_length_other_than_content_range_raises() -> None:
     """A 206 whose Content-Length differs from its Content-Range raises BadUpstream."""
     headers = {"content-range": "bytes 0-8/1000", "content-length": "9"}
-    assert checked(206, headers, Spec(0, 8)).length == 9
+    assert check(206, headers, Spec(0, 8)).length == 9
     with pytest.raises(BadUpstream):
-        checked(206, {**headers, "content-length": "8"}, Spec(0, 8))
+        check(206, {**headers, "content-length": "8"}, Spec(0, 8))
 
 
 @pytest.mark.parametrize(("status", "spec"), [(206, None), (204, None), (304, Spec(0, 8))])
@@ -113,12 +113,12 @@ def test_status_without_a_usable_body_raises(status: int, spec: Spec | None) -> 
     """A status other than 200, or 206 to a range, raises BadUpstream."""
     headers = {"content-range": "bytes 0-8/1000", "content-length": "9"}
     with pytest.raises(BadUpstream):
-        checked(status, headers, spec)
+        check(status, headers, spec)
 
 
 def test_full_200_to_a_range_is_accepted() -> None:
     """A 200 to a range is accepted as the full object of the expected length."""
-    upstream = checked(200, {"content-length": "1000"}, Spec(0, 8), total=1000)
+    upstream = check(200, {"content-length": "1000"}, Spec(0, 8), total=1000)
     assert (upstream.part, upstream.total, upstream.length) == (None, None, 1000)
 
 

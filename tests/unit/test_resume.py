@@ -1,4 +1,4 @@
-"""Resuming a body: its limits, without sockets."""
+"""Resuming a body: limits, without sockets."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def store() -> MemoryStore:
     return MemoryStore(BODY)
 
 
-def break_each(connection: MemoryConnection) -> None:
-    """Let each connection give one chunk, and then break."""
+def break_after_each_chunk(connection: MemoryConnection) -> None:
+    """Make each connection break after one chunk."""
     if connection.position + connection.chunk < SIZE:
         connection.fails_at = connection.position + connection.chunk
 
 
 async def test_body_broken_after_each_chunk_is_complete(store: MemoryStore) -> None:
     """Each byte resets the count of attempts, and each resume is counted once."""
-    store.spoil = break_each
+    store.spoil = break_after_each_chunk
     download = Download(store, max_resumes=1)
     await download.run()
     assert download.received == BODY
@@ -108,7 +108,7 @@ async def test_silence_beyond_the_limit_raises(store: MemoryStore, fault: str) -
 
 async def test_body_older_than_the_silence_limit_is_resumed(store: MemoryStore) -> None:
     """Each chunk restarts the silence limit, and the client's own time does not count."""
-    store.spoil = break_each
+    store.spoil = break_after_each_chunk
     download = Download(store, max_silence=0.05)
     await download.run(pause=0.06)
     assert download.received == BODY

@@ -1,4 +1,4 @@
-"""When `exact_body` has a body resumed, and since when it says that the body is silent."""
+"""`exact_body` with a resumer: when it resumes, and when the silence starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from handlers.errors import BrokenTransfer
 
 
 class Breaking:
-    """Gives one chunk, waits, and breaks; notes since when the body counts as silent."""
+    """A body that breaks after one chunk, and records the start of its silence."""
 
     def __init__(self, *, wait: float = 0) -> None:
         self.wait = wait

@@ -1,4 +1,4 @@
-"""Retries of a request before the answer to the client has begun."""
+"""Retries of a request before the answer to the client starts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from handlers.body.retry import MAX_DELAY, NO_RETRY, RetryPolicy, retry_delay
 from handlers.errors import BadUpstream, DownloadError, UpstreamBusy, UpstreamFailed
 from tests.support.memory_store import RecordingObserver
 
-EAGER = RetryPolicy(first_delay=0.001)
+FAST_RETRY = RetryPolicy(first_delay=0.001)
 
 
 class Failing:
-    """Fails with each of `errors` in turn, then succeeds."""
+    """A request that fails with each of `errors` in turn, then succeeds."""
 
     def __init__(self, *errors: DownloadError) -> None:
         self.errors = list(errors)
@@ -40,11 +40,11 @@ async def test_permanent_failure_is_not_retried() -> None:
     """A permanent failure is raised at once."""
     failing = Failing(BadUpstream("our key is wrong"))
     with pytest.raises(BadUpstream):
-        await EAGER.open(failing)
+        await FAST_RETRY.open(failing)
     assert failing.attempts == 1
 
 
-@pytest.mark.parametrize(("policy", "attempts"), [(EAGER, 5), (NO_RETRY, 1)])
+@pytest.mark.parametrize(("policy", "attempts"), [(FAST_RETRY, 5), (NO_RETRY, 1)])
 async def test_last_attempt_raises_its_error(policy: RetryPolicy, attempts: int) -> None:
     """After `attempts` failures, the last error is raised."""
     failing = Failing(*(UpstreamFailed(str(n)) for n in range(99)))

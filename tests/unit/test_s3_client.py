@@ -1,4 +1,4 @@
-"""The S3 client that a host may give: types for the host's type checker, and at run time."""
+"""The types of an S3 client that a host passes, for a type checker and at run time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def as_given(client: RealClient) -> S3Client:
-    """Accept the client of types-aiobotocore-s3, for mypy to check."""
+    """Pass the client of types-aiobotocore-s3 as S3Client, for mypy."""
     return client
 
 

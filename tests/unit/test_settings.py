@@ -1,4 +1,4 @@
-"""Settings: read in one place, checked, all problems reported at once."""
+"""Settings: reading and checking environment variables and values in code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from settings import ServerSettings, Settings, SettingsError, load
 BUCKET = {"S3_IMAGE_BUCKET": "photos"}
 
 
-def problems_of(environ: dict[str, str]) -> list[str]:
+def load_problems(environ: dict[str, str]) -> list[str]:
     with pytest.raises(SettingsError) as raised:
         load(environ)
     return raised.value.problems
@@ -32,7 +32,7 @@ def test_bucket_alone_gives_the_defaults() -> None:
     assert settings.bytes_max_size == 1024**3
 
 
-EVERY = {
+ALL_VARIABLES = {
     "S3_IMAGE_BUCKET": ("photos", "photos"),
     "S3_IMAGE_KEY": ("images/{task_id}.jpg", "images/{task_id}.jpg"),
     "AWS_REGION": ("eu-central-1", "eu-central-1"),
@@ -83,13 +83,13 @@ EVERY = {
 
 def test_variable_sets_its_setting_and_source() -> None:
     """Each environment variable sets its setting, and `sources` has the variable's name."""
-    loaded = load({name: text for name, (text, _) in EVERY.items()})
+    loaded = load({name: text for name, (text, _) in ALL_VARIABLES.items()})
     found = {
         one.names[0]: (settings.sources[one.field], getattr(settings, one.field))
         for settings in loaded
         for one in variables(type(settings))
     }
-    assert found == {name: (name, value) for name, (_, value) in EVERY.items()}
+    assert found == {name: (name, value) for name, (_, value) in ALL_VARIABLES.items()}
 
 
 @pytest.mark.parametrize("settings", [Settings, ServerSettings])
@@ -154,7 +154,7 @@ BUCKETEER = {
     "BUCKETEER_AWS_SECRET_ACCESS_KEY": "theirs",
     "BUCKETEER_AWS_REGION": "us-east-1",
 }
-OTHERS = {
+AWS_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIA4",
     "AWS_SECRET_ACCESS_KEY": "mine",
     "AWS_SESSION_TOKEN": "token",
@@ -163,7 +163,7 @@ OTHERS = {
 }
 
 
-def keys_of(settings: Settings) -> list[str | None]:
+def aws_values(settings: Settings) -> list[str | None]:
     keys = [settings.aws_access_key_id, settings.aws_secret_access_key]
     return [*keys, settings.aws_session_token, settings.s3_region]
 
@@ -180,9 +180,9 @@ def test_platform_variables_are_all_used(environ: dict[str, str]) -> None:
 def test_aws_credentials_take_precedence_over_bucketeer() -> None:
     """If AWS_* and BUCKETEER_AWS_* are both set, AWS_* is used."""
     ours = ["AKIA4", "mine", "token", "eu-central-1"]
-    assert keys_of(Settings.from_environ({**OTHERS, **BUCKETEER})) == ours
+    assert aws_values(Settings.from_environ({**AWS_CREDENTIALS, **BUCKETEER})) == ours
     regions = {**BUCKETEER, "BUCKETEER_AWS_REGION": "", "AWS_REGION": "eu-west-1"}
-    assert keys_of(Settings.from_environ(regions)) == ["AKIA3", "theirs", None, "eu-west-1"]
+    assert aws_values(Settings.from_environ(regions)) == ["AKIA3", "theirs", None, "eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -194,19 +194,19 @@ def test_aws_credentials_take_precedence_over_bucketeer() -> None:
 )
 def test_half_of_a_credential_pair_is_an_error(missing: str, line: str) -> None:
     """An access key without its own secret, or a secret without its key, is one error."""
-    both = {**OTHERS, **BUCKETEER, "AWS_SESSION_TOKEN": "", missing: ""}
-    assert problems_of(both) == [line]
-    alone = {**BUCKET, **OTHERS, "AWS_SESSION_TOKEN": "", missing: ""}
-    assert problems_of(alone) == [line]
+    both = {**AWS_CREDENTIALS, **BUCKETEER, "AWS_SESSION_TOKEN": "", missing: ""}
+    assert load_problems(both) == [line]
+    alone = {**BUCKET, **AWS_CREDENTIALS, "AWS_SESSION_TOKEN": "", missing: ""}
+    assert load_problems(alone) == [line]
     theirs = {**BUCKETEER, f"BUCKETEER_{missing}": ""}
-    assert problems_of(theirs) == [line.replace("AWS_", "BUCKETEER_AWS_")]
+    assert load_problems(theirs) == [line.replace("AWS_", "BUCKETEER_AWS_")]
 
 
 def test_session_token_without_access_key_is_an_error() -> None:
     """AWS_SESSION_TOKEN without AWS_ACCESS_KEY_ID is an error."""
     line = "AWS_SESSION_TOKEN is set while AWS_ACCESS_KEY_ID is not"
-    assert problems_of({**BUCKETEER, "AWS_SESSION_TOKEN": "token"}) == [line]
-    assert problems_of({**BUCKET, "AWS_SESSION_TOKEN": "token"}) == [line]
+    assert load_problems({**BUCKETEER, "AWS_SESSION_TOKEN": "token"}) == [line]
+    assert load_problems({**BUCKET, "AWS_SESSION_TOKEN": "token"}) == [line]
 
 
 def test_railway_url_style_is_read_as_virtual() -> None:
@@ -232,7 +232,7 @@ def test_blank_variable_counts_as_unset() -> None:
 
 def test_several_errors_are_reported_together() -> None:
     """Each wrong variable has one line with its name, the problem and an example."""
-    lines = problems_of(
+    lines = load_problems(
         {"PORT": "eighty", "MAX_DOWNLOADS": "0", "AWS_REGION": "-", "QUEUE_TIMEOUT": "soon"}
     )
     assert lines == [
@@ -304,7 +304,7 @@ def test_several_errors_are_reported_together() -> None:
 )
 def test_wrong_variable_value_is_one_line(name: str, value: str) -> None:
     """A wrong value is one line that begins with the name of its variable."""
-    [line] = problems_of({**BUCKET, name: value})
+    [line] = load_problems({**BUCKET, name: value})
     assert line.startswith(f"{name} ")
     assert "\n" not in line
 
@@ -321,7 +321,7 @@ def test_invalid_credentials_are_one_line_without_the_secret(
     environ: dict[str, str], name: str
 ) -> None:
     """Invalid credentials are one line that does not contain the secret."""
-    [line] = problems_of({**BUCKET, **environ})
+    [line] = load_problems({**BUCKET, **environ})
     assert line.startswith(name)
     assert "s3 cr3t" not in line
     assert "s3cr3t" not in line
@@ -447,7 +447,7 @@ def test_signing_settings_ignore_other_variables() -> None:
 )
 def test_invalid_access_setting_is_an_error(name: str, value: str) -> None:
     """An invalid token or key is an error, and the error does not contain the value."""
-    [line] = problems_of({**BUCKET, name: value})
+    [line] = load_problems({**BUCKET, name: value})
     assert line.startswith(f"{name} must")
     assert len(value) < 10 or value not in line.partition("; for example")[0]
 
@@ -456,7 +456,7 @@ def test_invalid_access_setting_is_an_error(name: str, value: str) -> None:
 @pytest.mark.parametrize("value", ["", " ", "\n"])
 def test_blank_access_setting_is_an_error(name: str, value: str) -> None:
     """A blank ACCESS_TOKENS, URL_SIGNING_KEYS or METRICS_TOKENS is an error."""
-    [line] = problems_of({**BUCKET, name: value})
+    [line] = load_problems({**BUCKET, name: value})
     assert line.startswith(f"{name} is blank")
 
 

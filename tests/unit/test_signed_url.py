@@ -1,4 +1,4 @@
-"""Signed URLs: pure functions of a path, a query and the clock."""
+"""Signed URLs: signing and checking."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Parameters = list[tuple[str, str]]
 
 
 def reason_for(url: str, *keys: SigningKey, max_lifetime: float = WEEK) -> str | None:
-    """Return why a URL is rejected, split as a server and Starlette split it."""
+    """Return why a URL is rejected, parsed as by a server and Starlette."""
     parts = urlsplit(url)
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     return rejection_reason(

@@ -1,4 +1,4 @@
-"""Signing keys are kept: a kept key is the key of one day, one secret and one region."""
+"""The cache of SigV4 signing keys: one key for each day, secret and region."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ NEW = ReadOnlyCredentials("key", "new secret", None)
 PATH = "/photos/test/1/image.jpg"
 
 
-def authorize(credentials: ReadOnlyCredentials, now: datetime, region: str = "eu-west-1") -> str:
+def sign_authorization(
+    credentials: ReadOnlyCredentials, now: datetime, region: str = "eu-west-1"
+) -> str:
     signed = sigv4.sign_request(
         "GET", "photos.test", PATH, {}, region=region, credentials=credentials, now=now
     )
     return signed["authorization"]
 
 
-def authorize_anew(credentials: ReadOnlyCredentials, now: datetime) -> str:
-    """Sign without a kept key."""
+def sign_without_cache(credentials: ReadOnlyCredentials, now: datetime) -> str:
+    """Sign with an empty cache of signing keys."""
     sigv4._signing_key.cache_clear()
-    return authorize(credentials, now)
+    return sign_authorization(credentials, now)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,8 @@ def test_signature_after_rotation_uses_the_new_secret(
     turns: list[tuple[ReadOnlyCredentials, datetime]],
 ) -> None:
     """After a rotation, the next request is signed with the new secret, also on the same day."""
-    expected = [authorize_anew(credentials, now) for credentials, now in turns]
+    expected = [sign_without_cache(credentials, now) for credentials, now in turns]
     sigv4._signing_key.cache_clear()
-    assert [authorize(credentials, now) for credentials, now in turns] == expected
-    assert authorize(OLD, NOON) != authorize(NEW, NOON)
-    assert authorize(OLD, NOON) != authorize(OLD, NOON, "eu-west-2")
+    assert [sign_authorization(credentials, now) for credentials, now in turns] == expected
+    assert sign_authorization(OLD, NOON) != sign_authorization(NEW, NOON)
+    assert sign_authorization(OLD, NOON) != sign_authorization(OLD, NOON, "eu-west-2")

@@ -1,4 +1,4 @@
-"""Our signatures are botocore's."""
+"""SigV4 signatures, compared with botocore's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from handlers.sources.s3.sigv4 import sign_request
 
-# What a header's value may be, and botocore does not trim in a way of its own.
+# Valid header values that botocore does not trim.
 VALUES = st.from_regex(r"[!-~]([ -~]{0,30}[!-~])?", fullmatch=True)
 HEADERS = st.fixed_dictionaries(
     {}, optional=dict.fromkeys(("range", "if-match", "x-amz-checksum-mode"), VALUES)

@@ -24,7 +24,7 @@ LARGE_CLASSES = {
     "ReadAheadLimits": "it has one field for each threshold of the read-ahead",
 }
 
-# Files that break a rule and are still to be changed.
+# Files that break a rule until they are changed.
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 CLASSES_TO_SPLIT: set[str] = set()
@@ -93,7 +93,7 @@ class Source:
                 yield node.module or ""
 
     def names(self) -> Iterator[str]:
-        """Yield each identifier that the code uses; comments and docstrings are not looked at."""
+        """Yield each identifier in the code, without comments and docstrings."""
         for node in self.nodes:
             if isinstance(node, ast.Name):
                 yield node.id
@@ -167,7 +167,7 @@ def test_package_modules_import_each_other_relatively() -> None:
 def test_service_and_settings_import_only_public_modules() -> None:
     """service.py and settings.py import only modules that any host can import."""
     public = {"handlers", "handlers.cli", "handlers.server", "handlers.settings"}
-    # ServerSettings is declared as Settings is.
+    # ServerSettings is declared in the same way as Settings.
     public.add("handlers.variables")
     check(
         (
@@ -235,7 +235,7 @@ def test_product_has_no_type_checking_block() -> None:
             for source in PRODUCT
             if "TYPE_CHECKING" in source.names() and source.name not in FILES_WITH_TYPE_CHECKING
         ),
-        "Types are imported as all else is; these files have TYPE_CHECKING:",
+        "Import types at run time; these files have TYPE_CHECKING:",
     )
 
 

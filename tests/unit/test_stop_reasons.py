@@ -1,4 +1,4 @@
-"""What stops a download, and what no longer does: around applications of a test's own."""
+"""Reasons that stop a download, with small ASGI applications."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.components import settings_for
 
 @pytest.fixture
 async def app(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Starlette]:
-    """An application within its lifespan."""
+    """Return an application within its lifespan."""
     caplog.set_level(logging.INFO, "downspout")
     app = create_app(settings_for("http://127.0.0.1:9"))
     async with app.router.lifespan_context(app):
@@ -26,7 +26,7 @@ async def app(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Starlette]:
 
 
 class Client:
-    """One that leaves when it is told to."""
+    """A client that disconnects when `leaves` is set."""
 
     def __init__(self) -> None:
         self.leaves = anyio.Event()
