@@ -1,4 +1,4 @@
-"""Access control: tokens, signed URLs, rejections, and the command that signs."""
+"""Access control: tokens, signed URLs, rejections, and the sign command."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ IMAGE = "/tasks/7/image"
 Headers = dict[str, str]
 
 
-def bearing(token: str) -> Headers:
+def bearer_header(token: str) -> Headers:
     return {"authorization": f"Bearer {token}"}
 
 
-def signed(path: str = IMAGE, key: str = KEYS[0], lifetime: float = 60) -> str:
+def make_signed_url(path: str = IMAGE, key: str = KEYS[0], lifetime: float = 60) -> str:
     return sign_url(path, key, lifetime=lifetime)
 
 
@@ -57,7 +57,7 @@ def guarded(store: Store) -> Generator[RunningService]:
     """The service with tokens and signing keys, and a store that has one image."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
     settings = settings_for(
-        store.url, access_tokens=TOKENS, url_signing_keys=KEYS, metrics_tokens=("figures" * 3,)
+        store.url, access_tokens=TOKENS, url_signing_keys=KEYS, metrics_tokens=("metrics" * 3,)
     )
     with serving(settings) as running:
         yield running
@@ -66,7 +66,7 @@ def guarded(store: Store) -> Generator[RunningService]:
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
 def test_valid_token_gets_download(guarded: RunningService, token: str, scheme: str) -> None:
-    """Any of the tokens is valid, so that they can be rotated one by one."""
+    """Every configured token is valid, so operators can rotate tokens one by one."""
     answer = guarded.get(IMAGE, headers={"authorization": f"{scheme} {token}"})
     assert answer.content == b"picture"
 
@@ -75,14 +75,14 @@ def test_valid_token_gets_download(guarded: RunningService, token: str, scheme: 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_signed_url_gets_download(guarded: RunningService, key: str, method: str) -> None:
     """A URL signed with any of the keys is valid for GET and HEAD."""
-    answer = guarded.request(method, signed(key=key))
+    answer = guarded.request(method, make_signed_url(key=key))
     assert answer.status_code == 200
     assert answer.headers["content-length"] == "7"
 
 
-def test_signed_url_serves_ranges_and_only_its_signed_name(guarded: RunningService) -> None:
-    """A cut download can be resumed with the same URL; another download name is rejected."""
-    url = signed(f"{IMAGE}?download=a b.jpg")
+def test_signed_url_allows_ranges_but_no_other_download_name(guarded: RunningService) -> None:
+    """A client can resume with the same signed URL, but cannot change the signed name."""
+    url = make_signed_url(f"{IMAGE}?download=a b.jpg")
     answer = guarded.get(url, headers={"range": "bytes=3-"})
     assert answer.content == b"ture"
     assert answer.headers["content-disposition"] == 'attachment; filename="a b.jpg"'
@@ -90,25 +90,27 @@ def test_signed_url_serves_ranges_and_only_its_signed_name(guarded: RunningServi
 
 
 def test_one_valid_credential_is_enough(guarded: RunningService) -> None:
-    """A valid token or a valid signature is enough, whatever the other one is."""
+    """A valid token or a valid signature is enough, even if the other one is invalid."""
     assert guarded.get(IMAGE + "?expires=1&key=new&signature=x").status_code == 401
-    opened = guarded.get(IMAGE + "?expires=1&key=new&signature=x", headers=bearing(TOKENS[0]))
+    opened = guarded.get(
+        IMAGE + "?expires=1&key=new&signature=x", headers=bearer_header(TOKENS[0])
+    )
     assert opened.status_code == 200
-    both = guarded.get(signed(), headers=bearing("none-of-the-tokens"))
+    both = guarded.get(make_signed_url(), headers=bearer_header("none-of-the-tokens"))
     assert both.status_code == 200
 
 
-REFUSED: list[tuple[str, Headers]] = [
+INVALID_CREDENTIALS: list[tuple[str, Headers]] = [
     (IMAGE, {}),
     (IMAGE, {"authorization": ""}),
     (IMAGE, {"authorization": TOKENS[0]}),
     (IMAGE, {"authorization": f"Basic {TOKENS[0]}"}),
     (IMAGE, {"authorization": "Bearer"}),
-    (IMAGE, bearing(TOKENS[0][:-1])),
-    (IMAGE, bearing(TOKENS[0] + "x")),
-    (IMAGE, bearing(TOKENS[0].upper())),
-    (IMAGE, bearing(", ".join(TOKENS))),
-    (IMAGE, bearing(f"{TOKENS[0]} {TOKENS[0]}")),
+    (IMAGE, bearer_header(TOKENS[0][:-1])),
+    (IMAGE, bearer_header(TOKENS[0] + "x")),
+    (IMAGE, bearer_header(TOKENS[0].upper())),
+    (IMAGE, bearer_header(", ".join(TOKENS))),
+    (IMAGE, bearer_header(f"{TOKENS[0]} {TOKENS[0]}")),
     (f"{IMAGE}?access_token={TOKENS[0]}", {}),
     (f"{IMAGE}?expires=2000000000&key=new&signature=%00", {}),
 ]
@@ -129,11 +131,11 @@ def test_rejection_is_same_whether_or_not_object_exists(
     assert answer.content == other.content
 
 
-@pytest.mark.parametrize(("path", "headers"), REFUSED)
+@pytest.mark.parametrize(("path", "headers"), INVALID_CREDENTIALS)
 def test_invalid_credential_returns_401_with_challenge(
     guarded: RunningService, path: str, headers: Headers
 ) -> None:
-    """A wrong, missing and expired credential get the same 401, with a challenge."""
+    """Every wrong, missing or expired credential gets the same 401 with a challenge."""
     answer = guarded.get(path, headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="downspout"'
@@ -149,19 +151,19 @@ def test_invalid_credential_returns_401_with_challenge(
 
 
 def test_signature_for_another_url_returns_401(guarded: RunningService) -> None:
-    """A signature with too long a lifetime, for another path or with another key is rejected."""
+    """A signature for another path, by another key or with too long a lifetime is a 401."""
     for url in (
-        signed(lifetime=1e9),
-        signed("/tasks/8/image").replace("/8/", "/7/"),
-        signed(key="none:0123456789abcdef"),
-        signed(key="new:fedcba9876543210"),
+        make_signed_url(lifetime=1e9),
+        make_signed_url("/tasks/8/image").replace("/8/", "/7/"),
+        make_signed_url(key="none:0123456789abcdef"),
+        make_signed_url(key="new:fedcba9876543210"),
     ):
         assert guarded.get(url).status_code == 401
-    assert guarded.get(signed()).status_code == 200
+    assert guarded.get(make_signed_url()).status_code == 200
 
 
 def test_two_authorization_headers_return_401(guarded: RunningService) -> None:
-    """With two headers, a proxy before the service may have checked the other one."""
+    """A proxy in front of the service may have checked the other of the two headers."""
     headers = [("authorization", f"Bearer {token}") for token in (TOKENS[0], "x" * 16)]
     assert guarded.get(IMAGE, headers=headers).status_code == 401
     assert guarded.get(IMAGE, headers=headers[::-1]).status_code == 401
@@ -173,8 +175,8 @@ def test_non_ascii_token_returns_401(guarded: RunningService) -> None:
         assert guarded.get(IMAGE, headers={b"authorization": bad}).status_code == 401
 
 
-def test_rejection_takes_no_slot_and_asks_no_store(upstream: Misbehaving) -> None:
-    """While all slots are taken a request without a credential is a 401, not a 503."""
+def test_rejected_request_takes_no_slot_and_sends_no_store_request(upstream: Misbehaving) -> None:
+    """While all slots are taken, a request without a credential gets 401, not 503."""
 
     async def never_answers(exchange: Exchange) -> None:
         await exchange.hang()
@@ -184,11 +186,11 @@ def test_rejection_takes_no_slot_and_asks_no_store(upstream: Misbehaving) -> Non
         upstream.url, max_downloads=1, max_downloads_per_client=1, access_tokens=TOKENS
     )
     with serving(settings) as service, closing(connect(service.port)) as connection:
-        ask(connection, IMAGE, headers=bearing(TOKENS[0]))
+        ask(connection, IMAGE, headers=bearer_header(TOKENS[0]))
         wait_until(lambda: len(upstream.requests) == 1)
         assert service.get(IMAGE).status_code == 401
         assert len(upstream.requests) == 1
-        assert service.get(IMAGE, headers=bearing(TOKENS[1])).status_code == 429
+        assert service.get(IMAGE, headers=bearer_header(TOKENS[1])).status_code == 429
 
 
 async def test_rejection_without_lifespan_returns_401() -> None:
@@ -197,17 +199,17 @@ async def test_rejection_without_lifespan_returns_401() -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://downspout.test") as client:
         assert (await client.get(IMAGE)).status_code == 401
-        assert (await client.get(IMAGE, headers=bearing(TOKENS[0]))).status_code == 503
+        assert (await client.get(IMAGE, headers=bearer_header(TOKENS[0]))).status_code == 503
 
 
 def test_query_with_too_many_parameters_returns_414(guarded: RunningService) -> None:
-    """Parsing them would block the event loop."""
+    """Parsing thousands of parameters would block the event loop."""
     assert guarded.get(f"{IMAGE}?{'a&' * 30_000}").status_code == 414
     assert guarded.get(f"{IMAGE}?{'a&' * 50}").status_code == 401
 
 
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each token is compared by hmac.compare_digest, whichever is valid, and so is a signature."""
+    """hmac.compare_digest compares signatures, and each token with all configured tokens."""
     compared: list[tuple[int, int]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -230,37 +232,37 @@ def test_rejection_without_tokens_returns_403(store: Store) -> None:
     """If only signing keys are set, no challenge could help the client."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
     with serving(settings_for(store.url, url_signing_keys=KEYS)) as service:
-        assert service.get(signed()).content == b"picture"
+        assert service.get(make_signed_url()).content == b"picture"
         refused = service.get(IMAGE)
         assert refused.status_code == 403
         assert refused.json()["type"] == "urn:downspout:problem:not-signed"
         assert "www-authenticate" not in refused.headers
-        assert service.get(IMAGE, headers=bearing(TOKENS[0])).status_code == 403
+        assert service.get(IMAGE, headers=bearer_header(TOKENS[0])).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json"])
 def test_other_routes_need_no_credential(guarded: RunningService, path: str) -> None:
-    """Probes, and people who look for a way in, have no token."""
+    """Health probes have no token, and the documentation explains how to get one."""
     assert guarded.get(path).status_code == 200
 
 
-def test_metrics_need_a_metrics_token(guarded: RunningService) -> None:
+def test_metrics_without_metrics_token_return_401(guarded: RunningService) -> None:
     """METRICS_TOKENS are valid for /metrics, ACCESS_TOKENS are not."""
     refused = guarded.get("/metrics")
     assert refused.status_code == 401
     assert refused.json()["detail"] == "The request needs a valid access token."
-    assert guarded.get("/metrics", headers=bearing(TOKENS[0])).status_code == 401
+    assert guarded.get("/metrics", headers=bearer_header(TOKENS[0])).status_code == 401
     assert guarded.get(IMAGE).status_code == 401
 
     def refused_downloads() -> bool:  # counted after the client has its answer
-        seen = guarded.get("/metrics", headers=bearing("figures" * 3))
+        seen = guarded.get("/metrics", headers=bearer_header("metrics" * 3))
         return 'downspout_downloads_total{outcome="refused"' in seen.text
 
     wait_until(refused_downloads)
 
 
 def test_metrics_are_open_by_default(store: Store) -> None:
-    """ACCESS_TOKENS do not close /metrics."""
+    """ACCESS_TOKENS do not protect /metrics."""
     with serving(settings_for(store.url, access_tokens=TOKENS)) as service:
         assert service.get("/metrics").status_code == 200
 
@@ -273,21 +275,21 @@ def test_mounted_application_verifies_path_without_its_prefix(store: Store) -> N
     with serving_app(host) as port:
         url = sign_url("/media" + IMAGE, KEYS[0], lifetime=60, root_path="/media")
         assert fetch(port, url).body == b"picture"
-        assert fetch(port, "/media" + signed()).body == b"picture"
+        assert fetch(port, "/media" + make_signed_url()).body == b"picture"
         assert fetch(port, "/media" + IMAGE).status == 403
 
 
 def test_openapi_has_security_only_with_access_control(
     guarded: RunningService, service: RunningService
 ) -> None:
-    """With access control the downloads of the document have security schemes."""
+    """The OpenAPI document has security schemes only if access control is set."""
     for running, expected in ((guarded, [{"token": []}, {"signature": []}]), (service, None)):
         document = running.get("/openapi.json").json()
         operation = document["paths"]["/tasks/{task_id}/image"]["get"]
         assert operation.get("security") == expected
 
 
-# Caches
+# Cache-Control
 
 
 @pytest.mark.parametrize(
@@ -315,8 +317,8 @@ def test_openapi_has_security_only_with_access_control(
         ('x="unended, public', 'private, x="unended, public'),
     ],
 )
-def test_private_cache_control(stored: str, sent: str) -> None:
-    """Shared caches store nothing; directives for private caches stay."""
+def test_public_cache_control_becomes_private(stored: str, sent: str) -> None:
+    """Directives for shared caches are removed; directives for private caches stay."""
     assert private_cache_control(stored) == sent
 
 
@@ -324,36 +326,36 @@ def test_private_cache_control(stored: str, sent: str) -> None:
     ("changes", "sent"),
     [({}, "public, max-age=9"), ({"access_tokens": TOKENS}, "private, max-age=9")],
 )
-def test_answers_with_access_control_are_private(
+def test_responses_with_access_control_are_private(
     store: Store, changes: dict[str, Any], sent: str
 ) -> None:
-    """Otherwise a shared cache would serve them to anybody; a 304 says the same as its 200."""
+    """A shared cache would serve a public response to everybody; a 304 equals its 200."""
     store.put("test/7/image.jpg", b"picture", CacheControl="public, max-age=9")
     with serving(settings_for(store.url, **changes)) as service:
-        headers = bearing(TOKENS[0])
+        headers = bearer_header(TOKENS[0])
         assert service.get(IMAGE, headers=headers).headers["cache-control"] == sent
         known = service.get(IMAGE, headers={**headers, "if-none-match": "*"})
         assert known.status_code == 304
         assert known.headers["cache-control"] == sent
 
 
-def test_answer_without_stored_cache_control_is_private(store: Store) -> None:
-    """A shared cache may store an answer without Cache-Control."""
+def test_response_without_stored_cache_control_is_private(store: Store) -> None:
+    """A shared cache may store a response without Cache-Control."""
     store.put("test/9/image.jpg", b"picture")
     with serving(settings_for(store.url, access_tokens=TOKENS)) as service:
-        answer = service.get("/tasks/9/image", headers=bearing(TOKENS[0]))
+        answer = service.get("/tasks/9/image", headers=bearer_header(TOKENS[0]))
         assert answer.headers["cache-control"] == "private"
 
 
 def test_bytes_with_access_control_are_private(upstream: Misbehaving) -> None:
-    """The upstream's `public` does not hold behind access control."""
+    """With access control, the upstream's `public` becomes `private`."""
 
     async def public(exchange: Exchange) -> None:
         await exchange.answer(200, b"12345", "cache-control: public, max-age=9")
 
     upstream.behaviour = public
     with serving(settings_for(upstream.url, access_tokens=TOKENS)) as service:
-        answer = service.get("/tasks/1/bytes/5", headers=bearing(TOKENS[1]))
+        answer = service.get("/tasks/1/bytes/5", headers=bearer_header(TOKENS[1]))
         assert answer.headers["cache-control"] == "private, max-age=9"
 
 
@@ -363,10 +365,10 @@ def test_bytes_with_access_control_are_private(upstream: Misbehaving) -> None:
 def test_log_has_reason_of_rejection_and_no_secret(
     guarded: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The operator sees why; no token and no signature is logged."""
+    """The log tells the operator the reason, and contains no token and no signature."""
     caplog.set_level(logging.INFO, "downspout")
-    url = signed("/tasks/8/image").replace("/8/", "/7/")
-    guarded.get(url, headers={**bearing(TOKENS[0][:-1]), "x-request-id": "why"})
+    url = make_signed_url("/tasks/8/image").replace("/8/", "/7/")
+    guarded.get(url, headers={**bearer_header(TOKENS[0][:-1]), "x-request-id": "why"})
     wait_until(lambda: "request_id=why" in caplog.text)
     assert "401 refused (wrong token, wrong signature)" in caplog.text
     assert TOKENS[0][:-1] not in caplog.text
@@ -374,7 +376,7 @@ def test_log_has_reason_of_rejection_and_no_secret(
 
 
 @pytest.mark.parametrize(
-    ("environ", "told"),
+    ("environ", "level"),
     [
         ({}, "INFO"),
         ({"HOST": "0.0.0.0"}, "WARNING"),
@@ -383,23 +385,23 @@ def test_log_has_reason_of_rejection_and_no_secret(
     ],
 )
 def test_open_downloads_are_logged_once_at_start(
-    store: Store, environ: dict[str, str], told: str | None
+    store: Store, environ: dict[str, str], level: str | None
 ) -> None:
-    """One line says that there is no access control, a warning if others reach the port."""
+    """One line says that there is no access control: a warning if others reach the port."""
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": "2", **environ}) as process:
-        port = urlsplit(wait_until(lambda: where(process))).port
+        port = urlsplit(wait_until(lambda: listening_url(process))).port
         assert fetch(port or 0, "/healthz").status == 200
         lines = [line for line in process.lines if "open to anyone" in line]
-    assert [line.partition(told)[1] for line in lines if told] == ([told] if told else [])
-    assert bool(lines) == bool(told)
+    assert [line.partition(level)[1] for line in lines if level] == ([level] if level else [])
+    assert bool(lines) == bool(level)
 
 
-def where(process: ServiceProcess) -> str:
+def listening_url(process: ServiceProcess) -> str:
     return next((line.split()[6] for line in process.lines if "listening on" in line), "")
 
 
 def test_open_downloads_are_logged_under_other_servers(store: Store) -> None:
-    """A server that imports `service:app` logs it, too."""
+    """A server that imports `service:app` also logs that downloads are open."""
     code = "import service; service.app"
     command = [sys.executable, "-c", code]
     ran = subprocess.run(
@@ -411,40 +413,40 @@ def test_open_downloads_are_logged_under_other_servers(store: Store) -> None:
 # Forgeries
 
 
-def forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
+def make_forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
     """Yield requests with nearly valid and with random credentials."""
     dice = random.Random(seed)
     alphabet = string.ascii_letters + string.digits + "-_~+/=.%&?"
 
-    def changed(text: str) -> str:
+    def change_one_character(text: str) -> str:
         at = dice.randrange(len(text))
         return text[:at] + dice.choice(alphabet.replace(text[at], "")) + text[at + 1 :]
 
-    def anything(size: int) -> str:
+    def random_text(size: int) -> str:
         return "".join(dice.choice(alphabet) for _ in range(size))
 
     while True:
-        url, token = signed(key=dice.choice(KEYS)), dice.choice(TOKENS)
+        url, token = make_signed_url(key=dice.choice(KEYS)), dice.choice(TOKENS)
         path, _, query = url.partition("?")
         at = dice.randrange(1, len(token))
-        yield IMAGE, bearing(changed(token))
-        yield IMAGE, bearing(token[:at])
-        yield IMAGE, bearing(token[at:])
-        yield IMAGE, bearing(token + anything(dice.randrange(1, 9)))
-        yield IMAGE, bearing(anything(dice.randrange(200)))
+        yield IMAGE, bearer_header(change_one_character(token))
+        yield IMAGE, bearer_header(token[:at])
+        yield IMAGE, bearer_header(token[at:])
+        yield IMAGE, bearer_header(token + random_text(dice.randrange(1, 9)))
+        yield IMAGE, bearer_header(random_text(dice.randrange(200)))
         yield f"{path}?{query[: dice.randrange(len(query))]}", {}
         yield f"{path}?{query.partition('&')[2]}", {}
         yield f"{path}?{query[:-1]}{dice.choice('ABCDEFGHIJ=')}x", {}
-        yield f"{path}?{query.rpartition('=')[0]}={anything(43)}", {}
+        yield f"{path}?{query.rpartition('=')[0]}={random_text(43)}", {}
         yield f"/tasks/{dice.randrange(8, 10**9)}/image?{query}", {}
         yield f"/tasks/7/bytes/7?{query}", {}
-        yield f"{path}?{query}&download={anything(3)}x", {}
-        yield signed(key=f"new:{anything(5).replace('&', '_')}0123456789ab"), {}
-        yield signed(lifetime=8 * 86_400 + dice.randrange(10**8)), {}
-        yield expired_url(dice), {}
+        yield f"{path}?{query}&download={random_text(3)}x", {}
+        yield make_signed_url(key=f"new:{random_text(5).replace('&', '_')}0123456789ab"), {}
+        yield make_signed_url(lifetime=8 * 86_400 + dice.randrange(10**8)), {}
+        yield make_expired_url(dice), {}
 
 
-def expired_url(dice: random.Random) -> str:
+def make_expired_url(dice: random.Random) -> str:
     """Return a URL that has expired, as a client would replay it."""
     expires = 1_700_000_000 + dice.randrange(10**7)
     signature = SigningKey.parse(KEYS[0]).signature(IMAGE, expires, None)
@@ -463,7 +465,7 @@ async def test_forged_credentials_return_401(upstream: Misbehaving) -> None:
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    attempts = forgeries(seed=1)
+    attempts = make_forgeries(seed=1)
     async with app.router.lifespan_context(app):
         for _ in range(10_000):
             path, headers = next(attempts)
@@ -492,7 +494,7 @@ def make_scope(path: str, headers: Headers) -> dict[str, Any]:
     }
 
 
-# The command that signs
+# The sign command
 
 
 def run_sign(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -507,7 +509,7 @@ def run_sign(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str
 
 
 def test_sign_command_prints_valid_url(guarded: RunningService) -> None:
-    """`service.py sign` needs no setting but the keys."""
+    """The command `service.py sign` needs no setting except URL_SIGNING_KEYS."""
     keys = ",".join(KEYS)
     for options in ([], ["--expires", "7d"], ["--key", "old"], ["--expires=90"]):
         ran = run_sign(guarded.url + IMAGE, *options, URL_SIGNING_KEYS=keys)
@@ -516,7 +518,7 @@ def test_sign_command_prints_valid_url(guarded: RunningService) -> None:
 
 
 def test_sign_command_without_expires_keeps_max_lifetime(guarded: RunningService) -> None:
-    """The default of one hour is shortened to URL_MAX_LIFETIME."""
+    """The default lifetime of one hour is shortened to URL_MAX_LIFETIME."""
     ran = run_sign(guarded.url + IMAGE, URL_SIGNING_KEYS=KEYS[0], URL_MAX_LIFETIME="60")
     assert ran.returncode == 0, ran.stderr
     assert guarded.get(ran.stdout.strip()).content == b"picture"

@@ -1,4 +1,4 @@
-"""The bytes route, before a real httpbin and before an upstream that misbehaves."""
+"""The bytes route in front of a real httpbin and of a faulty upstream."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.serving import RunningService, ServiceWith, wait_until
 from tests.support.stored import DATE, select
 
 
-def test_bytes_are_the_upstreams(service: RunningService, httpbin_url: str) -> None:
-    """As many bytes as the path says come, the very ones that the upstream gives."""
+def test_bytes_body_equals_upstream_body(service: RunningService, httpbin_url: str) -> None:
+    """The body has the requested size and the upstream's bytes."""
     expected = httpx.get(f"{httpbin_url}/stream-bytes/100000?seed=7", trust_env=False).content
     answer = service.get("/tasks/1/bytes/100000")
     assert answer.status_code == 200
@@ -32,16 +32,14 @@ def test_bytes_are_the_upstreams(service: RunningService, httpbin_url: str) -> N
 
 
 @pytest.mark.parametrize("size", [0, 1, 102_400])
-def test_bytes_at_the_edges(service: RunningService, size: int) -> None:
-    """No bytes, one byte and the most that httpbin gives are whole answers."""
+def test_smallest_and_largest_size_return_whole_body(service: RunningService, size: int) -> None:
+    """Sizes 0, 1 and httpbin's maximum return the whole body."""
     answer = service.get(f"/tasks/1/bytes/{size}")
     assert (answer.status_code, len(answer.content)) == (200, size)
 
 
-def test_upstream_that_gives_less_than_asked_is_never_a_whole_answer(
-    service: RunningService,
-) -> None:
-    """Httpbin silently gives 102400 bytes of 200000: the transfer breaks visibly."""
+def test_upstream_body_shorter_than_requested_breaks_transfer(service: RunningService) -> None:
+    """Httpbin silently sends 102400 of 200000 bytes, so the transfer breaks visibly."""
     received = fetch(service.port, "/tasks/1/bytes/200000")
     assert received.status == 200
     assert received.headers["content-length"] == "200000"
@@ -49,18 +47,18 @@ def test_upstream_that_gives_less_than_asked_is_never_a_whole_answer(
     assert not received.whole
 
 
-def test_upstream_that_states_another_length_is_refused(
+def test_upstream_content_length_mismatch_returns_502(
     httpbin_url: str, service_with: ServiceWith
 ) -> None:
-    """Where the upstream says beforehand that it has other bytes, it is a 502."""
-    stating = service_with(httpbin_url, bytes_url=httpbin_url + "/bytes/{size}")
-    assert stating.get("/tasks/1/bytes/200000").status_code == 502
-    assert stating.request("HEAD", "/tasks/1/bytes/200000").status_code == 502
-    assert stating.get("/tasks/1/bytes/20000").status_code == 200
+    """An upstream Content-Length other than the requested size is a 502."""
+    service = service_with(httpbin_url, bytes_url=httpbin_url + "/bytes/{size}")
+    assert service.get("/tasks/1/bytes/200000").status_code == 502
+    assert service.request("HEAD", "/tasks/1/bytes/200000").status_code == 502
+    assert service.get("/tasks/1/bytes/20000").status_code == 200
 
 
-def test_head_asks_for_the_head_alone(upstream: Misbehaving, troubled: RunningService) -> None:
-    """HEAD has the headers of GET, and the upstream is not asked for a body."""
+def test_head_sends_upstream_head_request(upstream: Misbehaving, troubled: RunningService) -> None:
+    """HEAD returns the headers of GET, and the upstream gets a HEAD request."""
 
     async def good(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "content-type: image/gif")
@@ -86,10 +84,10 @@ def test_head_asks_for_the_head_alone(upstream: Misbehaving, troubled: RunningSe
         malformed_chunk,
     ],
 )
-def test_body_that_goes_wrong_breaks_visibly(
+def test_faulty_upstream_body_breaks_transfer(
     upstream: Misbehaving, service_with: ServiceWith, behaviour: Behaviour, http: str
 ) -> None:
-    """Once the first byte is out, a wrong body ends as a transfer short of its length."""
+    """After the first byte, a faulty body ends as a transfer short of its Content-Length."""
     upstream.behaviour = behaviour
     service = service_with(http=http, upstream_read_timeout=0.3)
     received = fetch(service.port, "/tasks/1/bytes/1024")
@@ -103,7 +101,7 @@ async def other_length(exchange: Exchange) -> None:
     await exchange.answer(200, BODY + b"x")
 
 
-async def no_end_to_be_told(exchange: Exchange) -> None:
+async def without_length(exchange: Exchange) -> None:
     await exchange.head(200)
     await exchange.body(BODY)
 
@@ -112,11 +110,11 @@ async def encoded(exchange: Exchange) -> None:
     await exchange.answer(200, BODY, "content-encoding: gzip")
 
 
-async def part_unasked(exchange: Exchange) -> None:
+async def unrequested_part(exchange: Exchange) -> None:
     await exchange.answer(206, BODY, "content-range: bytes 0-1023/4096")
 
 
-async def nonsense(exchange: Exchange) -> None:
+async def not_http(exchange: Exchange) -> None:
     await exchange.raw(b"what do you want?\r\n\r\n")
 
 
@@ -124,7 +122,7 @@ async def head_too_long(exchange: Exchange) -> None:
     await exchange.answer(200, BODY, "x-long: " + "a" * 9000)
 
 
-def status(code: int, *lines: str) -> Behaviour:
+def respond(code: int, *lines: str) -> Behaviour:
     async def behaviour(exchange: Exchange) -> None:
         await exchange.answer(code, b"SECRET of the upstream", *lines)
 
@@ -135,26 +133,26 @@ def status(code: int, *lines: str) -> Behaviour:
     ("behaviour", "answered"),
     [
         pytest.param(other_length, 502, id="other length"),
-        pytest.param(no_end_to_be_told, 502, id="no end to be told"),
-        pytest.param(encoded, 502, id="encoded unasked"),
-        pytest.param(part_unasked, 502, id="part unasked"),
-        pytest.param(nonsense, 502, id="nonsense"),
+        pytest.param(without_length, 502, id="no length"),
+        pytest.param(encoded, 502, id="unrequested encoding"),
+        pytest.param(unrequested_part, 502, id="unrequested part"),
+        pytest.param(not_http, 502, id="not HTTP"),
         pytest.param(head_too_long, 502, id="head too long"),
-        pytest.param(status(404), 404, id="404"),
-        pytest.param(status(401), 502, id="401"),
-        pytest.param(status(403), 502, id="403"),
-        pytest.param(status(418), 502, id="418"),
-        pytest.param(status(429), 503, id="429"),
-        pytest.param(status(500), 502, id="500"),
-        pytest.param(status(503), 503, id="503"),
-        pytest.param(status(504), 504, id="504"),
-        pytest.param(status(304), 502, id="304"),
+        pytest.param(respond(404), 404, id="404"),
+        pytest.param(respond(401), 502, id="401"),
+        pytest.param(respond(403), 502, id="403"),
+        pytest.param(respond(418), 502, id="418"),
+        pytest.param(respond(429), 503, id="429"),
+        pytest.param(respond(500), 502, id="500"),
+        pytest.param(respond(503), 503, id="503"),
+        pytest.param(respond(504), 504, id="504"),
+        pytest.param(respond(304), 502, id="304"),
     ],
 )
-def test_answer_that_is_no_body(
+def test_unusable_upstream_response_returns_problem(
     upstream: Misbehaving, troubled: RunningService, behaviour: Behaviour, answered: int
 ) -> None:
-    """Each other answer of the upstream has its one answer here, with nothing of the upstream."""
+    """Each unusable response maps to one status, and the problem has no upstream text."""
     upstream.behaviour = behaviour
     answer = troubled.get("/tasks/1/bytes/1024")
     assert answer.status_code == answered
@@ -165,25 +163,29 @@ def test_answer_that_is_no_body(
 
 
 @pytest.mark.parametrize(
-    ("given", "passed_on"), [("60", "60"), ("99999999", "3600"), ("soon", "1"), ("-1", "1")]
+    ("given", "forwarded"), [("60", "60"), ("99999999", "3600"), ("soon", "1"), ("-1", "1")]
 )
-def test_retry_after_of_the_upstream(
-    upstream: Misbehaving, troubled: RunningService, given: str, passed_on: str
+def test_upstream_retry_after_is_forwarded_if_valid(
+    upstream: Misbehaving, troubled: RunningService, given: str, forwarded: str
 ) -> None:
-    """An upstream's Retry-After is passed on where it is a sane number of seconds."""
-    upstream.behaviour = status(503, f"retry-after: {given}")
-    assert troubled.get("/tasks/1/bytes/1024").headers["retry-after"] == passed_on
+    """Retry-After is forwarded up to 3600 seconds; an invalid value becomes 1."""
+    upstream.behaviour = respond(503, f"retry-after: {given}")
+    assert troubled.get("/tasks/1/bytes/1024").headers["retry-after"] == forwarded
 
 
-def test_redirects_are_not_followed(upstream: Misbehaving, troubled: RunningService) -> None:
-    """An upstream can't send us elsewhere."""
-    upstream.behaviour = status(302, f"location: {upstream.url}/elsewhere")
+def test_upstream_redirect_is_not_followed_and_returns_502(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """An upstream cannot redirect the service to another host."""
+    upstream.behaviour = respond(302, f"location: {upstream.url}/elsewhere")
     assert troubled.get("/tasks/1/bytes/1024").status_code == 502
     assert upstream.requests == ["GET /bytes/1/1024"]
 
 
-def test_cookies_are_not_kept(upstream: Misbehaving, troubled: RunningService) -> None:
-    """What the upstream sets for one request is not sent with the next, nor to the client."""
+def test_upstream_cookie_is_neither_stored_nor_forwarded(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """Set-Cookie reaches neither the next upstream request nor the client."""
 
     async def with_cookie(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "set-cookie: session=secret; Path=/")
@@ -195,10 +197,8 @@ def test_cookies_are_not_kept(upstream: Misbehaving, troubled: RunningService) -
     assert all("cookie" not in exchange.headers for exchange in upstream.exchanges)
 
 
-def test_nothing_of_the_client_goes_to_the_upstream(
-    upstream: Misbehaving, troubled: RunningService
-) -> None:
-    """The client's credentials, cookies and host stay here."""
+def test_client_headers_are_not_forwarded(upstream: Misbehaving, troubled: RunningService) -> None:
+    """The client's Authorization, Cookie, Accept-Encoding and Host are not forwarded."""
 
     async def good(exchange: Exchange) -> None:
         await exchange.answer(200, BODY)
@@ -212,10 +212,10 @@ def test_nothing_of_the_client_goes_to_the_upstream(
     assert sent["host"] == f"127.0.0.1:{upstream.port}"
 
 
-def test_body_that_a_browser_could_run_goes_out_as_a_file(
+def test_upstream_html_is_sent_as_attachment_in_sandbox(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
-    """HTML of the upstream's is no page of ours."""
+    """A browser must not render the upstream's HTML as a page of this site."""
 
     async def page(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "content-type: text/html")
@@ -226,23 +226,23 @@ def test_body_that_a_browser_could_run_goes_out_as_a_file(
     assert "sandbox" in headers["content-security-policy"]
 
 
-def test_silent_upstream_is_504(upstream: Misbehaving, service_with: ServiceWith) -> None:
-    """An upstream that does not begin to answer in time is a 504."""
+def test_silent_upstream_returns_504(upstream: Misbehaving, service_with: ServiceWith) -> None:
+    """An upstream that sends no response before the read timeout is a 504."""
     upstream.behaviour = Exchange.hang
     service = service_with(upstream_read_timeout=0.3)
     assert service.get("/tasks/1/bytes/1024").status_code == 504
 
 
-def test_unreachable_upstream_is_502(unreachable_url: str, service_with: ServiceWith) -> None:
-    """A refused connection is a 502."""
+def test_unreachable_upstream_returns_502(unreachable_url: str, service_with: ServiceWith) -> None:
+    """A refused upstream connection is a 502."""
     service = service_with(unreachable_url)
     assert service.get("/tasks/1/bytes/1024").status_code == 502
 
 
-def test_download_may_take_longer_than_any_timeout(
+def test_slow_body_longer_than_timeouts_completes(
     upstream: Misbehaving, service_with: ServiceWith
 ) -> None:
-    """Timeouts are for silence: a body that keeps moving is served to its end."""
+    """Timeouts limit silence, not the duration of a body that keeps arriving."""
 
     async def slow(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1024")
@@ -256,21 +256,21 @@ def test_download_may_take_longer_than_any_timeout(
 
 
 @pytest.mark.parametrize("size", ["1025", "9" * 18, "9" * 25, "9" * 5000])
-def test_size_over_the_limit_is_400(
+def test_size_over_limit_returns_400(
     upstream: Misbehaving, service_with: ServiceWith, size: str
 ) -> None:
-    """A size over the limit is a 400 before anything is asked of the upstream."""
+    """A size over BYTES_MAX_SIZE is a 400 without an upstream request."""
     service = service_with(bytes_max_size=1024)
     assert service.get(f"/tasks/1/bytes/{size}").status_code == 400
     assert upstream.exchanges == []
 
 
-class Ranging:
-    """An upstream that knows ranges and conditions as it should."""
+class RangeUpstream:
+    """An upstream with ranges and conditions, and with If-Range if `supports_if_range`."""
 
-    def __init__(self, etag: str = '"v1"', *, knows_if_range: bool = True) -> None:
+    def __init__(self, etag: str = '"v1"', *, supports_if_range: bool = True) -> None:
         self.etag = etag
-        self.knows_if_range = knows_if_range
+        self.supports_if_range = supports_if_range
 
     async def __call__(self, exchange: Exchange) -> None:
         lines = [f"etag: {self.etag}", f"last-modified: {DATE}", "accept-ranges: bytes"]
@@ -278,14 +278,14 @@ class Ranging:
         if headers.get("if-none-match") == self.etag:
             await exchange.answer(304, b"", *lines)
             return
-        if not self.knows_if_range:
+        if not self.supports_if_range:
             headers.pop("if-range", None)
         found = select(headers, len(BODY), self.etag)
         body = BODY[found.first : found.end] if found.status < 400 else b"no"
         await exchange.answer(found.status, body, *found.content_range, *lines)
 
 
-@pytest.mark.parametrize("knows_if_range", [True, False])
+@pytest.mark.parametrize("supports_if_range", [True, False])
 @pytest.mark.parametrize(
     ("headers", "status", "content_range"),
     [
@@ -309,16 +309,16 @@ class Ranging:
         ({"if-match": '"v0"', "range": "bytes=0-8"}, 412, None),
     ],
 )
-def test_ranges_and_conditions_are_the_upstreams(
+def test_ranges_and_conditions_return_upstream_status(
     upstream: Misbehaving,
     troubled: RunningService,
     headers: dict[str, str],
     status: int,
     content_range: str | None,
-    knows_if_range: bool,
+    supports_if_range: bool,
 ) -> None:
-    """What the client asks is passed on, and the upstream's 206, 304, 412 and 416 come back."""
-    upstream.behaviour = Ranging(knows_if_range=knows_if_range)
+    """Ranges and conditions are forwarded, and the client gets the upstream's status."""
+    upstream.behaviour = RangeUpstream(supports_if_range=supports_if_range)
     answer = troubled.get("/tasks/1/bytes/1024", headers=headers)
     assert answer.status_code == status
     assert answer.headers.get("content-range") == content_range
@@ -336,10 +336,10 @@ def test_ranges_and_conditions_are_the_upstreams(
         assert answer.content == b""
 
 
-def test_part_that_does_not_repeat_its_date(
+def test_if_range_date_accepts_206_without_last_modified(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
-    """A 206 to If-Range by date need not say the date again (15.3.7): it is taken as it is."""
+    """A 206 to an If-Range date need not repeat Last-Modified (RFC 9110, 15.3.7)."""
 
     async def terse(exchange: Exchange) -> None:
         await exchange.answer(206, BODY[:9], "content-range: bytes 0-8/*")
@@ -352,9 +352,11 @@ def test_part_that_does_not_repeat_its_date(
 
 
 @pytest.mark.parametrize("line", ["range: bytes=0-8", "if-range: x"])
-def test_head_ignores_ranges(upstream: Misbehaving, troubled: RunningService, line: str) -> None:
-    """HEAD asks for no range of the upstream, and has none."""
-    upstream.behaviour = Ranging()
+def test_head_with_range_returns_200(
+    upstream: Misbehaving, troubled: RunningService, line: str
+) -> None:
+    """HEAD forwards no Range to the upstream."""
+    upstream.behaviour = RangeUpstream()
     name, _, value = line.partition(": ")
     answer = troubled.request("HEAD", "/tasks/1/bytes/1024", headers={name: value})
     assert answer.status_code == 200
@@ -372,10 +374,10 @@ def test_head_ignores_ranges(upstream: Misbehaving, troubled: RunningService, li
         (200, [], BODY[:9]),
     ],
 )
-def test_part_that_makes_no_sense(
+def test_range_response_mismatch_returns_502(
     upstream: Misbehaving, troubled: RunningService, code: int, lines: list[str], body: bytes
 ) -> None:
-    """An answer to a range that is another's, or of another length, is a 502."""
+    """A response with a range or length other than the requested one is a 502."""
 
     async def odd(exchange: Exchange) -> None:
         await exchange.answer(code, body, *lines)
@@ -398,20 +400,20 @@ def test_part_that_makes_no_sense(
         (416, {"range": "bytes=0-4"}, []),
     ],
 )
-def test_answer_to_a_question_that_was_not_asked(
+def test_conditional_status_not_matching_request_returns_502(
     upstream: Misbehaving,
     troubled: RunningService,
     code: int,
     headers: dict[str, str],
     lines: list[str],
 ) -> None:
-    """A 304, 412 or 416 that can be no answer to the request is nonsense: a 502."""
-    upstream.behaviour = status(code, *lines)
+    """A 304, 412 or 416 that the request's headers cannot cause is a 502."""
+    upstream.behaviour = respond(code, *lines)
     assert troubled.get("/tasks/1/bytes/1024", headers=headers).status_code == 502
 
 
 @pytest.mark.parametrize(
-    ("headers", "passed_on"),
+    ("headers", "forwarded"),
     [
         ({"if-modified-since": "garbage"}, {}),
         ({"if-none-match": '"' + "a" * 9000 + '"'}, {}),
@@ -423,30 +425,32 @@ def test_answer_to_a_question_that_was_not_asked(
         ),
     ],
 )
-def test_only_sane_conditions_are_passed_on(
+def test_only_valid_conditions_are_forwarded(
     upstream: Misbehaving,
     troubled: RunningService,
     headers: dict[str, str],
-    passed_on: dict[str, str],
+    forwarded: dict[str, str],
 ) -> None:
-    """What an upstream could choke on is not passed on; what holds for the whole is."""
-    upstream.behaviour = Ranging(knows_if_range=False)
+    """Invalid and oversized conditions are dropped; a request for the whole has no If-Range."""
+    upstream.behaviour = RangeUpstream(supports_if_range=False)
     assert troubled.get("/tasks/1/bytes/1024", headers=headers).status_code == 200
     sent = upstream.exchanges[-1].headers
     conditional = {name for name in sent if name.startswith("if-")}
-    assert {name: sent[name] for name in conditional} == passed_on
+    assert {name: sent[name] for name in conditional} == forwarded
 
 
-def test_upstream_that_ignores_ranges_is_relayed(service: RunningService) -> None:
-    """Httpbin gives the whole to a Range; so does the service, and promises no ranges."""
+def test_upstream_without_range_support_returns_full_200(service: RunningService) -> None:
+    """Httpbin has no range support, so the client gets a 200 without Accept-Ranges."""
     answer = service.get("/tasks/1/bytes/1024", headers={"range": "bytes=0-8"})
     assert (answer.status_code, len(answer.content)) == (200, 1024)
     assert "accept-ranges" not in answer.headers
 
 
-def test_download_under_a_name(upstream: Misbehaving, troubled: RunningService) -> None:
-    """?download=NAME makes a file of that name, in both spellings."""
-    upstream.behaviour = Ranging()
+def test_download_parameter_sets_attachment_filename(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """?download=NAME sets `filename` and `filename*` of Content-Disposition."""
+    upstream.behaviour = RangeUpstream()
     answer = troubled.get("/tasks/1/bytes/1024?download=B%C3%A4ume%20%22im%22%20Regen.bin")
     assert answer.headers["content-disposition"] == (
         'attachment; filename="B_ume _im_ Regen.bin"; '
@@ -454,10 +458,10 @@ def test_download_under_a_name(upstream: Misbehaving, troubled: RunningService) 
     )
 
 
-def test_upstream_hears_the_id_of_the_request(
+def test_request_id_is_forwarded_to_upstream(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
-    """What went wrong there can be found in its log, too."""
+    """An operator can search the upstream's log for the request id."""
     troubled.get("/tasks/1/bytes/5", headers={"x-request-id": "one", "range": "bytes=1-2"})
     assert [exchange.headers["x-request-id"] for exchange in upstream.exchanges] == ["one"]
     assert upstream.exchanges[0].headers["range"] == "bytes=1-2"

@@ -1,4 +1,4 @@
-"""How many downloads one client may have at once."""
+"""The maximum number of parallel downloads for each client."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import ServiceProcess, ServiceWith, wait_until
 
 
-def test_client_has_as_many_as_allowed() -> None:
-    """One more is turned away until one has ended; other clients are not concerned."""
+def test_client_over_limit_is_rejected_until_a_download_ends() -> None:
+    """The limit applies to each client separately."""
     clients = ClientLimit(2)
     clients.acquire("192.0.2.1")
     second = clients.acquire("192.0.2.1")
@@ -30,20 +30,20 @@ def test_client_has_as_many_as_allowed() -> None:
     clients.acquire("192.0.2.1")
 
 
-def test_who_has_left_is_forgotten() -> None:
-    """Addresses that have no download any more are not kept."""
+def test_client_without_downloads_is_not_kept() -> None:
+    """The limit keeps no entry for a client without a running download."""
     clients = ClientLimit(1)
     for number in range(1000):
         clients.release(clients.acquire(f"192.0.2.{number}"))
     assert not clients.counts
 
 
-@pytest.mark.parametrize(("most", "address"), [(None, "192.0.2.1"), (1, None)])
-def test_without_bound_or_address_nothing_is_counted(
-    most: int | None, address: str | None
+@pytest.mark.parametrize(("limit", "address"), [(None, "192.0.2.1"), (1, None)])
+def test_missing_limit_or_client_address_counts_nothing(
+    limit: int | None, address: str | None
 ) -> None:
-    """No bound, or no address to go by, is no reason to turn anybody away."""
-    clients = ClientLimit(most)
+    """Without a limit or a client address, no download is rejected."""
+    clients = ClientLimit(limit)
     assert [clients.acquire(address) for _ in range(5)] == [None] * 5
     clients.release(None)
     assert not clients.counts
@@ -63,8 +63,8 @@ def test_without_bound_or_address_nothing_is_counted(
         ("no:address", "no:address"),
     ],
 )
-def test_client_of_an_address(address: str, client: str) -> None:
-    """Of IPv6 it is the network: one customer has all of it."""
+def test_client_network_groups_ipv6_by_64_prefix(address: str, client: str) -> None:
+    """One customer usually has a whole IPv6 /64, so a /64 counts as one client."""
     assert client_network(address) == client
 
 
@@ -72,13 +72,13 @@ async def never_answers(exchange: Exchange) -> None:
     await exchange.hang()
 
 
-async def gives_five_bytes(exchange: Exchange) -> None:
+async def sends_five_bytes(exchange: Exchange) -> None:
     await exchange.answer(200, b"12345")
 
 
 @contextlib.contextmanager
-def held(port: int, number: int) -> Generator[None]:
-    """Keep so many downloads of ours waiting for their upstream."""
+def hold_downloads(port: int, number: int) -> Generator[None]:
+    """Keep `number` downloads open that wait for the upstream."""
     with contextlib.ExitStack() as connections:
         for _ in range(number):
             connections.enter_context(asked(port, "/tasks/1/bytes/5"))
@@ -88,13 +88,13 @@ def held(port: int, number: int) -> Generator[None]:
 FORWARDED = {"x-forwarded-for": "198.51.100.7"}
 
 
-def test_client_is_turned_away_and_another_is_not(
+def test_client_over_limit_returns_429_and_other_client_200(
     upstream: Misbehaving, service_with: ServiceWith
 ) -> None:
-    """Over the bound it is 429 with Retry-After; who a trusted proxy names is the client."""
+    """X-Forwarded-For of a trusted proxy names the other client."""
     upstream.behaviour = never_answers
     service = service_with(max_downloads_per_client=2)
-    with held(service.port, 2):
+    with hold_downloads(service.port, 2):
         wait_until(lambda: len(upstream.requests) == 2)
         refused = service.get("/tasks/1/bytes/5")
         assert refused.status_code == 429
@@ -103,15 +103,15 @@ def test_client_is_turned_away_and_another_is_not(
         assert refused.json()["retryable"] is True
         assert "127.0.0.1" not in refused.text
         assert service.get("/healthz").status_code == 200
-        upstream.behaviour = gives_five_bytes
+        upstream.behaviour = sends_five_bytes
         assert service.get("/tasks/1/bytes/5", headers=FORWARDED).status_code == 200
         assert len(upstream.requests) == 3
     wait_until(lambda: not service.app.state.runtime.client_limit.counts)
     assert service.get("/tasks/1/bytes/5").status_code == 200
 
 
-def test_forwarded_address_of_a_stranger_is_not_believed(upstream: Misbehaving) -> None:
-    """Who is no trusted proxy can't be another client by saying so."""
+def test_x_forwarded_for_of_untrusted_peer_is_ignored(upstream: Misbehaving) -> None:
+    """A peer outside FORWARDED_ALLOW_IPS cannot pose as another client."""
     upstream.behaviour = never_answers
     environ = {
         "S3_IMAGE_BUCKET": "photos",
@@ -122,7 +122,7 @@ def test_forwarded_address_of_a_stranger_is_not_believed(upstream: Misbehaving) 
     }
     with ServiceProcess(environ) as process:
         url = process.url()
-        with held(urlsplit(url).port or 0, 1):
+        with hold_downloads(urlsplit(url).port or 0, 1):
             wait_until(lambda: len(upstream.requests) == 1)
             refused = httpx.get(f"{url}/tasks/1/bytes/5", headers=FORWARDED, trust_env=False)
             assert refused.status_code == 429
@@ -139,10 +139,10 @@ def test_forwarded_address_of_a_stranger_is_not_believed(upstream: Misbehaving) 
         ({}, False),
     ],
 )
-def test_bound_without_a_trusted_proxy_is_warned_of(
+def test_client_limit_without_trusted_proxy_logs_warning(
     store: Store, environ: dict[str, str], warned: bool
 ) -> None:
-    """Where others reach the port there is a router before it, whose address is everybody's."""
+    """Behind an untrusted router, all clients have the router's IP and count as one."""
     environ = {**store.environ, "MAX_DOWNLOADS_PER_CLIENT": "2", **environ}
     with ServiceProcess(environ) as process:
         wait_until(lambda: process.saw("listening on"))
