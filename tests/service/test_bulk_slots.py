@@ -1,4 +1,4 @@
-"""Which answers need a bulk slot, of which there are fewer than slots: bodies above 1 MiB."""
+"""Bulk slots: only responses with a body over 1 MiB need one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PATH = "/tasks/1/image"
 
 
 class Store:
-    """A store whose object is of this size; the bodies of the first seven never end."""
+    """A store with one object of `size` bytes; its bodies never end while `bodies_hang`."""
 
     def __init__(self) -> None:
         self.size = 2 * MIB
-        self.is_held_up = True
+        self.bodies_hang = True
 
     async def __call__(self, exchange: Exchange) -> None:
         first, last = 0, self.size - 1
@@ -33,7 +33,7 @@ class Store:
         await exchange.head(206 if text else 200, *lines)
         if exchange.method == "HEAD":
             exchange.keep = True
-        elif self.is_held_up:
+        elif self.bodies_hang:
             await exchange.body(bytes(1000))
             await exchange.hang()
         else:
@@ -42,8 +42,8 @@ class Store:
 
 
 @contextmanager
-def full_of_bulk(upstream: Misbehaving) -> Generator[tuple[RunningService, Store]]:
-    """Run the service while large downloads have every bulk slot."""
+def all_bulk_slots_taken(upstream: Misbehaving) -> Generator[tuple[RunningService, Store]]:
+    """Run the service while large downloads hold every bulk slot."""
     upstream.behaviour = store = Store()
     settings = settings_for(upstream.url, max_downloads=BULK_SLOTS + 1, queue_timeout=0.2)
     with serving(settings) as service:
@@ -52,42 +52,40 @@ def full_of_bulk(upstream: Misbehaving) -> Generator[tuple[RunningService, Store
             ask(client, PATH)
         for client in clients:
             assert client.recv(1)
-        store.is_held_up = False
+        store.bodies_hang = False
         yield service, store
         for client in clients:
             client.close()
 
 
-def test_head_of_a_large_object_needs_no_bulk_slot(upstream: Misbehaving) -> None:
-    """An answer to HEAD is over at once, whatever length it states."""
-    with full_of_bulk(upstream) as (service, store):
+def test_head_of_large_object_needs_no_bulk_slot(upstream: Misbehaving) -> None:
+    """A HEAD response has no body, whatever its Content-Length."""
+    with all_bulk_slots_taken(upstream) as (service, store):
         received = fetch(service.port, PATH, method="HEAD")
     assert (received.status, received.headers["content-length"]) == (200, str(store.size))
 
 
-def test_small_part_of_a_large_object_needs_no_bulk_slot(upstream: Misbehaving) -> None:
-    """The length of the answer counts, and not that of the object."""
-    with full_of_bulk(upstream) as (service, _):
+def test_small_range_of_large_object_needs_no_bulk_slot(upstream: Misbehaving) -> None:
+    """The length of the response counts, not the length of the object."""
+    with all_bulk_slots_taken(upstream) as (service, _):
         headers = {"range": f"bytes=0-{MIB - 1}"}
         received = fetch(service.port, PATH, headers=headers)
     assert (received.status, len(received.body)) == (206, MIB)
 
 
-def test_object_of_1_mib_is_small_and_one_byte_more_is_not(upstream: Misbehaving) -> None:
-    """The limit itself is small; above it a request waits for a bulk slot, here in vain."""
-    with full_of_bulk(upstream) as (service, store):
+def test_object_over_1_mib_without_bulk_slot_returns_503(upstream: Misbehaving) -> None:
+    """An object of exactly 1 MiB needs no bulk slot; one byte more needs one."""
+    with all_bulk_slots_taken(upstream) as (service, store):
         store.size = MIB
         assert len(fetch(service.port, PATH).body) == MIB
         store.size = MIB + 1
         assert fetch(service.port, PATH).status == 503
 
 
-def test_several_requests_on_a_connection_give_their_bulk_slots_back(
-    upstream: Misbehaving,
-) -> None:
-    """Large downloads one after the other take no slot away for good."""
+def test_finished_large_downloads_release_their_bulk_slots(upstream: Misbehaving) -> None:
+    """Large downloads one after the other do not use up the bulk slots."""
     upstream.behaviour = store = Store()
-    store.is_held_up = False
+    store.bodies_hang = False
     with serving(settings_for(upstream.url, max_downloads=8, queue_timeout=0.2)) as service:
         for _ in range(2 * BULK_SLOTS):
             with closing(connect(service.port)) as client:

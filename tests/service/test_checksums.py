@@ -1,4 +1,4 @@
-"""Checksums of S3: sent as Repr-Digest, and verified while bodies stream."""
+"""S3 checksums: sent as Repr-Digest, and verified while bodies stream."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ KNOWN = {
 }
 
 
-def stored(name: str, digest: bytes, **others: str) -> dict[str, str]:
+def checksum_headers(name: str, digest: bytes, **others: str) -> dict[str, str]:
     return {f"x-amz-checksum-{name}": base64.b64encode(digest).decode(), **others}
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_each_s3_algorithm_is_verified(name: str) -> None:
-    """The stored body matches in any chunks, and another body does not."""
-    right = start_verifier(stored(name, KNOWN[name]))
-    wrong = start_verifier(stored(name, KNOWN[name]))
+    """The verifier accepts the stored body in any chunks, and rejects another body."""
+    right = start_verifier(checksum_headers(name, KNOWN[name]))
+    wrong = start_verifier(checksum_headers(name, KNOWN[name]))
     assert right is not None
     assert wrong is not None
     for piece in (NINE[:4], NINE[4:], b""):
@@ -50,49 +50,53 @@ def test_each_s3_algorithm_is_verified(name: str) -> None:
     assert not wrong.matches()
 
 
-def test_algorithms_of_awscrt_without_it_are_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another checksum of the object is taken, if it has one."""
+def test_awscrt_algorithms_without_awscrt_are_not_verified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without awscrt, the verifier uses another checksum of the object, if there is one."""
 
     def missing(name: str) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    both = stored("crc64nvme", KNOWN["crc64nvme"]) | stored("crc32", KNOWN["crc32"])
+    both = checksum_headers("crc64nvme", KNOWN["crc64nvme"]) | checksum_headers(
+        "crc32", KNOWN["crc32"]
+    )
     verifier = start_verifier(both)
     assert verifier is not None
     assert verifier.name == "crc32"
-    assert start_verifier(stored("crc64nvme", KNOWN["crc64nvme"])) is None
+    assert start_verifier(checksum_headers("crc64nvme", KNOWN["crc64nvme"])) is None
     assert not checksums.verifies_all()
 
 
-def test_repr_digest_has_the_names_of_the_registry() -> None:
+def test_repr_digest_uses_rfc_9530_algorithm_names() -> None:
     """RFC 9530 has names for the SHA algorithms and CRC32C, and for no other CRC of S3."""
     hello = hashlib.sha256(b'{"hello": "world"}\n').digest()  # the example of its appendix B.1
-    told = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
-    assert repr_digest(stored("sha256", hello)) == told
-    assert repr_digest(stored("crc32c", KNOWN["crc32c"])) == "crc32c=:4waSgw==:"
-    assert repr_digest(stored("crc32", KNOWN["crc32"])) is None
+    expected = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+    assert repr_digest(checksum_headers("sha256", hello)) == expected
+    assert repr_digest(checksum_headers("crc32c", KNOWN["crc32c"])) == "crc32c=:4waSgw==:"
+    assert repr_digest(checksum_headers("crc32", KNOWN["crc32"])) is None
     assert repr_digest({}) is None
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        stored("sha256", KNOWN["sha256"], **{"x-amz-checksum-type": "COMPOSITE"}),
+        checksum_headers("sha256", KNOWN["sha256"], **{"x-amz-checksum-type": "COMPOSITE"}),
         {"x-amz-checksum-sha256": base64.b64encode(KNOWN["sha256"]).decode() + "-3"},
         {"x-amz-checksum-sha256": "not base64"},
         {"x-amz-checksum-sha256": "é"},
-        stored("sha256", b"short"),
+        checksum_headers("sha256", b"short"),
     ],
 )
 def test_unusable_checksum_is_neither_sent_nor_verified(headers: dict[str, str]) -> None:
-    """A checksum of the parts' checksums, and invalid values, say nothing about the whole."""
+    """A composite or invalid checksum does not describe the whole object."""
     assert repr_digest(headers) is None
     assert start_verifier(headers) is None
 
 
-def test_repr_digest_is_in_answers_with_the_whole(store: Store, service: RunningService) -> None:
-    """GET and HEAD of a real store's object have it; an answer with a part has not."""
+def test_repr_digest_is_sent_with_whole_object_only(store: Store, service: RunningService) -> None:
+    """GET and HEAD of a real store's object have Repr-Digest; a 206 does not."""
     store.put("test/77/image.jpg", BODY, ChecksumAlgorithm="SHA256")
     for method in ("GET", "HEAD"):
         answer = service.request(method, "/tasks/77/image")
@@ -102,8 +106,8 @@ def test_repr_digest_is_in_answers_with_the_whole(store: Store, service: Running
     assert "repr-digest" not in part.headers
 
 
-class Corrupting:
-    """A store whose object has lost a bit since its checksum was made."""
+class CorruptStore:
+    """A store whose object has one wrong bit, so that its checksum does not match."""
 
     def __init__(self, *, at: int, lines: tuple[str, ...]) -> None:
         self.body = bytearray(BODY)
@@ -123,12 +127,12 @@ FRAMINGS = [(f"content-length: {len(BODY)}",), ("transfer-encoding: chunked",)]
 
 @pytest.mark.parametrize("lines", FRAMINGS)
 @pytest.mark.parametrize("at", [0, len(BODY) - 1])
-def test_corrupt_body_never_looks_whole(
+def test_corrupt_body_breaks_transfer(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, at: int, lines: tuple[str, ...]
 ) -> None:
-    """With VERIFY_CHECKSUMS, other bytes than the stored ones break the transfer visibly."""
+    """With VERIFY_CHECKSUMS, a body that does not match its checksum breaks the transfer."""
     caplog.set_level(logging.INFO, "downspout")
-    upstream.behaviour = Corrupting(at=at, lines=lines)
+    upstream.behaviour = CorruptStore(at=at, lines=lines)
     with serving(settings_for(upstream.url, verify_checksums=True)) as service:
         received = fetch(service.port, "/tasks/1/image")
     assert not received.whole
@@ -136,17 +140,19 @@ def test_corrupt_body_never_looks_whole(
 
 
 @pytest.mark.parametrize("lines", FRAMINGS)
-def test_intact_body_is_whole_when_verified(upstream: Misbehaving, lines: tuple[str, ...]) -> None:
-    """Verification changes nothing about an intact body."""
-    intact = Corrupting(at=0, lines=lines)
+def test_intact_body_with_verification_completes(
+    upstream: Misbehaving, lines: tuple[str, ...]
+) -> None:
+    """VERIFY_CHECKSUMS does not change an intact body."""
+    intact = CorruptStore(at=0, lines=lines)
     intact.body = bytearray(BODY)
     upstream.behaviour = intact
     with serving(settings_for(upstream.url, verify_checksums=True)) as service:
         assert service.get("/tasks/1/image").content == BODY
 
 
-def test_resumed_body_is_verified_as_a_whole(upstream: Misbehaving) -> None:
-    """The checksum covers the bytes before and after the break."""
+def test_resumed_body_is_verified_as_whole(upstream: Misbehaving) -> None:
+    """The checksum covers the bytes before and after the interruption."""
     half = len(BODY) // 2
 
     async def cut_once(exchange: Exchange) -> None:

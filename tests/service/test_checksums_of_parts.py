@@ -1,4 +1,4 @@
-"""Stores that send the checksum of the whole object with a part of it, as MinIO does."""
+"""Stores that send the checksum of the whole object with a 206, as MinIO does."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SHA256 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
 PATH = "/tasks/1/image"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["direct", "full"])
+@pytest.fixture(scope="module", params=[True, False], ids=["direct", "botocore"])
 def verifying(
     _misbehaving: Misbehaving, request: pytest.FixtureRequest
 ) -> Generator[RunningService]:
-    """The service that verifies checksums."""
+    """Run the service with VERIFY_CHECKSUMS."""
     settings = settings_for(_misbehaving.url, verify_checksums=True, s3_direct=request.param)
     with serving(settings) as running:
         yield running
 
 
 class Store:
-    """A store whose every answer has the checksum of the whole; it may break the first body."""
+    """A store that always sends the checksum of the whole; with `breaks`, it cuts one body."""
 
     def __init__(self, *, breaks: bool = False) -> None:
         self.breaks = breaks
@@ -50,8 +50,10 @@ class Store:
         await exchange.answer(206 if found else 200, data, *lines)
 
 
-def test_whole_has_its_digest(upstream: Misbehaving, verifying: RunningService) -> None:
-    """An answer with all bytes, or to HEAD, tells the checksum that the store has of them."""
+def test_whole_object_response_has_repr_digest(
+    upstream: Misbehaving, verifying: RunningService
+) -> None:
+    """GET and HEAD of the whole object have the store's checksum as Repr-Digest."""
     upstream.behaviour = Store()
     for method in ("GET", "HEAD"):
         received = fetch(verifying.port, PATH, method=method)
@@ -60,10 +62,10 @@ def test_whole_has_its_digest(upstream: Misbehaving, verifying: RunningService) 
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-def test_part_is_not_compared_with_the_checksum_of_the_whole(
+def test_range_with_checksum_of_whole_object_completes(
     upstream: Misbehaving, verifying: RunningService, breaks: bool
 ) -> None:
-    """A right part is no corrupt whole, and has no digest; also where it is resumed."""
+    """A range, even a resumed one, is not verified and has no Repr-Digest."""
     upstream.behaviour = Store(breaks=breaks)
     received = fetch(verifying.port, PATH, headers={"range": "bytes=1000-59999"})
     assert (received.status, received.whole) == (206, True)
@@ -71,10 +73,10 @@ def test_part_is_not_compared_with_the_checksum_of_the_whole(
     assert "repr-digest" not in received.headers
 
 
-def test_parts_are_not_compared_with_the_checksum_of_the_whole(
+def test_multipart_with_checksum_of_whole_object_completes(
     upstream: Misbehaving, verifying: RunningService
 ) -> None:
-    """Each part of a multipart answer is right by itself."""
+    """The checksum of the whole object does not apply to the parts of a multipart response."""
     upstream.behaviour = Store()
     received = fetch(verifying.port, PATH, headers={"range": "bytes=0-999,50000-59999"})
     assert (received.status, received.whole) == (206, True)
@@ -82,10 +84,10 @@ def test_parts_are_not_compared_with_the_checksum_of_the_whole(
     assert BODY[50_000:60_000] in received.body
 
 
-def test_resumed_whole_is_compared_over_all_its_bytes(
+def test_resumed_whole_object_is_verified_over_all_bytes(
     upstream: Misbehaving, verifying: RunningService
 ) -> None:
-    """The rest comes as a part with the checksum of the whole: the whole is what it holds for."""
+    """The checksum in the resuming 206 is of the whole object, not of the part."""
     upstream.behaviour = Store(breaks=True)
     received = fetch(verifying.port, PATH)
     assert (received.status, received.body) == (200, BODY)

@@ -1,4 +1,4 @@
-"""Closing: what is opened for a request is closed, whatever happens to the request."""
+"""Connections, slots and file descriptors are released however a request ends."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.support.serving import (
 )
 
 ABORTS = 50
-PLACES = 64  # of which an eighth is for small downloads
+SLOTS = 64  # of which an eighth is for small downloads
 SMALL = b"small"
-PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": "/tasks/1/bytes/1000000000"}
+PATHS = {"s3": "/tasks/1/image", "botocore": "/tasks/1/image", "http": "/tasks/1/bytes/1000000000"}
 
 
 async def small(exchange: Exchange) -> None:
@@ -48,8 +48,8 @@ async def begins_and_hangs(exchange: Exchange) -> None:
     await exchange.hang()
 
 
-class Aborting:
-    """Fifty clients at once, and what to see before each of them leaves."""
+class AbortingClients:
+    """Clients that request `path` at the same time, and then reset their connections."""
 
     def __init__(self, service: RunningService, upstream: Misbehaving, path: str) -> None:
         self.service = service
@@ -57,41 +57,41 @@ class Aborting:
         self.path = path
         self.clients: list[socket.socket] = []
 
-    def ask_all(self, number: int = ABORTS, *, receive_buffer: int | None = None) -> None:
+    def send_requests(self, number: int = ABORTS, *, receive_buffer: int | None = None) -> None:
         for _ in range(number):
             client = connect(self.service.port, receive_buffer=receive_buffer)
             ask(client, self.path)
             self.clients.append(client)
         wait_until(lambda: len(self.upstream.exchanges) >= number)
 
-    def leave_all(self) -> None:
+    def abort_all(self) -> None:
         for client in self.clients:
             abort(client)
         self.clients.clear()
 
 
-def before_the_first_byte(clients: Aborting) -> None:
+def before_the_first_byte(clients: AbortingClients) -> None:
     clients.upstream.behaviour = Exchange.hang
-    clients.ask_all()
-    clients.leave_all()
+    clients.send_requests()
+    clients.abort_all()
 
 
-def before_the_body(clients: Aborting) -> None:
+def before_the_body(clients: AbortingClients) -> None:
     clients.upstream.behaviour = begins_and_hangs
-    clients.ask_all()
-    clients.leave_all()
+    clients.send_requests()
+    clients.abort_all()
 
 
-def midway(clients: Aborting) -> None:
+def midway(clients: AbortingClients) -> None:
     clients.upstream.behaviour = endless
-    clients.ask_all()
+    clients.send_requests()
     for client in clients.clients:
         read_some(client)
-    clients.leave_all()
+    clients.abort_all()
 
 
 def read_some(client: socket.socket) -> None:
-    """Read until the body has certainly begun."""
+    """Read until the body has begun: a response head is under 1000 bytes."""
     received = b""
     while len(received) < 1000:
         data = client.recv(1 << 20)
@@ -99,29 +99,29 @@ def read_some(client: socket.socket) -> None:
         received += data
 
 
-def while_the_upstream_is_silent(clients: Aborting) -> None:
+def while_the_upstream_is_silent(clients: AbortingClients) -> None:
     clients.upstream.behaviour = begins_and_hangs
-    clients.ask_all()
+    clients.send_requests()
     for client in clients.clients:
         received = 0
         while received < len(CHUNK):
             received += len(client.recv(1 << 20))
-    clients.leave_all()
+    clients.abort_all()
 
 
-def while_stalled(clients: Aborting) -> None:
+def while_stalled(clients: AbortingClients) -> None:
     clients.upstream.behaviour = endless
-    clients.ask_all(receive_buffer=4096)
-    # Stalled is when every buffer on the way is full and nothing moves any more.
-    pulled = 0
-    while (now := sum(e.sent for e in clients.upstream.exchanges)) > pulled:
-        pulled = now
+    clients.send_requests(receive_buffer=4096)
+    # The download is stalled once every buffer is full and no byte moves.
+    sent = 0
+    while (now := sum(e.sent for e in clients.upstream.exchanges)) > sent:
+        sent = now
         clients.service.get("/healthz")
         asyncio.run(asyncio.sleep(0.3))
-    clients.leave_all()
+    clients.abort_all()
 
 
-CASES: list[Callable[[Aborting], None]] = [
+CASES: list[Callable[[AbortingClients], None]] = [
     before_the_first_byte,
     before_the_body,
     midway,
@@ -132,41 +132,41 @@ CASES: list[Callable[[Aborting], None]] = [
 
 @pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("source", ["s3", "full", "http"])
+@pytest.mark.parametrize("source", ["s3", "botocore", "http"])
 @pytest.mark.parametrize("case", CASES)
-def test_aborted_downloads_leave_nothing_open(
-    case: Callable[[Aborting], None], source: str, loop: Loop
+def test_aborted_downloads_release_connections_and_slots(
+    case: Callable[[AbortingClients], None], source: str, loop: Loop
 ) -> None:
-    """After fifty aborts the pools hold no connection, and no descriptor is left open."""
+    """After 50 aborts, no connection, slot or file descriptor is left open."""
     with (
         misbehaving(small) as upstream,
-        serving(settings_of(upstream, source), loop=loop) as service,
+        serving(make_settings(upstream, source), loop=loop) as service,
     ):
         warm_up(service)
         baseline = open_descriptors()
         upstream.forget()
-        case(Aborting(service, upstream, PATHS[source]))
+        case(AbortingClients(service, upstream, PATHS[source]))
         wait_until(lambda: service.acquired_connections() == 0, seconds=5)
         wait_until(lambda: open_descriptors() <= baseline, seconds=5)
-        # All places are free again, too.
+        # All slots are free again.
         wait_until(lambda: service.counts() == (0, 0))
         upstream.behaviour = small
         assert fetch(service.port, "/tasks/1/bytes/5").body == SMALL
 
 
-def settings_of(upstream: Misbehaving, source: str) -> Settings:
-    return settings_for(upstream.url, max_downloads=PLACES, s3_direct=source != "full")
+def make_settings(upstream: Misbehaving, source: str) -> Settings:
+    return settings_for(upstream.url, max_downloads=SLOTS, s3_direct=source != "botocore")
 
 
 def warm_up(service: RunningService) -> None:
-    """Open what stays open: a connection to each upstream, TLS contexts, threads."""
+    """Open the connections, TLS contexts and threads that stay open."""
     assert service.get("/tasks/1/image").content == SMALL
     assert service.get("/tasks/1/bytes/5").content == SMALL
 
 
 @pytest.fixture
-def pulled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes each read of the clients took from a socket."""
+def read_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the size of each read from an upstream's socket."""
     sizes: list[int] = []
     data_received = ResponseHandler.data_received
 
@@ -179,26 +179,26 @@ def pulled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_nothing_more_is_pulled_for_a_client_that_has_gone(
-    source: str, loop: Loop, pulled: list[int]
+@pytest.mark.parametrize("source", ["s3", "botocore", "http"])
+def test_client_abort_stops_reading_from_upstream(
+    source: str, loop: Loop, read_sizes: list[int]
 ) -> None:
-    """An upstream that pushes at full speed is left at once when the client is gone."""
+    """The service disconnects at once from an upstream that sends at full speed."""
     with (
         misbehaving(endless) as upstream,
-        serving(settings_of(upstream, source), loop=loop) as service,
+        serving(make_settings(upstream, source), loop=loop) as service,
     ):
         client = connect(service.port)
         ask(client, PATHS[source])
         read_some(client)
-        before = sum(pulled)
+        before = sum(read_sizes)
         abort(client)
         wait_until(lambda: upstream.open_connections == 0, seconds=5)
-        assert sum(pulled) - before < 2 << 20
+        assert sum(read_sizes) - before < 2 << 20
 
 
-class Passing(BaseHTTPMiddleware):
-    """A host's middleware that does nothing but what its base class does."""
+class PassThrough(BaseHTTPMiddleware):
+    """A host's middleware that only forwards the request."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         return await call_next(request)
@@ -206,24 +206,24 @@ class Passing(BaseHTTPMiddleware):
 
 @pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("source", ["s3", "http"])
-def test_aborts_inside_a_host_with_base_http_middleware(source: str) -> None:
-    """A host's BaseHTTPMiddleware, which hides the generator from cancellation, leaks nothing."""
+def test_aborts_under_base_http_middleware_leak_no_connection(source: str) -> None:
+    """BaseHTTPMiddleware hides the response generator from cancellation."""
     with misbehaving(small) as upstream:
-        app = create_app(settings_for(upstream.url, max_downloads=PLACES))
-        app.user_middleware.insert(0, Middleware(Passing))
+        app = create_app(settings_for(upstream.url, max_downloads=SLOTS))
+        app.user_middleware.insert(0, Middleware(PassThrough))
         with serving_app(app) as port:
             service = RunningService(app, port)
             warm_up(service)
             upstream.forget()
-            midway(Aborting(service, upstream, PATHS[source]))
+            midway(AbortingClients(service, upstream, PATHS[source]))
             wait_until(lambda: service.acquired_connections() == 0, seconds=5)
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-def test_broken_body_inside_a_host_with_base_http_middleware(
+def test_broken_body_under_base_http_middleware_breaks_transfer(
     upstream: Misbehaving, http: str
 ) -> None:
-    """That middleware would end a broken body of unknown length as if it were whole."""
+    """BaseHTTPMiddleware alone would end a broken chunked body as if it were whole."""
 
     async def cut(exchange: Exchange) -> None:
         await exchange.head(200, "transfer-encoding: chunked")
@@ -231,7 +231,7 @@ def test_broken_body_inside_a_host_with_base_http_middleware(
 
     upstream.behaviour = cut
     app = create_app(settings_for(upstream.url))
-    app.user_middleware.insert(0, Middleware(Passing))
+    app.user_middleware.insert(0, Middleware(PassThrough))
     with serving_app(app, http=http) as port:
         received = fetch(port, "/tasks/1/image")
     assert received.body
@@ -239,37 +239,37 @@ def test_broken_body_inside_a_host_with_base_http_middleware(
 
 
 @pytest.mark.parametrize("source", ["s3", "http"])
-def test_slow_readers_do_not_take_the_connections_of_others(source: str) -> None:
-    """Thirty stalled downloads leave room for the next: the pools are sized by MAX_DOWNLOADS."""
+def test_stalled_downloads_leave_connections_for_others(source: str) -> None:
+    """The connection pools have room for MAX_DOWNLOADS, so 30 stalled downloads fit."""
     with (
         misbehaving(endless) as upstream,
         serving(settings_for(upstream.url, max_downloads=40)) as service,
     ):
-        clients = Aborting(service, upstream, PATHS[source])
-        clients.ask_all(30, receive_buffer=4096)
+        clients = AbortingClients(service, upstream, PATHS[source])
+        clients.send_requests(30, receive_buffer=4096)
         upstream.behaviour = small
         assert service.get("/tasks/1/image").content == SMALL
         assert service.get("/tasks/1/bytes/5").content == SMALL
-        clients.leave_all()
+        clients.abort_all()
 
 
-def test_request_beyond_the_last_place_is_told_to_come_later(upstream: Misbehaving) -> None:
-    """When all places stay taken the answer is 503 with Retry-After, and health is not shed."""
+def test_request_without_free_slot_returns_503(upstream: Misbehaving) -> None:
+    """The 503 has Retry-After, and a health check needs no slot."""
     upstream.behaviour = endless
     settings = settings_for(upstream.url, max_downloads=2, queue_timeout=0.2)
     with serving(settings) as service:
-        clients = Aborting(service, upstream, PATHS["http"])
-        clients.ask_all(2)
+        clients = AbortingClients(service, upstream, PATHS["http"])
+        clients.send_requests(2)
         answer = service.get("/tasks/1/image")
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert answer.json()["retryable"] is True
         assert service.get("/healthz").status_code == 200
-        clients.leave_all()
+        clients.abort_all()
 
 
-def test_request_in_the_queue_gets_the_next_place(upstream: Misbehaving) -> None:
-    """A request that waits is served as soon as a place is free."""
+def test_queued_request_gets_next_free_slot(upstream: Misbehaving) -> None:
+    """A queued request starts as soon as a slot is free."""
     upstream.behaviour = endless
     settings = settings_for(upstream.url, max_downloads=1, queue_timeout=20)
     with serving(settings) as service:
@@ -284,13 +284,13 @@ def test_request_in_the_queue_gets_the_next_place(upstream: Misbehaving) -> None
         waiting.close()
 
 
-def test_small_downloads_pass_a_crowd_of_long_ones(upstream: Misbehaving) -> None:
-    """A share of the places is for small downloads; a long one waits outside, holding nothing."""
+def test_small_downloads_are_served_while_bulk_slots_are_taken(upstream: Misbehaving) -> None:
+    """A large download that waits for a bulk slot holds no connection."""
     upstream.behaviour = endless
     settings = settings_for(upstream.url, max_downloads=8, queue_timeout=20)
     with serving(settings) as service:
-        clients = Aborting(service, upstream, PATHS["s3"])
-        clients.ask_all(7)
+        clients = AbortingClients(service, upstream, PATHS["s3"])
+        clients.send_requests(7)
         waiting = connect(service.port)
         ask(waiting, PATHS["http"])
         wait_until(lambda: len(upstream.exchanges) == 8)
@@ -302,19 +302,19 @@ def test_small_downloads_pass_a_crowd_of_long_ones(upstream: Misbehaving) -> Non
         abort(clients.clients.pop())
         assert b"HTTP/1.1 200 OK" in waiting.recv(100)
         abort(waiting)
-        clients.leave_all()
+        clients.abort_all()
 
 
-def test_long_download_beyond_the_last_place_is_told_to_come_later(upstream: Misbehaving) -> None:
-    """A long download does not wait without end, nor does it take a place of the small ones."""
+def test_large_download_without_bulk_slot_returns_503(upstream: Misbehaving) -> None:
+    """A large download waits for QUEUE_TIMEOUT, and takes no slot of small downloads."""
     upstream.behaviour = endless
     settings = settings_for(upstream.url, max_downloads=8, queue_timeout=0.2)
     with serving(settings) as service:
-        clients = Aborting(service, upstream, PATHS["s3"])
-        clients.ask_all(7)
+        clients = AbortingClients(service, upstream, PATHS["s3"])
+        clients.send_requests(7)
         answer = service.get(PATHS["s3"])
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        clients.leave_all()
+        clients.abort_all()
         wait_until(lambda: service.counts() == (0, 0))
         upstream.behaviour = endless
         again = connect(service.port)
@@ -324,10 +324,10 @@ def test_long_download_beyond_the_last_place_is_told_to_come_later(upstream: Mis
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_stalled_client_is_given_up(
+def test_stalled_client_is_disconnected(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, loop: Loop
 ) -> None:
-    """Under any server a client that takes nothing loses its download, and frees its upstream."""
+    """When a client reads nothing, the service also closes its upstream connection."""
     upstream.behaviour = endless
     settings = settings_for(upstream.url, client_stall_timeout=1, client_min_rate=10**8)
     with serving(settings, loop=loop) as service:
@@ -339,8 +339,8 @@ def test_stalled_client_is_given_up(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_slow_client_is_served_to_the_end(upstream: Misbehaving, loop: Loop) -> None:
-    """A client above the minimum rate gets all of it, though each wait is longer than a stall."""
+def test_slow_client_above_minimum_rate_gets_whole_body(upstream: Misbehaving, loop: Loop) -> None:
+    """Each wait is longer than the stall timeout, but the rate is above the minimum."""
     size, rate = 8_000_000, 1_500_000
 
     async def large(exchange: Exchange) -> None:
@@ -356,6 +356,6 @@ def test_slow_client_is_served_to_the_end(upstream: Misbehaving, loop: Loop) -> 
     assert received > size
 
 
-def test_default_pools_are_larger_than_the_libraries() -> None:
-    """By default more than ten downloads at once have a connection each."""
+def test_default_max_downloads_exceeds_library_pool_sizes() -> None:
+    """By default, more than ten downloads at once have a connection each."""
     assert Settings(s3_image_bucket="photos").max_downloads > 100

@@ -1,4 +1,4 @@
-"""CORS by setting, on everything that is answered."""
+"""CORS headers, set by CORS_ORIGINS, on every response."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ CORS: dict[str, Any] = {
 
 
 @pytest.fixture
-def shared(store: Store, service_with: ServiceWith) -> RunningService:
+def cors_service(store: Store, service_with: ServiceWith) -> RunningService:
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     return service_with(store.url, **CORS)
 
 
-def test_page_may_send_a_token(shared: RunningService) -> None:
-    """With access control, a page asks with the header that lets it in."""
-    asking = {"access-control-request-method": "GET"}
-    asking["access-control-request-headers"] = "authorization,range"
-    answer = shared.request("OPTIONS", "/tasks/1/image", headers={**ORIGIN, **asking})
+def test_preflight_allows_authorization_header(cors_service: RunningService) -> None:
+    """With access control, a page sends its token in the Authorization header."""
+    preflight = {"access-control-request-method": "GET"}
+    preflight["access-control-request-headers"] = "authorization,range"
+    answer = cors_service.request("OPTIONS", "/tasks/1/image", headers={**ORIGIN, **preflight})
     assert answer.status_code == 200
     assert "authorization" in answer.headers["access-control-allow-headers"].lower()
 
 
 @pytest.mark.parametrize("path", ["/tasks/1/image", "/tasks/404/image", "/nothing", "/healthz"])
-def test_page_of_an_allowed_origin_may_read(shared: RunningService, path: str) -> None:
-    """An allowed origin is named on every answer, errors included, with what it may see."""
-    headers = shared.get(path, headers=ORIGIN).headers
+def test_allowed_origin_gets_cors_headers(cors_service: RunningService, path: str) -> None:
+    """Every response has the CORS headers, errors included."""
+    headers = cors_service.get(path, headers=ORIGIN).headers
     assert headers["access-control-allow-origin"] == "https://app.example"
     assert "Origin" in headers["vary"]
     exposed = headers["access-control-expose-headers"].split(", ")
@@ -46,8 +46,8 @@ def test_page_of_an_allowed_origin_may_read(shared: RunningService, path: str) -
     assert "x-amz-meta-owner" in exposed
 
 
-def test_unforeseen_error_can_be_read_too(store: Store) -> None:
-    """A 500 has the same headers: else the page sees a network error instead."""
+def test_internal_error_has_cors_headers(store: Store) -> None:
+    """Without CORS headers on a 500, the page would see only a network error."""
 
     def mistake(task_id: int) -> str:
         raise ZeroDivisionError(task_id)
@@ -59,7 +59,7 @@ def test_unforeseen_error_can_be_read_too(store: Store) -> None:
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
 
 
-def test_page_may_ask_for_ranges_and_conditions(shared: RunningService) -> None:
+def test_preflight_allows_range_and_conditional_headers(cors_service: RunningService) -> None:
     """A preflight allows the methods and headers of a download."""
     asked = "range, if-match, if-range, if-none-match, x-request-id"
     preflight = {
@@ -67,7 +67,7 @@ def test_page_may_ask_for_ranges_and_conditions(shared: RunningService) -> None:
         "access-control-request-method": "GET",
         "access-control-request-headers": asked,
     }
-    answer = shared.request("OPTIONS", "/tasks/1/image", headers=preflight)
+    answer = cors_service.request("OPTIONS", "/tasks/1/image", headers=preflight)
     assert answer.status_code == 200
     assert "x-request-id" in answer.headers
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
@@ -75,13 +75,15 @@ def test_page_may_ask_for_ranges_and_conditions(shared: RunningService) -> None:
     assert set(asked.split(", ")) <= set(allowed)
 
 
-def test_other_origins_are_not_named(shared: RunningService) -> None:
-    """A page of another origin gets nothing that lets it read."""
-    headers = shared.get("/tasks/1/image", headers={"origin": "https://evil.example"}).headers
+def test_other_origin_gets_no_cors_headers(cors_service: RunningService) -> None:
+    """A browser does not let a page of another origin read the response."""
+    headers = cors_service.get(
+        "/tasks/1/image", headers={"origin": "https://evil.example"}
+    ).headers
     assert "access-control-allow-origin" not in headers
 
 
-def test_without_the_setting_there_is_no_cors(service: RunningService) -> None:
-    """By default no page may read."""
+def test_missing_cors_origins_disables_cors(service: RunningService) -> None:
+    """Without CORS_ORIGINS, no page of another origin may read the response."""
     headers = service.get("/healthz", headers=ORIGIN).headers
     assert "access-control-allow-origin" not in headers

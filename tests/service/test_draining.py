@@ -1,4 +1,4 @@
-"""Draining, by a host and at the end of the lifespan: what runs, and what it costs."""
+"""Draining by a host and at the end of the lifespan."""
 
 from __future__ import annotations
 
@@ -34,16 +34,14 @@ async def small(exchange: Exchange) -> None:
 
 
 def start_drain(service: RunningService, grace: float) -> Callable[[], bool]:
-    """Drain in the loop of the service; returns whether that is over."""
+    """Start a drain in the service's event loop; return a function that tells if it is over."""
     loop = service.app.state.http.connector._loop
     return asyncio.run_coroutine_threadsafe(drain(service.app, grace), loop).done
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_drain_after_a_download_has_come_and_gone_waits_without_work(
-    upstream: Misbehaving, loop: Loop
-) -> None:
-    """While a drain waits for a download, the process sleeps."""
+def test_drain_waiting_for_download_uses_no_cpu(upstream: Misbehaving, loop: Loop) -> None:
+    """A download that ended before the drain must not make the drain's wait a busy loop."""
     upstream.behaviour = small
     with serving(settings_for(upstream.url), loop=loop) as service:
         assert fetch(service.port, PATH).body == b"small"
@@ -60,10 +58,10 @@ def test_drain_after_a_download_has_come_and_gone_waits_without_work(
         wait_until(is_over)
 
 
-def test_drain_is_over_when_the_last_of_several_downloads_is(
+def test_drain_ends_with_last_download(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A drain outlasts the first download that ends, and ends with the last."""
+    """The drain continues after the first download has ended."""
     caplog.set_level(logging.INFO, "downspout")
     upstream.behaviour = half
     with serving(settings_for(upstream.url)) as service:
@@ -80,10 +78,10 @@ def test_drain_is_over_when_the_last_of_several_downloads_is(
         wait_until(is_over)
 
 
-def test_drain_without_grace_breaks_off_and_waits_for_the_end(
+def test_drain_without_grace_breaks_download_before_it_ends(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a drain is over, every download has written its line, and none is whole."""
+    """When the drain is over, the download is broken and its log line is written."""
     upstream.behaviour = half
     with serving(settings_for(upstream.url)) as service, closing(connect(service.port)) as client:
         ask(client, PATH)
@@ -91,20 +89,20 @@ def test_drain_without_grace_breaks_off_and_waits_for_the_end(
         assert client.recv(1, socket.MSG_PEEK)
         loop = service.app.state.http.connector._loop
 
-        async def lines_after_the_drain() -> str:
+        async def drain_and_read_log() -> str:
             await drain(service.app, 0)
             return caplog.text
 
-        told = asyncio.run_coroutine_threadsafe(lines_after_the_drain(), loop).result(10)
-        assert "GET /tasks/1/image 200 drained (the process shuts down)" in told
+        log = asyncio.run_coroutine_threadsafe(drain_and_read_log(), loop).result(10)
+        assert "GET /tasks/1/image 200 drained (the process shuts down)" in log
         assert not read_answer(client).whole
 
 
 @pytest.mark.parametrize("has_begun", [True, False])
-async def test_end_of_the_lifespan_breaks_off_what_runs(
+async def test_lifespan_end_breaks_running_download(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, has_begun: bool
 ) -> None:
-    """A server that leaves the lifespan while a download runs ends it, visibly, before it."""
+    """A download without a response head gets 503; a later one is broken visibly."""
     caplog.set_level(logging.INFO, "downspout")
     upstream.behaviour = half if has_begun else Exchange.hang
     app = create_app(settings_for(upstream.url))
@@ -122,8 +120,8 @@ async def test_end_of_the_lifespan_breaks_off_what_runs(
 
     async def get() -> None:
         try:
-            await app(request_scope(), receive, send)
-        except Exception:  # noqa: BLE001 - what breaks the connection is the server's to take
+            await app(make_scope(), receive, send)
+        except Exception:  # noqa: BLE001 - a real server would break the connection
             messages.append({"type": "raised"})
 
     with anyio.fail_after(20):
@@ -133,16 +131,16 @@ async def test_end_of_the_lifespan_breaks_off_what_runs(
                 await anyio.to_thread.run_sync(wait_until, lambda: upstream.exchanges)
                 if has_begun:
                     await bodies.wait()
-            told = caplog.text
-    assert f"GET /tasks/1/image {200 if has_begun else 503} " in told
+            log = caplog.text
+    assert f"GET /tasks/1/image {200 if has_begun else 503} " in log
     if has_begun:
-        assert "200 drained (the process shuts down)" in told
+        assert "200 drained (the process shuts down)" in log
         assert messages[-1]["type"] == "raised"
     else:
         assert messages[0]["status"] == 503
 
 
-def request_scope() -> Scope:
+def make_scope() -> Scope:
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

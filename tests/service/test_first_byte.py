@@ -1,4 +1,4 @@
-"""Before the first byte: failures are retried within one budget, and then answered."""
+"""Failures before the first byte are retried within FIRST_BYTE_TIMEOUT."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import serving, wait_until
 
-PATHS = {"s3": "/tasks/1/image", "full": "/tasks/1/image", "http": "/tasks/1/bytes/5"}
+PATHS = {"s3": "/tasks/1/image", "botocore": "/tasks/1/image", "http": "/tasks/1/bytes/5"}
 
 
-async def good(exchange: Exchange) -> None:
+async def five_bytes(exchange: Exchange) -> None:
     await exchange.answer(200, b"12345")
 
 
-async def drops(exchange: Exchange) -> None:
-    """End the connection without an answer."""
+async def closes(exchange: Exchange) -> None:
+    """Close the connection without a response."""
 
 
 async def resets(exchange: Exchange) -> None:
@@ -34,7 +34,7 @@ async def half_a_head(exchange: Exchange) -> None:
     await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-le")
 
 
-def fails(status: int) -> Callable[[Exchange], object]:
+def fail_with(status: int) -> Callable[[Exchange], object]:
     async def failing(exchange: Exchange) -> None:
         await exchange.error(status, "InternalError")
 
@@ -43,45 +43,54 @@ def fails(status: int) -> Callable[[Exchange], object]:
 
 
 class InTurn:
-    """Behaves as each of `first` in turn, then as it should."""
+    """An upstream that behaves as each of `first` once, then sends five bytes."""
 
     def __init__(self, *first: Callable[[Exchange], object]) -> None:
         self.first = list(first)
 
     async def __call__(self, exchange: Exchange) -> None:
-        behaviour = self.first.pop(0) if self.first else good
+        behaviour = self.first.pop(0) if self.first else five_bytes
         done = behaviour(exchange)
         assert asyncio.iscoroutine(done)
         await done
 
 
-def settings_of(upstream: Misbehaving, source: str, **changes: object) -> Settings:
-    return settings_for(upstream.url, s3_direct=source != "full", **changes)
+def make_settings(upstream: Misbehaving, source: str, **changes: object) -> Settings:
+    return settings_for(upstream.url, s3_direct=source != "botocore", **changes)
 
 
-FAILURES = [drops, resets, half_a_head, fails(500), fails(502), fails(503), fails(429), fails(504)]
+FAILURES = [
+    closes,
+    resets,
+    half_a_head,
+    fail_with(500),
+    fail_with(502),
+    fail_with(503),
+    fail_with(429),
+    fail_with(504),
+]
 
 
-@pytest.mark.parametrize("source", ["s3", "full", "http"])
+@pytest.mark.parametrize("source", ["s3", "botocore", "http"])
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__)
-def test_transient_failure_is_not_seen_by_the_client(
+def test_transient_failure_is_retried_until_200(
     upstream: Misbehaving, source: str, failure: Callable[[Exchange], object]
 ) -> None:
-    """A request that fails once or twice before its answer begins is sent again."""
+    """The service repeats a request that fails twice before its response begins."""
     upstream.behaviour = InTurn(failure, failure)
-    with serving(settings_of(upstream, source)) as service:
+    with serving(make_settings(upstream, source)) as service:
         received = fetch(service.port, PATHS[source])
     assert (received.status, received.body) == (200, b"12345")
 
 
-@pytest.mark.parametrize("source", ["s3", "full", "http"])
+@pytest.mark.parametrize("source", ["s3", "botocore", "http"])
 @pytest.mark.parametrize(("status", "answer"), [(503, 503), (500, 502), (504, 504), (400, 502)])
-def test_permanent_failure_is_answered(
+def test_persistent_failure_returns_error(
     upstream: Misbehaving, source: str, status: int, answer: int
 ) -> None:
-    """After all attempts the answer is the error; a permanent error is not retried."""
-    upstream.behaviour = InTurn(*[fails(status)] * 99)
-    with serving(settings_of(upstream, source)) as service:
+    """The client gets the error after the last attempt; a 400 is not retried."""
+    upstream.behaviour = InTurn(*[fail_with(status)] * 99)
+    with serving(make_settings(upstream, source)) as service:
         received = fetch(service.port, PATHS[source])
         assert service.acquired_connections() == 0
     assert received.status == answer
@@ -89,20 +98,20 @@ def test_permanent_failure_is_answered(
     assert len(upstream.exchanges) == (1 if status == 400 else RetryPolicy().attempts)
 
 
-@pytest.mark.parametrize("source", ["s3", "full", "http"])
+@pytest.mark.parametrize("source", ["s3", "botocore", "http"])
 def test_busy_upstream_without_time_for_a_retry_returns_503(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """If the next attempt would begin after the budget, the answer is the 503, and no 504."""
+    """If the next attempt would begin after FIRST_BYTE_TIMEOUT, the client gets no 504."""
     monkeypatch.setattr(retry, "retry_delay", lambda *_: 100.0)
-    upstream.behaviour = InTurn(*[fails(503)] * 99)
-    with serving(settings_of(upstream, source, first_byte_timeout=20)) as service:
+    upstream.behaviour = InTurn(*[fail_with(503)] * 99)
+    with serving(make_settings(upstream, source, first_byte_timeout=20)) as service:
         assert fetch(service.port, PATHS[source]).status == 503
     assert len(upstream.exchanges) == 1
 
 
-def test_slot_is_not_waited_for_beyond_the_budget(upstream: Misbehaving) -> None:
-    """A wait for a slot ends with the first byte's budget, and the answer names the slots."""
+def test_slot_wait_ends_at_first_byte_timeout(upstream: Misbehaving) -> None:
+    """The problem says that all slots are taken, not that the upstream is slow."""
 
     async def endless(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1000000000")
@@ -119,10 +128,8 @@ def test_slot_is_not_waited_for_beyond_the_budget(upstream: Misbehaving) -> None
         abort(first)
 
 
-@pytest.mark.parametrize("source", ["s3", "full", "http"])
-def test_dead_idle_connections_are_not_seen_by_the_client(
-    upstream: Misbehaving, source: str
-) -> None:
+@pytest.mark.parametrize("source", ["s3", "botocore", "http"])
+def test_dead_idle_connections_cause_no_error(upstream: Misbehaving, source: str) -> None:
     """Thirty pooled connections that died while idle do not fail a request."""
     together = 30
     arrived = 0
@@ -139,10 +146,10 @@ def test_dead_idle_connections_are_not_seen_by_the_client(
         if arrived == together:
             all_there.set()
         await all_there.wait()
-        await good(exchange)
+        await five_bytes(exchange)
 
     upstream.behaviour = together_then_dead
-    with serving(settings_of(upstream, source)) as service:
+    with serving(make_settings(upstream, source)) as service:
         clients = [connect(service.port) for _ in range(together)]
         for client in clients:
             ask(client, PATHS[source])

@@ -523,7 +523,7 @@ async def test_first_bytes_are_not_measured(store: MemoryStore) -> None:
     """A slow client's buffers take them like a fast client, and the store's buffers give them."""
     flowing: list[int] = []
 
-    class Watching(Idle):
+    class Watching(FixedController):
         def update(self, window: Window) -> None:
             flowing.append(window.flowing)
 
