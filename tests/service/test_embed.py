@@ -1,4 +1,4 @@
-"""Downloads in a host's own handlers."""
+"""`stream_object` and `stream_url` in a host's own handlers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Hosted:
 def hosting(
     url: str, answer: Answer, *, middleware: Sequence[Middleware] = (), **changes: object
 ) -> Generator[Hosted]:
-    """Run a host whose every path is answered by `answer`."""
+    """Run a host that calls `answer` for each request to /files/{name}."""
     downloads = create_app(settings_for(url, **changes))
 
     async def handler(request: Request) -> Response:
@@ -53,14 +53,14 @@ def hosting(
         yield Hosted(port, downloads)
 
 
-def of_store(request: Request, downloads: Starlette) -> Response:
+def answer_from_store(request: Request, downloads: Starlette) -> Response:
     return stream_object(downloads, f"files/{request.path_params['name']}")
 
 
-def test_object_under_a_path_of_the_hosts(store: Store) -> None:
-    """A host's handler gives any key, with length, type, ranges and conditions."""
+def test_stream_object_serves_ranges_conditions_and_head(store: Store) -> None:
+    """A host's handler can serve any key with length, type, ranges and conditions."""
     store.put("files/a b.txt", b"0123456789", ContentType="text/plain")
-    with hosting(store.url, of_store) as hosted:
+    with hosting(store.url, answer_from_store) as hosted:
         answer = fetch(hosted.port, "/files/a%20b.txt", headers={"x-request-id": "mine"})
         assert (answer.status, answer.body) == (200, b"0123456789")
         assert answer.headers["content-type"] == "text/plain"
@@ -76,35 +76,35 @@ def test_object_under_a_path_of_the_hosts(store: Store) -> None:
         assert missing.headers["content-type"] == "application/problem+json"
 
 
-def test_object_of_another_bucket(store: Store) -> None:
-    """A bucket may be named, and is asked like the settings' own."""
+def test_stream_object_with_bucket_opens_it_once(store: Store) -> None:
+    """Two requests for an object in another bucket open that bucket once."""
     store.client.create_bucket(Bucket="others")
     store.client.put_object(Bucket="others", Key="one", Body=b"elsewhere")
 
-    def of_others(request: Request, downloads: Starlette) -> Response:
+    def answer_from_other_bucket(request: Request, downloads: Starlette) -> Response:
         return stream_object(downloads, "one", bucket="others")
 
-    with hosting(store.url, of_others) as hosted:
+    with hosting(store.url, answer_from_other_bucket) as hosted:
         assert fetch(hosted.port, "/files/x").body == b"elsewhere"
         assert fetch(hosted.port, "/files/x").body == b"elsewhere"
         assert list(hosted.downloads.state.runtime.serving.buckets._opened) == ["others"]
 
 
-def of_upstream(upstream: Misbehaving, **options: object) -> Answer:
+def make_upstream_answer(upstream: Misbehaving, **options: object) -> Answer:
     def answer(request: Request, downloads: Starlette) -> Response:
         return stream_url(downloads, f"{upstream.url}/{request.path_params['name']}", **options)  # type: ignore[arg-type]
 
     return answer
 
 
-def test_body_of_another_service(upstream: Misbehaving) -> None:
-    """A host's handler gives any address, asked with its headers, of a length to be told."""
+def test_stream_url_with_headers_serves_upstream_body(upstream: Misbehaving) -> None:
+    """The upstream gets the host's headers, and its Content-Length reaches the client."""
 
     async def known(exchange: Exchange) -> None:
         await exchange.answer(200, BODY, "content-type: image/png", 'etag: "1"')
 
     upstream.behaviour = known
-    answer = of_upstream(upstream, headers={"authorization": "Bearer ours"})
+    answer = make_upstream_answer(upstream, headers={"authorization": "Bearer ours"})
     with hosting(upstream.url, answer) as hosted:
         received = fetch(hosted.port, "/files/one")
         assert (received.status, received.body, received.whole) == (200, BODY, True)
@@ -113,8 +113,8 @@ def test_body_of_another_service(upstream: Misbehaving) -> None:
         assert upstream.exchanges[0].headers["authorization"] == "Bearer ours"
 
 
-def test_part_of_a_body_whose_length_the_upstream_tells(upstream: Misbehaving) -> None:
-    """A range is passed on, and the part that comes is held to what was asked for."""
+def test_stream_url_range_mismatch_returns_502(upstream: Misbehaving) -> None:
+    """Range is forwarded, and a part other than the requested range is a 502."""
 
     async def parts(exchange: Exchange) -> None:
         wanted = exchange.headers["range"]
@@ -126,7 +126,7 @@ def test_part_of_a_body_whose_length_the_upstream_tells(upstream: Misbehaving) -
         await exchange.answer(206, BODY[first:], f"content-range: {stated[wanted]}")
 
     upstream.behaviour = parts
-    with hosting(upstream.url, of_upstream(upstream)) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream)) as hosted:
         part = fetch(hosted.port, "/files/one", headers={"range": "bytes=-24"})
         assert (part.status, part.body) == (206, BODY[1000:])
         assert part.headers["content-range"] == "bytes 1000-1023/1024"
@@ -135,8 +135,8 @@ def test_part_of_a_body_whose_length_the_upstream_tells(upstream: Misbehaving) -
         assert (beyond.status, beyond.headers["content-range"]) == (416, "bytes */1024")
 
 
-def test_body_of_unknown_length(upstream: Misbehaving) -> None:
-    """Chunks are relayed, and what breaks is broken visibly."""
+def test_stream_url_chunked_body_completes_or_breaks_transfer(upstream: Misbehaving) -> None:
+    """A chunked body without its last chunk never looks whole."""
 
     async def chunks(exchange: Exchange) -> None:
         await exchange.head(200, "transfer-encoding: chunked")
@@ -145,24 +145,24 @@ def test_body_of_unknown_length(upstream: Misbehaving) -> None:
             await exchange.raw(b"0\r\n\r\n")
 
     upstream.behaviour = chunks
-    with hosting(upstream.url, of_upstream(upstream)) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream)) as hosted:
         assert fetch(hosted.port, "/files/whole").whole
         assert not fetch(hosted.port, "/files/cut").whole
 
 
-def test_body_of_a_length_that_is_known(upstream: Misbehaving) -> None:
-    """Where the host knows it, another one is refused."""
+def test_stream_url_with_other_length_returns_502(upstream: Misbehaving) -> None:
+    """An upstream Content-Length other than the host's `length` is a 502."""
 
     async def longer(exchange: Exchange) -> None:
         await exchange.answer(200, BODY)
 
     upstream.behaviour = longer
-    with hosting(upstream.url, of_upstream(upstream, length=1000)) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream, length=1000)) as hosted:
         assert fetch(hosted.port, "/files/one").status == 502
 
 
-def test_body_heals_in_a_hosts_handler(upstream: Misbehaving) -> None:
-    """What breaks is continued, of the same version, as on our own routes."""
+def test_stream_url_body_interrupted_once_is_resumed(upstream: Misbehaving) -> None:
+    """The service resumes a body of the same version, as on its own routes."""
 
     async def breaks_once(exchange: Exchange) -> None:
         headers = ("accept-ranges: bytes", 'etag: "1"')
@@ -175,23 +175,23 @@ def test_body_heals_in_a_hosts_handler(upstream: Misbehaving) -> None:
         await exchange.answer(206, BODY[600:], stated, *headers)
 
     upstream.behaviour = breaks_once
-    with hosting(upstream.url, of_upstream(upstream)) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream)) as hosted:
         received = fetch(hosted.port, "/files/one")
         assert (received.body, received.whole) == (BODY, True)
 
 
-def test_broken_body_is_broken_in_a_hosts_handler(upstream: Misbehaving) -> None:
-    """What can't be continued is never handed out as a whole."""
+def test_stream_url_body_that_cannot_resume_breaks_transfer(upstream: Misbehaving) -> None:
+    """A body that the service cannot resume never looks whole."""
     upstream.behaviour = ends_short_of_its_length
-    with hosting(upstream.url, of_upstream(upstream)) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream)) as hosted:
         assert not fetch(hosted.port, "/files/one").whole
 
 
 @pytest.mark.parametrize("when", ["before the head", "in the body"])
-def test_client_that_leaves_a_hosts_handler_leaves_nothing_open(
+def test_aborts_in_host_handler_release_connections_and_slots(
     upstream: Misbehaving, when: str, no_garbage_collection: None
 ) -> None:
-    """Fifty times over, connections and places are given back."""
+    """After 50 aborts, all connections and slots are free."""
 
     async def flooding(exchange: Exchange) -> None:
         if when == "before the head":
@@ -200,7 +200,7 @@ def test_client_that_leaves_a_hosts_handler_leaves_nothing_open(
         await exchange.flood()
 
     upstream.behaviour = flooding
-    with hosting(upstream.url, of_upstream(upstream)) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream)) as hosted:
         state = hosted.downloads.state
         for number in range(50):
             connection = connect(hosted.port)
@@ -214,33 +214,33 @@ def test_client_that_leaves_a_hosts_handler_leaves_nothing_open(
         wait_until(lambda: state.runtime.serving.admission.counts() == (0, 0))
 
 
-def test_answer_that_a_host_drops_has_opened_nothing(upstream: Misbehaving) -> None:
-    """Only an answer that is sent is opened, so that there is always somebody to close it."""
+def test_response_dropped_by_host_opens_no_connection(upstream: Misbehaving) -> None:
+    """Only sending a response opens a connection, so that one is always closed."""
 
-    def dropping(request: Request, downloads: Starlette) -> Response:
+    def answer_without_download(request: Request, downloads: Starlette) -> Response:
         stream_url(downloads, f"{upstream.url}/one")
         stream_object(downloads, "one")
         return Response("instead")
 
-    with hosting(upstream.url, dropping) as hosted:
+    with hosting(upstream.url, answer_without_download) as hosted:
         assert fetch(hosted.port, "/files/one").body == b"instead"
         assert upstream.requests == []
 
 
-def test_headers_of_the_host_replace_the_objects(store: Store) -> None:
-    """A host says of its answers what it likes, cookies included; its background task is run."""
+def test_host_headers_replace_object_headers(store: Store) -> None:
+    """A host can set headers, cookies and a background task on the response."""
     store.put("files/one", b"0123456789", CacheControl="public")
     done: list[str] = []
 
-    def dressed(request: Request, downloads: Starlette) -> Response:
-        answer = of_store(request, downloads)
+    def answer_with_host_headers(request: Request, downloads: Starlette) -> Response:
+        answer = answer_from_store(request, downloads)
         answer.headers["cache-control"] = "private"
         answer.set_cookie("a", "1")
         answer.set_cookie("b", "2")
         answer.background = BackgroundTask(done.append, "done")
         return answer
 
-    with hosting(store.url, dressed) as hosted:
+    with hosting(store.url, answer_with_host_headers) as hosted:
         received = fetch(hosted.port, "/files/one")
         assert received.body == b"0123456789"
         assert received.headers["cache-control"] == "private"
@@ -248,17 +248,17 @@ def test_headers_of_the_host_replace_the_objects(store: Store) -> None:
         wait_until(lambda: done)
 
 
-def test_access_is_the_hosts(store: Store) -> None:
-    """Tokens are of our own routes: in its handlers a host has decided already."""
+def test_host_handler_needs_no_access_token(store: Store) -> None:
+    """ACCESS_TOKENS protect the service's own routes; a host authorizes its own requests."""
     store.put("files/one", b"0123456789")
-    with hosting(store.url, of_store, access_tokens=("0123456789abcdef",)) as hosted:
+    with hosting(store.url, answer_from_store, access_tokens=("0123456789abcdef",)) as hosted:
         received = fetch(hosted.port, "/files/one")
         assert received.body == b"0123456789"
         assert received.headers["cache-control"] == "private"
 
 
-def test_host_that_forgets_the_lifespan_is_told(store: Store) -> None:
-    """The same 503 as on our own routes says which line is missing."""
+def test_host_without_lifespan_returns_503_with_line_to_add(store: Store) -> None:
+    """The 503 names the line that the host's lifespan needs."""
     downloads = create_app(settings_for(store.url))
 
     async def handler(_: Request) -> Response:
@@ -271,8 +271,8 @@ def test_host_that_forgets_the_lifespan_is_told(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a/../b", "./a", "..", "a\nb", "x" * 1025, "\udc80"])
-def test_key_that_is_none(upstream: Misbehaving, key: str) -> None:
-    """A key that could name something else leads nowhere, whoever made it up."""
+def test_invalid_key_returns_404(upstream: Misbehaving, key: str) -> None:
+    """The store gets no request for an empty, unsafe or too long key."""
 
     def answer(request: Request, downloads: Starlette) -> Response:
         return stream_object(downloads, key)
@@ -283,8 +283,8 @@ def test_key_that_is_none(upstream: Misbehaving, key: str) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["", "..", "a/b", "a\nb"])
-def test_bucket_that_is_none(upstream: Misbehaving, bucket: str) -> None:
-    """A bucket that could name something else is the host's mistake, and asks nobody."""
+def test_invalid_bucket_returns_500(upstream: Misbehaving, bucket: str) -> None:
+    """An invalid bucket name is an error of the host, and the store gets no request."""
 
     def answer(request: Request, downloads: Starlette) -> Response:
         return stream_object(downloads, "other/secret", bucket=bucket)
@@ -294,19 +294,19 @@ def test_bucket_that_is_none(upstream: Misbehaving, bucket: str) -> None:
         assert upstream.requests == []
 
 
-def test_host_says_nothing_of_how_an_answer_is_framed(store: Store) -> None:
-    """Several parts stay several parts, and a problem a problem that no cache keeps."""
+def test_host_headers_do_not_change_framing_or_problems(store: Store) -> None:
+    """Content-Length, multipart type and problem type stay the service's own."""
     store.put("files/one", b"0123456789", ContentType="text/plain")
 
-    def dressed(request: Request, downloads: Starlette) -> Response:
-        answer = of_store(request, downloads)
+    def answer_with_host_headers(request: Request, downloads: Starlette) -> Response:
+        answer = answer_from_store(request, downloads)
         answer.headers["content-type"] = "application/pdf"
         answer.headers["cache-control"] = "public, max-age=60"
         answer.headers["content-length"] = "3"
         answer.headers["x-own"] = "1"
         return answer
 
-    with hosting(store.url, dressed) as hosted:
+    with hosting(store.url, answer_with_host_headers) as hosted:
         whole = fetch(hosted.port, "/files/one")
         assert whole.headers["content-type"] == "application/pdf"
         assert (whole.headers["content-length"], whole.body) == ("10", b"0123456789")
@@ -318,32 +318,32 @@ def test_host_says_nothing_of_how_an_answer_is_framed(store: Store) -> None:
         assert missing.headers["x-own"] == "1"
 
 
-def test_answer_is_private_unless_the_host_says_otherwise(store: Store) -> None:
-    """Whom a handler gives it to is not known here: shared caches are kept out."""
+def test_host_handler_response_is_private_by_default(store: Store) -> None:
+    """Only the host knows who may see the response, so shared caches must not store it."""
     store.put("files/one", b"0123456789", CacheControl="public, max-age=60")
-    with hosting(store.url, of_store) as hosted:
+    with hosting(store.url, answer_from_store) as hosted:
         answer = fetch(hosted.port, "/files/one")
         assert answer.headers["cache-control"] == "private, max-age=60"
 
 
-def test_query_of_the_host_is_its_own(store: Store) -> None:
-    """A host's parameter names no file, and it may have many; in code it can name one."""
+def test_host_query_parameters_are_ignored(store: Store) -> None:
+    """A `download` parameter sets no filename in a host's handler; `download_name` does."""
     store.put("files/one", b"0123456789")
 
-    def named(request: Request, downloads: Starlette) -> Response:
+    def answer_with_name(request: Request, downloads: Starlette) -> Response:
         return stream_object(downloads, "files/one", download_name="a.txt")
 
-    with hosting(store.url, of_store) as hosted:
+    with hosting(store.url, answer_from_store) as hosted:
         answer = fetch(hosted.port, "/files/one?download=1" + "&a" * 200)
         assert answer.status == 200
         assert "filename" not in answer.headers.get("content-disposition", "")
-    with hosting(store.url, named) as hosted:
+    with hosting(store.url, answer_with_name) as hosted:
         answer = fetch(hosted.port, "/files/x")
         assert answer.headers["content-disposition"] == 'attachment; filename="a.txt"'
 
 
-def test_rest_of_another_length_is_another_version(upstream: Misbehaving) -> None:
-    """Where the upstream told the length, the rest has to be of as many bytes in all."""
+def test_resuming_206_of_other_total_length_breaks_transfer(upstream: Misbehaving) -> None:
+    """A 206 with another total length is of another version of the object."""
 
     async def replaced(exchange: Exchange) -> None:
         if "range" not in exchange.headers:
@@ -356,24 +356,24 @@ def test_rest_of_another_length_is_another_version(upstream: Misbehaving) -> Non
         await exchange.answer(206, BODY[600:], "content-range: bytes 600-1023/5000")
 
     upstream.behaviour = replaced
-    with hosting(upstream.url, of_upstream(upstream), max_resumes=1) as hosted:
+    with hosting(upstream.url, make_upstream_answer(upstream), max_resumes=1) as hosted:
         assert not fetch(hosted.port, "/files/one").whole
 
 
-def test_body_taken_without_its_answer_fails() -> None:
-    """A decorator that makes an answer of its own of the iterator would have an empty one."""
+def test_body_iterator_without_its_response_raises() -> None:
+    """A decorator that copies the iterator into its own response would send no bytes."""
     answer = stream_object(create_app(settings_for("http://127.0.0.1:9")), "one")
 
-    async def taken() -> None:
+    async def read_body() -> None:
         async for _ in answer.body_iterator:
             pass
 
     with pytest.raises(RuntimeError, match="unchanged"):
-        asyncio.run(taken())
+        asyncio.run(read_body())
 
 
-def test_background_task_waits_for_the_last_byte(upstream: Misbehaving) -> None:
-    """It is not run for a client that left or got a problem: what it deletes may be wanted."""
+def test_background_task_of_incomplete_download_does_not_run(upstream: Misbehaving) -> None:
+    """The task may delete a file that the client still needs after an abort or an error."""
     done: list[str] = []
 
     async def flooding(exchange: Exchange) -> None:
@@ -383,13 +383,13 @@ def test_background_task_waits_for_the_last_byte(upstream: Misbehaving) -> None:
         await exchange.head(200, "content-length: 1000000000")
         await exchange.flood()
 
-    def deleting(request: Request, downloads: Starlette) -> Response:
-        answer = of_upstream(upstream)(request, downloads)
+    def answer_with_task(request: Request, downloads: Starlette) -> Response:
+        answer = make_upstream_answer(upstream)(request, downloads)
         answer.background = BackgroundTask(done.append, "done")
         return answer
 
     upstream.behaviour = flooding
-    with hosting(upstream.url, deleting) as hosted:
+    with hosting(upstream.url, answer_with_task) as hosted:
         connection = connect(hosted.port)
         ask(connection, "/files/one")
         connection.recv(1000)
@@ -399,10 +399,10 @@ def test_background_task_waits_for_the_last_byte(upstream: Misbehaving) -> None:
     assert done == []
 
 
-def test_nothing_is_compressed_on_its_way(store: Store) -> None:
-    """A host's GZipMiddleware leaves it alone, and parts of it."""
+def test_host_gzip_middleware_does_not_compress_downloads(store: Store) -> None:
+    """GZipMiddleware leaves whole objects and parts unchanged."""
     store.put("files/one", bytes(100_000), ContentType="text/plain")
-    with hosting(store.url, of_store, middleware=[Middleware(GZipMiddleware)]) as hosted:
+    with hosting(store.url, answer_from_store, middleware=[Middleware(GZipMiddleware)]) as hosted:
         headers = {"accept-encoding": "gzip"}
         whole = fetch(hosted.port, "/files/one", headers=headers)
         assert whole.headers["content-encoding"] == "identity"

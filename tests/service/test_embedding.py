@@ -1,4 +1,4 @@
-"""What a host gives to the application that it mounts: clients, who may download, where it is."""
+"""Clients, `authorize` and `locate` that a host passes to `create_app`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ KEY = "a:0123456789abcdef"
 def embedded(
     url: str, *, changes: dict[str, Any] | None = None, **given: Any
 ) -> Generator[RunningService]:
-    """Run an application that its host gives this and that."""
+    """Run an application whose host passes `given` to `create_app`."""
     app = create_app(settings_for(url, **(changes or {})), **given)
     with serving_app(app) as port:
         yield RunningService(app, port)
 
 
-# Who may download
+# The authorize hook
 
 
 async def async_authorize(request: Request) -> bool:
@@ -60,19 +60,19 @@ def plain_authorize(request: Request) -> bool:
     return request.headers.get("x-user") == "ada"
 
 
-class Authority:
+class AuthorizeObject:
     async def __call__(self, request: Request) -> bool:
         return await async_authorize(request)
 
 
-@pytest.mark.parametrize("authorize", [async_authorize, plain_authorize, Authority()])
-def test_host_decides_who_may_download(store: Store, authorize: Any) -> None:
-    """Its function is asked before anything else, whatever kind of function it is."""
+@pytest.mark.parametrize("authorize", [async_authorize, plain_authorize, AuthorizeObject()])
+def test_authorize_hook_false_returns_403(store: Store, authorize: Any) -> None:
+    """The hook may be async, sync or an object, and runs before the store request."""
     store.put("test/7/image.jpg", b"picture", CacheControl="public")
     with embedded(store.url, authorize=authorize) as service:
-        let_in = service.get(IMAGE, headers={"x-user": "ada"})
-        assert let_in.content == b"picture"
-        assert let_in.headers["cache-control"] == "private"
+        authorized = service.get(IMAGE, headers={"x-user": "ada"})
+        assert authorized.content == b"picture"
+        assert authorized.headers["cache-control"] == "private"
         for path in (IMAGE, "/tasks/8/image"):
             refused = service.get(path, headers={"x-user": "eve"})
             assert refused.status_code == 403
@@ -80,8 +80,8 @@ def test_host_decides_who_may_download(store: Store, authorize: Any) -> None:
         assert service.get("/healthz").status_code == 200
 
 
-def test_signed_addresses_let_in_beside_the_host(store: Store) -> None:
-    """Where they are set, either is enough, and the host is asked only where they do not."""
+def test_signed_url_or_authorize_hook_is_enough(store: Store) -> None:
+    """The service calls the hook only if the URL has no valid signature."""
     store.put("test/7/image.jpg", b"picture")
     changes = {"url_signing_keys": (KEY,)}
     with embedded(store.url, changes=changes, authorize=async_authorize) as service:
@@ -90,8 +90,10 @@ def test_signed_addresses_let_in_beside_the_host(store: Store) -> None:
         assert service.get(IMAGE).status_code == 403
 
 
-def test_host_refuses_in_its_own_words(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """An HTTPException of its function's is the answer, as a problem, and a refusal in the log."""
+def test_authorize_hook_http_exception_becomes_problem(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hook's HTTPException sets status, detail and headers; the log says refused."""
     caplog.set_level(logging.INFO, "downspout")
 
     async def authorize(request: Request) -> bool:
@@ -106,8 +108,8 @@ def test_host_refuses_in_its_own_words(store: Store, caplog: pytest.LogCaptureFi
         assert f"GET {IMAGE} 401 refused" in caplog.text
 
 
-def test_mistake_of_the_host_lets_nobody_in(store: Store) -> None:
-    """What its function fails with is a 500, not a way in."""
+def test_authorize_hook_error_returns_500(store: Store) -> None:
+    """An exception in the hook does not authorize the request."""
 
     def authorize(request: Request) -> bool:
         raise ZeroDivisionError
@@ -116,10 +118,10 @@ def test_mistake_of_the_host_lets_nobody_in(store: Store) -> None:
         assert service.get(IMAGE).status_code == 500
 
 
-# Where objects are
+# The locate hook
 
 
-PLACES: dict[int, Location] = {
+LOCATIONS: dict[int, Location] = {
     1: "elsewhere/one",
     2: ("others", "two"),
     3: None,
@@ -131,14 +133,14 @@ PLACES: dict[int, Location] = {
 async def async_locate(task_id: int) -> Location:
     if task_id == 6:
         raise HTTPException(410, "It is gone.")
-    return PLACES[task_id]
+    return LOCATIONS[task_id]
 
 
 def plain_locate(task_id: int) -> Location:
     assert threading.current_thread() is not threading.main_thread()
     if task_id == 6:
         raise HTTPException(410, "It is gone.")
-    return PLACES[task_id]
+    return LOCATIONS[task_id]
 
 
 @pytest.fixture
@@ -150,8 +152,8 @@ def buckets(store: Store) -> Store:
 
 
 @pytest.mark.parametrize("locate", [async_locate, plain_locate])
-def test_host_says_where_objects_are(buckets: Store, locate: Any) -> None:
-    """A key, or bucket and key; None is a 404; an HTTPException is the answer."""
+def test_locate_hook_returns_key_bucket_or_404(buckets: Store, locate: Any) -> None:
+    """The hook returns a key, a bucket and key, or None, or raises an HTTPException."""
     with embedded(buckets.url, locate=locate) as service:
         assert service.get("/tasks/1/image").content == b"one"
         part = service.get("/tasks/2/image", headers={"range": "bytes=1-"})
@@ -164,14 +166,16 @@ def test_host_says_where_objects_are(buckets: Store, locate: Any) -> None:
 
 
 @pytest.mark.parametrize(("task_id", "status"), [(4, 500), (5, 502), (99, 500)])
-def test_wrong_place_gives_nothing(buckets: Store, task_id: int, status: int) -> None:
-    """A key that could leave its bucket, a bucket that is none, an error of the host's."""
+def test_invalid_location_returns_error(buckets: Store, task_id: int, status: int) -> None:
+    """An unsafe key or an exception in the hook is a 500; a missing bucket is a 502."""
     with embedded(buckets.url, locate=async_locate) as service:
         assert service.get(f"/tasks/{task_id}/image").status_code == status
 
 
-async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long credentials take, a bucket's place is its own, and found once."""
+async def test_buckets_opened_concurrently_keep_their_endpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each bucket is opened once with its own endpoint, however long credentials take."""
     asking = 0
 
     async def slowly(self: AioCredentials) -> ReadOnlyCredentials:
@@ -200,8 +204,8 @@ async def test_buckets_opened_at_once_are_told_apart(monkeypatch: pytest.MonkeyP
         assert first.endpoint.path == "/bucket-d/"
 
 
-async def test_buckets_are_not_kept_without_end() -> None:
-    """A host that has a bucket for each of its customers costs no memory for each."""
+async def test_buckets_over_maximum_are_evicted() -> None:
+    """A host with one bucket per customer must not fill the memory."""
     opened: list[str] = []
 
     async def open_bucket(name: str) -> Any:
@@ -217,9 +221,9 @@ async def test_buckets_are_not_kept_without_end() -> None:
     assert len(opened) == 5
 
 
-@pytest.mark.parametrize("asked", ["authorize", "locate"])
-def test_functions_that_never_return_take_few_threads(buckets: Store, asked: str) -> None:
-    """Clients that give up waiting for them leave no thread each behind; the answer is a 504."""
+@pytest.mark.parametrize("hook", ["authorize", "locate"])
+def test_blocked_sync_hooks_use_bounded_threads(buckets: Store, hook: str) -> None:
+    """Clients that abort do not leave a thread each; a client that waits gets 504."""
     over = threading.Event()
 
     def waiting(_: object) -> Any:
@@ -227,7 +231,7 @@ def test_functions_that_never_return_take_few_threads(buckets: Store, asked: str
         return None
 
     changes = {"first_byte_timeout": 0.3, "max_downloads": 100}
-    with embedded(buckets.url, changes=changes, **{asked: waiting}) as service:
+    with embedded(buckets.url, changes=changes, **{hook: waiting}) as service:
         before = threading.active_count()
         try:
             assert service.get("/tasks/1/image").status_code == 504
@@ -245,14 +249,14 @@ async def never(_: object) -> Any:
     await anyio.sleep_forever()
 
 
-def test_authorize_is_in_the_first_bytes_budget(buckets: Store) -> None:
-    """A host that does not decide is a 504."""
+def test_blocked_authorize_hook_returns_504(buckets: Store) -> None:
+    """FIRST_BYTE_TIMEOUT includes the authorize hook."""
     with embedded(buckets.url, changes={"first_byte_timeout": 0.2}, authorize=never) as service:
         assert service.get("/tasks/1/image").status_code == 504
 
 
-def test_words_of_the_host_are_told_whatever_the_status(buckets: Store) -> None:
-    """A 404 of its own says what it says."""
+def test_locate_hook_404_keeps_its_detail(buckets: Store) -> None:
+    """The client gets the detail of the host's own HTTPException."""
 
     async def locate(task_id: int) -> Location:
         raise HTTPException(404, "No such picture.")
@@ -261,8 +265,8 @@ def test_words_of_the_host_are_told_whatever_the_status(buckets: Store) -> None:
         assert service.get("/tasks/1/image").json()["detail"] == "No such picture."
 
 
-def test_host_that_is_slow_to_say_where_is_504(buckets: Store) -> None:
-    """Its time is of the first byte's budget."""
+def test_blocked_locate_hook_returns_504(buckets: Store) -> None:
+    """FIRST_BYTE_TIMEOUT includes the locate hook."""
 
     async def locate(task_id: int) -> Location:
         del task_id
@@ -273,13 +277,15 @@ def test_host_that_is_slow_to_say_where_is_504(buckets: Store) -> None:
         assert service.get("/tasks/1/image").status_code == 504
 
 
-# Whose clients
+# The host's clients
 
 
 @contextmanager
-def lending(url: str, **options: Any) -> Generator[tuple[int, Starlette, dict[str, Any]]]:
-    """Run a host that hands its own clients over, as it would use them itself."""
-    lent: dict[str, Any] = {}
+def host_with_clients(
+    url: str, **options: Any
+) -> Generator[tuple[int, Starlette, dict[str, Any]]]:
+    """Run a host that passes its own clients to the application."""
+    clients: dict[str, Any] = {}
     mounts = Mount("/media", Starlette())
 
     @asynccontextmanager
@@ -293,25 +299,25 @@ def lending(url: str, **options: Any) -> Generator[tuple[int, Starlette, dict[st
                 aws_secret_access_key="test",
                 config=AioConfig(signature_version="s3v4", s3={"addressing_style": "path"}),
             )
-            lent["s3"] = await stack.enter_async_context(client)
-            lent["http"] = await stack.enter_async_context(aiohttp.ClientSession(**options))
-            downloads = create_app(settings_for(url), s3=lent["s3"], http=lent["http"])
-            lent["app"] = mounts.app = downloads
+            clients["s3"] = await stack.enter_async_context(client)
+            clients["http"] = await stack.enter_async_context(aiohttp.ClientSession(**options))
+            downloads = create_app(settings_for(url), s3=clients["s3"], http=clients["http"])
+            clients["app"] = mounts.app = downloads
             async with downloads.router.lifespan_context(downloads):
                 yield
-            assert not lent["http"].closed
+            assert not clients["http"].closed
 
     host = Starlette(routes=[mounts], lifespan=lifespan)
     with serving_app(host) as port:
-        yield port, host, lent
+        yield port, host, clients
 
 
-def test_clients_of_the_host_are_used_and_left_open(store: Store) -> None:
-    """All that is fetched goes through them, and closing them stays the host's."""
+def test_host_clients_are_used_and_not_closed(store: Store) -> None:
+    """All requests go through the host's clients, and only the host closes them."""
     store.put("test/7/image.jpg", BODY, ContentType="image/jpeg")
-    with lending(store.url) as (port, _, lent):
+    with host_with_clients(store.url) as (port, _, clients):
         asked: list[str] = []
-        lent["s3"].meta.events.register(
+        clients["s3"].meta.events.register(
             "before-call.s3.GetObject", lambda **_: asked.append("GetObject")
         )
         received = fetch(port, f"/media{IMAGE}")
@@ -319,12 +325,12 @@ def test_clients_of_the_host_are_used_and_left_open(store: Store) -> None:
         part = fetch(port, f"/media{IMAGE}", headers={"range": "bytes=1000-"})
         assert part.body == BODY[1000:]
         assert asked == ["GetObject"] * 2
-        assert lent["app"].state.http is lent["http"]
+        assert clients["app"].state.http is clients["http"]
         assert fetch(port, "/media/readyz").status == 200
 
 
-def test_session_of_the_host_may_be_set_otherwise(upstream: Misbehaving) -> None:
-    """It may decode, raise and have a total time for itself: for downloads it does not."""
+def test_host_session_options_do_not_affect_downloads(upstream: Misbehaving) -> None:
+    """Decompression, raise_for_status and the session's total timeout are overridden."""
 
     async def slow(exchange: Exchange) -> None:
         if exchange.path.endswith("404"):
@@ -337,7 +343,7 @@ def test_session_of_the_host_may_be_set_otherwise(upstream: Misbehaving) -> None
 
     upstream.behaviour = slow
     options = {"raise_for_status": True, "timeout": aiohttp.ClientTimeout(total=0.3)}
-    with lending(upstream.url, **options) as (port, _, _):
+    with host_with_clients(upstream.url, **options) as (port, _, _):
         received = fetch(port, "/media/tasks/1/bytes/1024")
         assert (received.status, received.body, received.whole) == (200, BODY, True)
         assert fetch(port, "/media/tasks/1/bytes/404").status == 404
@@ -345,22 +351,22 @@ def test_session_of_the_host_may_be_set_otherwise(upstream: Misbehaving) -> None
 
 
 @pytest.mark.parametrize("path", [IMAGE, "/tasks/7/bytes/1000000000"])
-def test_fifty_aborts_leave_nothing_open_in_the_hosts_clients(
+def test_aborts_release_connections_of_host_clients(
     upstream: Misbehaving, path: str, no_garbage_collection: None
 ) -> None:
-    """A pool that a host shares with us has all of its places back."""
+    """After 50 aborts, the host's pools have all connections back."""
 
     async def flooding(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1000000000", 'etag: "1"')
         await exchange.flood()
 
     upstream.behaviour = flooding
-    with lending(upstream.url) as (port, _, lent):
+    with host_with_clients(upstream.url) as (port, _, clients):
         for _ in range(50):
             connection = connect(port)
             ask(connection, f"/media{path}")
             connection.recv(1000)
             abort(connection)
-        sessions = lent["s3"]._endpoint.http_session._sessions.values()
-        connectors = [lent["http"].connector, *(session.connector for session in sessions)]
+        sessions = clients["s3"]._endpoint.http_session._sessions.values()
+        connectors = [clients["http"].connector, *(session.connector for session in sessions)]
         wait_until(lambda: not any(connector._acquired for connector in connectors))

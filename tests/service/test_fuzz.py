@@ -1,6 +1,6 @@
-"""Requests that nobody would send, against the running service.
+"""Random requests to the running service.
 
-scripts/test tests/test_fuzz.py --hypothesis-profile thorough    (5,000 of them)
+scripts/test tests/service/test_fuzz.py --hypothesis-profile thorough    (5,000 of them)
 """
 
 from __future__ import annotations

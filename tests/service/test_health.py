@@ -9,15 +9,15 @@ from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, ServiceWith, serving
 
 
-def test_ready_before_a_real_store(service: RunningService) -> None:
-    """A store that gives or denies objects in order is ready."""
+def test_readyz_with_real_store_returns_200(service: RunningService) -> None:
+    """A store that returns or denies an object is ready."""
     answer = service.get("/readyz")
     assert (answer.status_code, answer.text) == (200, "ready\n")
     assert service.request("HEAD", "/readyz").status_code == 200
 
 
-def test_bucket_that_is_missing_is_not_ready(store: Store, service_with: ServiceWith) -> None:
-    """A bucket that does not exist is found out by readiness, not by the first user."""
+def test_readyz_with_missing_bucket_returns_503(store: Store, service_with: ServiceWith) -> None:
+    """Readiness detects a missing bucket before the first user does."""
     service = service_with(store.url, s3_image_bucket="no-such-bucket")
     answer = service.get("/readyz")
     assert answer.status_code == 503
@@ -26,8 +26,8 @@ def test_bucket_that_is_missing_is_not_ready(store: Store, service_with: Service
     assert service.get("/healthz").text == "ok\n"
 
 
-def test_health_never_asks_the_store(upstream: Misbehaving, troubled: RunningService) -> None:
-    """Liveness is about this process alone."""
+def test_healthz_sends_no_store_request(upstream: Misbehaving, troubled: RunningService) -> None:
+    """Liveness depends on this process alone."""
     assert troubled.get("/healthz").status_code == 200
     assert upstream.exchanges == []
 
@@ -42,10 +42,10 @@ def test_health_never_asks_the_store(upstream: Misbehaving, troubled: RunningSer
         (500, "InternalError", 503),
     ],
 )
-def test_readiness_is_what_a_download_would_meet(
+def test_readyz_status_depends_on_store_error(
     upstream: Misbehaving, status: int, code: str, answered: int
 ) -> None:
-    """Denied or missing is in order for an object; a store that refuses our key is not."""
+    """A missing or denied object is ready; a missing bucket or an invalid key id is not."""
 
     async def refuse(exchange: Exchange) -> None:
         await exchange.error(status, code)
@@ -55,16 +55,16 @@ def test_readiness_is_what_a_download_would_meet(
         assert service.get("/readyz").status_code == answered
 
 
-def test_readiness_is_remembered_for_a_moment(upstream: Misbehaving) -> None:
-    """A flood of probes is one request of the store's."""
+def test_readyz_result_is_cached(upstream: Misbehaving) -> None:
+    """Many probes in a row cost one check of the store."""
     with serving(settings_for(upstream.url)) as service:
         for _ in range(20):
             assert service.get("/readyz").status_code == 200
     assert upstream.requests == ["HEAD /photos/test/0/image.jpg", "GET /photos/test/0/image.jpg"]
 
 
-def test_ready_service_has_a_connection_to_the_store(upstream: Misbehaving) -> None:
-    """The first download after readiness waits for no handshake."""
+def test_readyz_keeps_store_connection_for_first_download(upstream: Misbehaving) -> None:
+    """The first download after readiness needs no handshake."""
 
     async def giving(exchange: Exchange) -> None:
         await exchange.answer(200, b"picture", 'etag: "1"')

@@ -1,4 +1,4 @@
-"""The image route before a real S3 server."""
+"""The image route in front of a real S3 server and of a faulty store."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from tests.support.serving import RunningService, ServiceWith, serving_app, wait
 PICTURE = hashlib.shake_256(b"picture").digest(300_000)
 
 
-def test_image_is_streamed_with_what_the_store_knows_of_it(
-    store: Store, service: RunningService
-) -> None:
-    """The very bytes stored come with their length, entity tag, date and type."""
+def test_image_has_stored_bytes_and_headers(store: Store, service: RunningService) -> None:
+    """The body, length, ETag, date, type and Cache-Control are the stored ones."""
     store.put("test/1/image.jpg", PICTURE, ContentType="image/png", CacheControl="max-age=60")
     stored = store.client.head_object(Bucket="photos", Key="test/1/image.jpg")
     answer = service.get("/tasks/1/image")
@@ -42,16 +40,18 @@ def test_image_is_streamed_with_what_the_store_knows_of_it(
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_nothing_of_the_store_itself_goes_out(store: Store, service: RunningService) -> None:
-    """Headers go out by allow-list: none of the store's own, no metadata."""
+def test_store_headers_outside_allow_list_are_not_sent(
+    store: Store, service: RunningService
+) -> None:
+    """The response has no Server, no x-amz-* header and no metadata of the store."""
     store.put("test/2/image.jpg", PICTURE, Metadata={"owner": "somebody"})
     names = set(service.get("/tasks/2/image").headers)
     assert not {name for name in names if name.startswith("x-amz-")}
     assert "server" not in names
 
 
-def test_head_is_get_without_a_body(store: Store, service: RunningService) -> None:
-    """HEAD has the headers of GET."""
+def test_head_has_headers_of_get_and_no_body(store: Store, service: RunningService) -> None:
+    """Only Date, X-Request-Id and Server-Timing differ from GET."""
     store.put("test/3/image.jpg", PICTURE)
     get, head = service.get("/tasks/3/image"), service.request("HEAD", "/tasks/3/image")
     assert head.status_code == 200
@@ -62,10 +62,10 @@ def test_head_is_get_without_a_body(store: Store, service: RunningService) -> No
     }
 
 
-def test_head_reads_nothing_of_the_object(
+def test_head_sends_store_head_request(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """HEAD asks the store for the headers alone."""
+    """HEAD reads no bytes of the object."""
 
     async def object_of_a_mebibyte(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1048576", 'etag: "a"')
@@ -80,32 +80,32 @@ def test_head_reads_nothing_of_the_object(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_missing_image_is_404(service: RunningService, method: str) -> None:
-    """A missing object is a 404, and the answer names neither bucket, key nor host."""
+def test_missing_image_returns_404(service: RunningService, method: str) -> None:
+    """The 404 names neither bucket, key nor host."""
     answer = service.request(method, "/tasks/404404/image")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert not any(word in answer.text for word in ("photos", "image.jpg", "127.0.0.1"))
 
 
-def test_empty_image_is_a_whole_one(store: Store, service: RunningService) -> None:
-    """An object of no bytes is a 200 with content-length 0."""
+def test_empty_image_returns_200_with_length_0(store: Store, service: RunningService) -> None:
+    """An object without bytes is a whole object."""
     store.put("test/5/image.jpg", b"")
     answer = service.get("/tasks/5/image")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == "0"
 
 
-def test_key_template_decides_where_an_image_lies(store: Store, service_with: ServiceWith) -> None:
-    """The key is the template's, with the number as any reader of numbers writes it."""
+def test_key_template_sets_object_key(store: Store, service_with: ServiceWith) -> None:
+    """S3_IMAGE_KEY gets the task id without leading zeros."""
     store.put("images/17.webp", PICTURE, ContentType="image/webp")
     service = service_with(store.url, s3_image_key="images/{task_id}.webp")
     assert service.get("/tasks/17/image").content == PICTURE
     assert service.get("/tasks/0017/image").content == PICTURE
 
 
-def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
-    """A large object is not cut into the 1 KiB pieces of the library's own iterator."""
+def test_large_body_is_sent_in_large_chunks(upstream: Misbehaving) -> None:
+    """The body is not cut into the 1 KiB pieces of the library's own iterator."""
     size = 8 << 20
 
     async def large_object(exchange: Exchange) -> None:
@@ -134,10 +134,10 @@ def test_body_leaves_in_large_chunks(upstream: Misbehaving) -> None:
     "behaviour",
     [chunks_without_an_end, ends_short_of_its_length, resets, falls_silent, malformed_chunk],
 )
-def test_object_that_goes_wrong_breaks_visibly(
+def test_faulty_store_body_breaks_transfer(
     upstream: Misbehaving, service_with: ServiceWith, behaviour: Behaviour, http: str
 ) -> None:
-    """Once the first byte is out, a broken object ends as a visibly broken transfer."""
+    """After the first byte, a faulty body ends as a visibly broken transfer."""
     upstream.behaviour = behaviour
     service = service_with(http=http, upstream_read_timeout=0.3)
     received = fetch(service.port, "/tasks/1/image")
@@ -171,7 +171,7 @@ STORE_ERRORS = [
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("status", "code", "answered", "retryable"), STORE_ERRORS)
-def test_error_of_the_store(
+def test_store_error_returns_problem(
     upstream: Misbehaving,
     troubled_store: RunningService,
     method: str,
@@ -180,13 +180,13 @@ def test_error_of_the_store(
     answered: int,
     retryable: bool,
 ) -> None:
-    """Each error of the store has its one answer, which tells nothing that is internal."""
+    """Each store error maps to one status, and the problem has no internal text."""
 
     async def refuse(exchange: Exchange) -> None:
         await exchange.error(status, code)
 
     upstream.behaviour = refuse
-    # 400 RequestTimeout can't be told from any other 400 where there is no body to say it.
+    # A HEAD response has no body, so a 400 RequestTimeout looks like any other 400.
     if method == "HEAD" and code == "RequestTimeout":
         answered, retryable = 502, False
     answer = troubled_store.request(method, "/tasks/1/image")
@@ -202,10 +202,10 @@ def test_error_of_the_store(
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("status", [204, 206])
-def test_part_of_an_object_is_not_taken_for_the_whole(
+def test_unrequested_204_or_206_returns_502(
     upstream: Misbehaving, troubled_store: RunningService, method: str, status: int
 ) -> None:
-    """Another success than 200 to a plain request is nonsense: a 502."""
+    """Only 200 is a valid success for a request without Range."""
 
     async def part(exchange: Exchange) -> None:
         await exchange.answer(status, b"" if status == 204 else b"part")
@@ -214,10 +214,10 @@ def test_part_of_an_object_is_not_taken_for_the_whole(
     assert troubled_store.request(method, "/tasks/1/image").status_code == 502
 
 
-def test_number_in_an_error_is_not_its_status(
+def test_store_error_500_with_code_404_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """An outage whose error says 404 is still an outage."""
+    """The code in an S3 error body is not the HTTP status."""
 
     async def outage(exchange: Exchange) -> None:
         await exchange.error(500, "404")
@@ -226,8 +226,10 @@ def test_number_in_an_error_is_not_its_status(
     assert troubled_store.get("/tasks/1/image").status_code == 502
 
 
-def test_endless_error_is_not_read(upstream: Misbehaving, troubled_store: RunningService) -> None:
-    """Of an error as large as a film no more is read than an error has."""
+def test_endless_error_body_is_not_read(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """The service reads only the start of an error body."""
 
     async def endless_error(exchange: Exchange) -> None:
         await exchange.head(500, "content-length: 100000000000")
@@ -236,14 +238,14 @@ def test_endless_error_is_not_read(upstream: Misbehaving, troubled_store: Runnin
     upstream.behaviour = endless_error
     assert troubled_store.get("/tasks/1/image").status_code == 502
     wait_until(lambda: troubled_store.acquired_connections() == 0)
-    # Each of three attempts; the buffers of kernels on loopback take some megabytes more.
+    # For three attempts; the kernel's loopback buffers take some megabytes more.
     assert sum(exchange.sent for exchange in upstream.exchanges) < 64 << 20
 
 
-def test_error_page_that_is_no_s3_error(
+def test_html_error_page_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A proxy's HTML in the store's place is a 502."""
+    """A proxy in front of the store may send HTML instead of an S3 error."""
 
     async def gateway_page(exchange: Exchange) -> None:
         await exchange.answer(502, b"<html>bad gateway</html>", "content-type: text/html")
@@ -252,14 +254,14 @@ def test_error_page_that_is_no_s3_error(
     assert troubled_store.get("/tasks/1/image").status_code == 502
 
 
-def test_store_that_can_not_be_reached(unreachable_url: str, service_with: ServiceWith) -> None:
-    """A refused connection is a 502."""
+def test_unreachable_store_returns_502(unreachable_url: str, service_with: ServiceWith) -> None:
+    """A refused store connection is a 502."""
     service = service_with(unreachable_url)
     assert service.get("/tasks/1/image").status_code == 502
 
 
-def test_store_that_never_answers(upstream: Misbehaving, service_with: ServiceWith) -> None:
-    """A store that takes the request and is silent is a 504, within the first byte's budget."""
+def test_silent_store_returns_504(upstream: Misbehaving, service_with: ServiceWith) -> None:
+    """A store that never responds is a 504 after FIRST_BYTE_TIMEOUT."""
     upstream.behaviour = Exchange.hang
     service = service_with(first_byte_timeout=0.5)
     answer = service.get("/tasks/1/image")
@@ -268,19 +270,19 @@ def test_store_that_never_answers(upstream: Misbehaving, service_with: ServiceWi
     wait_until(lambda: service.acquired_connections() == 0)
 
 
-def test_store_whose_read_timeout_ends_before_the_budget(
+def test_store_read_timeout_on_all_attempts_returns_504(
     upstream: Misbehaving, service_with: ServiceWith
 ) -> None:
-    """Silence past the read timeout is a 504 too, when the attempts are used up."""
+    """The read timeout ends all attempts before FIRST_BYTE_TIMEOUT ends the request."""
     upstream.behaviour = Exchange.hang
     service = service_with(upstream_read_timeout=0.1)
     assert service.get("/tasks/1/image").status_code == 504
 
 
-def test_answer_whose_end_can_not_be_told(
+def test_body_without_length_or_chunks_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """A body with neither a length nor chunks could be cut unseen: a 502, and it is closed."""
+    """The client could not notice that such a body is cut."""
 
     async def until_close(exchange: Exchange) -> None:
         await exchange.head(200, 'etag: "a"')
@@ -291,8 +293,10 @@ def test_answer_whose_end_can_not_be_told(
     wait_until(lambda: troubled_store.acquired_connections() == 0)
 
 
-def test_chunked_object_is_streamed(upstream: Misbehaving, troubled_store: RunningService) -> None:
-    """An object of unknown length goes out in chunks, with an honest end."""
+def test_chunked_object_is_sent_without_content_length(
+    upstream: Misbehaving, troubled_store: RunningService
+) -> None:
+    """An object of unknown length is sent in chunks."""
 
     async def chunked(exchange: Exchange) -> None:
         await exchange.head(200, "transfer-encoding: Chunked", 'etag: "a"')
@@ -318,10 +322,10 @@ def test_chunked_object_is_streamed(upstream: Misbehaving, troubled_store: Runni
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_malformed_header_of_the_store(
+def test_malformed_stored_header_is_dropped(
     upstream: Misbehaving, troubled_store: RunningService, method: str, line: str
 ) -> None:
-    """A stored header that makes no sense costs nobody the object: it is left out."""
+    """A malformed header of the store does not prevent the download."""
 
     async def odd(exchange: Exchange) -> None:
         await exchange.answer(200, b"object", line)
@@ -334,10 +338,10 @@ def test_malformed_header_of_the_store(
     assert name == "expires" or name not in answer.headers
 
 
-def test_answer_that_the_library_can_not_take(
+def test_store_body_over_content_length_leaks_no_connection(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
-    """What aiobotocore raises once the response is open is a 502, and leaks no connection."""
+    """An error of aiobotocore after the response is open still closes the connection."""
 
     async def too_much(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1000")
@@ -349,8 +353,10 @@ def test_answer_that_the_library_can_not_take(
     wait_until(lambda: troubled_store.acquired_connections() == 0)
 
 
-def test_answer_tells_where_its_time_went(store: Store, service: RunningService) -> None:
-    """Server-Timing has the milliseconds until there was a place, and then an answer."""
+def test_server_timing_has_slot_and_upstream_milliseconds(
+    store: Store, service: RunningService
+) -> None:
+    """Server-Timing has the wait for a slot and the wait for the store's response."""
     store.put("test/5/image.jpg", b"picture")
     for path, status in (("/tasks/5/image", 200), ("/tasks/404/image", 404)):
         answer = service.get(path)

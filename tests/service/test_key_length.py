@@ -1,4 +1,4 @@
-"""Keys at the limit of S3: 1,024 bytes of UTF-8."""
+"""Keys at the length limit of S3: 1,024 bytes of UTF-8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import serving_app
 
 
-async def stored(exchange: Exchange) -> None:
+async def five_bytes(exchange: Exchange) -> None:
     await exchange.answer(200, b"12345")
 
 
@@ -22,11 +22,9 @@ async def stored(exchange: Exchange) -> None:
     [("k" * 1024, 200), ("é" * 512, 200), ("k" * 1025, 500), ("é" * 512 + "k", 500)],
     ids=["1024", "1024 of UTF-8", "1025", "1025 of UTF-8"],
 )
-def test_key_of_1024_bytes_is_asked_for_and_one_of_1025_is_not(
-    upstream: Misbehaving, key: str, status: int
-) -> None:
-    """A host whose `locate` names a longer key has made a mistake, and the store is not asked."""
-    upstream.behaviour = stored
+def test_key_over_1024_bytes_returns_500(upstream: Misbehaving, key: str, status: int) -> None:
+    """A longer key from `locate` is an error of the host; the store gets no request."""
+    upstream.behaviour = five_bytes
     app = create_app(settings_for(upstream.url), locate=lambda _: key)
     with serving_app(app) as port:
         received = fetch(port, "/tasks/1/image")

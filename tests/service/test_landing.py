@@ -26,8 +26,8 @@ from tests.support.serving import RunningService, serving_app
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-def test_commands_for_curl_succeed(store: Store, service: RunningService, tmp_path: Path) -> None:
-    """Each command of the plain text succeeds as it is printed."""
+def test_curl_commands_succeed(store: Store, service: RunningService, tmp_path: Path) -> None:
+    """Each curl command of the plain text succeeds as it is printed."""
     store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
     answer = service.get("/")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -39,7 +39,7 @@ def test_commands_for_curl_succeed(store: Store, service: RunningService, tmp_pa
     assert (tmp_path / "bytes.bin").stat().st_size == 100_000
 
 
-def test_html_page_refers_to_nothing_outside(troubled: RunningService) -> None:
+def test_html_page_has_no_external_urls(troubled: RunningService) -> None:
     """A client that accepts HTML gets a page without external URLs; scripts are optional."""
     answer = troubled.get("/", headers=BROWSER)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -123,7 +123,7 @@ def test_page_reads_metrics_that_exist(service: RunningService) -> None:
 
 
 def test_page_is_under_12_kib(troubled: RunningService) -> None:
-    """The page is one answer of a few packets."""
+    """The page fits into a few TCP packets."""
     assert len(troubled.get("/", headers=BROWSER).content) < 12 * 1024
 
 

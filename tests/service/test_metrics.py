@@ -1,4 +1,4 @@
-"""The figures for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support.serving import RunningService, ServiceProcess, serving, wait_
 IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
 
 
-def figures(text: str) -> dict[str, float]:
-    """Return the samples of an answer by their names and labels; fails where it is none."""
+def parse_samples(text: str) -> dict[str, float]:
+    """Return the samples by their names and label values; raise if the text is invalid."""
     return {
         " ".join(
             [sample.name, *(value for _, value in sorted(sample.labels.items()))]
@@ -33,14 +33,14 @@ def figures(text: str) -> dict[str, float]:
     }
 
 
-def figures_of(service: RunningService) -> dict[str, float]:
+def get_samples(service: RunningService) -> dict[str, float]:
     answer = service.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    return figures(answer.text)
+    return parse_samples(answer.text)
 
 
 def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> None:
-    """Ends, bytes and first bytes are told for each route."""
+    """Outcomes, sent bytes and first-byte times are counted for each route."""
 
     async def five(exchange: Exchange) -> None:
         await exchange.answer(200, b"12345")
@@ -49,7 +49,7 @@ def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> No
     with serving(settings_for(upstream.url)) as service:
         for path in ("/tasks/1/image", "/tasks/1/image", "/tasks/1/bytes/5"):
             fetch(service.port, path)
-        found = figures_of(service)
+        found = get_samples(service)
     assert found[f"downspout_downloads_total complete {IMAGE}"] == 2
     assert found[f"downspout_downloads_total complete {BYTES}"] == 1
     assert found[f"downspout_sent_bytes_total {IMAGE}"] == 10
@@ -57,17 +57,17 @@ def test_downloads_are_counted_by_route_and_outcome(upstream: Misbehaving) -> No
     assert found["downspout_downloads_running"] == 0
 
 
-def test_what_the_upstream_did_is_counted_by_kind(metrics_text: str) -> None:
-    """Failures are told whether or not they were mended, and so are the mendings."""
-    found = figures(metrics_text)
+def test_upstream_errors_and_resumes_are_counted(metrics_text: str) -> None:
+    """An error counts even if a retry or a resume hides it from the client."""
+    found = parse_samples(metrics_text)
     assert found["downspout_upstream_errors_total upstream_busy s3"] == 1
     assert found["downspout_upstream_errors_total truncated s3"] == 1
     assert found[f"downspout_resumes_total {IMAGE}"] == 1
     assert found[f"downspout_downloads_total resumed {IMAGE}"] == 1
 
 
-def test_what_is_not_there_is_no_error_of_the_upstream(upstream: Misbehaving) -> None:
-    """A missing object is an answer; one that is denied may be our own rights that broke."""
+def test_missing_object_is_not_counted_as_upstream_error(upstream: Misbehaving) -> None:
+    """AccessDenied counts: the service's credentials may have lost a permission."""
 
     async def missing_then_denied(exchange: Exchange) -> None:
         if len(upstream.exchanges) == 1:
@@ -79,23 +79,23 @@ def test_what_is_not_there_is_no_error_of_the_upstream(upstream: Misbehaving) ->
     with serving(settings_for(upstream.url)) as service:
         for _ in range(2):
             assert fetch(service.port, "/tasks/1/image").status == 404
-        found = figures_of(service)
+        found = get_samples(service)
     errors = {name: count for name, count in found.items() if "upstream_errors_total" in name}
     assert errors == {"downspout_upstream_errors_total not_found s3": 1}
 
 
-def test_outage_is_seen_in_the_figures(upstream: Misbehaving) -> None:
-    """A store that hangs is an error, and its 504 is no complete download."""
+def test_silent_store_is_counted_as_error_and_failed_download(upstream: Misbehaving) -> None:
+    """A store timeout is an upstream error, and its 504 is no complete download."""
     upstream.behaviour = Exchange.hang
     with serving(settings_for(upstream.url, first_byte_timeout=0.5)) as service:
         assert fetch(service.port, "/tasks/1/image").status == 504
-        found = figures_of(service)
+        found = get_samples(service)
     assert found["downspout_upstream_errors_total upstream_timeout s3"] == 1
     assert found[f"downspout_downloads_total failed {IMAGE}"] == 1
 
 
-def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbehaving) -> None:
-    """A long download is seen while it runs, not when it is over."""
+def test_running_download_and_its_bytes_are_counted(upstream: Misbehaving) -> None:
+    """A long download counts while it runs, not only at its end."""
 
     async def half(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 100000")
@@ -105,23 +105,23 @@ def test_running_downloads_and_their_bytes_are_told_as_they_go(upstream: Misbeha
     upstream.behaviour = half
     with serving(settings_for(upstream.url)) as service:
         with httpx.stream("GET", service.url + "/tasks/1/image", trust_env=False):
-            wait_until(lambda: figures_of(service).get(f"downspout_sent_bytes_total {IMAGE}"))
-            found = figures_of(service)
+            wait_until(lambda: get_samples(service).get(f"downspout_sent_bytes_total {IMAGE}"))
+            found = get_samples(service)
         assert found[f"downspout_sent_bytes_total {IMAGE}"] == 50_000
         assert found["downspout_downloads_running"] == 1
-        wait_until(lambda: figures_of(service)["downspout_downloads_running"] == 0)
+        wait_until(lambda: get_samples(service)["downspout_downloads_running"] == 0)
 
 
-def test_applications_of_one_process_have_figures_of_their_own(upstream: Misbehaving) -> None:
-    """Two instances in one host do not count each other's downloads."""
+def test_two_applications_in_one_process_have_separate_metrics(upstream: Misbehaving) -> None:
+    """Two applications in one host do not count each other's downloads."""
     with serving(settings_for(upstream.url)) as one, serving(settings_for(upstream.url)) as other:
         assert fetch(one.port, "/tasks/1/image").status == 404
-        assert figures_of(one)[f"downspout_downloads_total refused {IMAGE}"] == 1
-        assert f"downspout_downloads_total refused {IMAGE}" not in figures_of(other)
+        assert get_samples(one)[f"downspout_downloads_total refused {IMAGE}"] == 1
+        assert f"downspout_downloads_total refused {IMAGE}" not in get_samples(other)
 
 
-def test_several_workers_add_up(store: Store) -> None:
-    """Whichever worker answers, the figures are of all of them."""
+def test_metrics_of_several_workers_are_summed(store: Store) -> None:
+    """Every worker returns the sum over all workers."""
     store.put("test/1/image.jpg", b"12345")
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": "2"}) as process:
         url = process.url()
@@ -129,15 +129,15 @@ def test_several_workers_add_up(store: Store) -> None:
         for _ in range(20):
             assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == b"12345"
         for _ in range(10):
-            found = figures(httpx.get(f"{url}/metrics", trust_env=False).text)
+            found = parse_samples(httpx.get(f"{url}/metrics", trust_env=False).text)
             assert found[f"downspout_downloads_total complete {IMAGE}"] == 20
             assert found["downspout_downloads_running"] == 0
         process.process.send_signal(signal.SIGTERM)
         assert process.end() == 0
 
 
-def test_worker_that_died_runs_no_more_downloads(tmp_path: Path) -> None:
-    """The gauges of a process that is no more are not added."""
+def test_gauges_of_dead_worker_are_not_summed(tmp_path: Path) -> None:
+    """The counters of a dead worker stay in the sum; its gauges do not."""
     script = (
         "from handlers.telemetry.metrics import Metrics; import os, sys; "
         "m = Metrics(sys.argv[1]); m.set_counts(3, 1); m.resumes('r').inc(); "
@@ -147,26 +147,26 @@ def test_worker_that_died_runs_no_more_downloads(tmp_path: Path) -> None:
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
     for times in (1, 2):
         text = subprocess.run(command, env=environ, check=True, capture_output=True).stdout
-        found = figures(text.decode())
+        found = parse_samples(text.decode())
         assert found["downspout_downloads_running"] == 3
         assert found["downspout_resumes_total r"] == times
 
 
 @pytest.mark.parametrize("name", [m.name for m in Metrics()._registry.collect()])
-def test_every_metric_says_what_it_is(name: str) -> None:
-    """Each has a help text and a name in Prometheus' own style."""
+def test_metric_has_help_text_and_valid_name(name: str) -> None:
+    """The help text is a sentence, and the name follows Prometheus' conventions."""
     [family] = [m for m in Metrics()._registry.collect() if m.name == name]
     assert family.documentation.endswith(".")
     assert re.fullmatch(r"downspout_[a-z]+(_[a-z]+)*", name)
 
 
-def families_of(text: str) -> list[Metric]:
+def parse_families(text: str) -> list[Metric]:
     return list(text_string_to_metric_families(text))
 
 
-def test_text_is_in_the_style_of_prometheus(metrics_text: str) -> None:
-    """Names, help, types and units are as `promtool check metrics` wants them."""
-    families = families_of(metrics_text)
+def test_metrics_text_follows_promtool_rules(metrics_text: str) -> None:
+    """Names, help, types and units are as `promtool check metrics` requires."""
+    families = parse_families(metrics_text)
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         assert metrics_text.count(f"# HELP {name} ") == 1
@@ -179,11 +179,11 @@ def test_text_is_in_the_style_of_prometheus(metrics_text: str) -> None:
     assert metrics_text.endswith("\n")
 
 
-def test_samples_are_what_their_family_may_have(metrics_text: str) -> None:
-    """A sample comes once, under a name of its type, with labels of its own and a right value."""
+def test_samples_match_type_of_their_family(metrics_text: str) -> None:
+    """Each sample is unique, and its name, labels and value fit its type."""
     suffixes = {"counter": {"_total"}, "gauge": {""}, "histogram": {"_bucket", "_count", "_sum"}}
     samples = [
-        (family, sample) for family in families_of(metrics_text) for sample in family.samples
+        (family, sample) for family in parse_families(metrics_text) for sample in family.samples
     ]
     assert len({(sample.name, *sorted(sample.labels.items())) for _, sample in samples}) == len(
         samples
@@ -196,13 +196,13 @@ def test_samples_are_what_their_family_may_have(metrics_text: str) -> None:
         assert not own & {"le", "quantile", "job", "instance"}
 
 
-def test_buckets_add_up(metrics_text: str) -> None:
-    """Each bucket holds those before it, and the last one, +Inf, holds all."""
-    [family] = [one for one in families_of(metrics_text) if one.type == "histogram"]
+def test_histogram_buckets_are_cumulative(metrics_text: str) -> None:
+    """Each bucket includes the smaller ones, and +Inf includes all samples."""
+    [family] = [one for one in parse_families(metrics_text) if one.type == "histogram"]
     bounds = [float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket")]
     counts = [s.value for s in family.samples if s.name.endswith("_bucket")]
-    [all_of_them] = [s.value for s in family.samples if s.name.endswith("_count")]
+    [total] = [s.value for s in family.samples if s.name.endswith("_count")]
     assert bounds == sorted(set(bounds))
     assert bounds[-1] == float("inf")
     assert counts == sorted(counts)
-    assert counts[-1] == all_of_them == 1
+    assert counts[-1] == total == 1

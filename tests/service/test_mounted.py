@@ -1,4 +1,4 @@
-"""Within a Starlette host: its middleware, its error handlers, its lifespan, its tests."""
+"""Applications in a Starlette host: middleware, error handlers, lifespan, test clients."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ def hosting(*mounts: Starlette, lifespan: bool = True, **options: Any) -> Starle
     )
 
 
-# Its middleware
+# Middleware
 
 
-async def pass_on(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Any:
+async def add_host_header(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Any:
     answer = await call_next(request)
     answer.headers["x-host"] = "was here"
     return answer
@@ -59,7 +61,7 @@ async def pass_on(request: Request, call_next: Callable[[Request], Awaitable[Res
 
 GZIP = Middleware(GZipMiddleware)
 CORS = Middleware(CORSMiddleware, allow_origins=["https://page.test"])
-BASE = Middleware(BaseHTTPMiddleware, dispatch=pass_on)
+BASE = Middleware(BaseHTTPMiddleware, dispatch=add_host_header)
 STACKS = {
     "gzip": [GZIP],
     "cors": [CORS],
@@ -77,8 +79,8 @@ def hosted(url: str, middleware: list[Middleware]) -> Generator[tuple[int, Starl
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_picture_within_a_hosts_middleware(store: Store, stack: str) -> None:
-    """It comes as it was stored, with length, ETag and ranges, and with the host's headers."""
+def test_image_under_host_middleware_is_unchanged(store: Store, stack: str) -> None:
+    """The image keeps its bytes, length, ETag and ranges, and gets the host's headers."""
     store.put("test/7/image.jpg", PICTURE, ContentType="image/jpeg")
     with hosted(store.url, STACKS[stack]) as (port, _):
         answer = fetch(port, IMAGE, headers=PAGE)
@@ -98,10 +100,10 @@ def test_picture_within_a_hosts_middleware(store: Store, stack: str) -> None:
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("type_", ["image/jpeg", "application/octet-stream"])
-def test_broken_body_within_a_hosts_middleware(
+def test_broken_body_under_host_middleware_breaks_transfer(
     upstream: Misbehaving, stack: str, type_: str
 ) -> None:
-    """What breaks is broken visibly through all of it, whether or not its type is compressed."""
+    """The client sees the break, whether or not the type can be compressed."""
 
     async def breaks(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 307200", f"content-type: {type_}", 'etag: "1"')
@@ -117,10 +119,10 @@ def test_broken_body_within_a_hosts_middleware(
 
 @pytest.mark.parametrize("type_", ["image/jpeg", "application/octet-stream"])
 @pytest.mark.parametrize("stack", ["gzip", "base", "all", "all, other way round"])
-def test_aborts_within_a_hosts_middleware(
+def test_aborts_under_host_middleware_leave_nothing_open(
     upstream: Misbehaving, stack: str, type_: str, no_garbage_collection: None
 ) -> None:
-    """Clients that leave midway leave nothing open, though some middleware hides their leaving."""
+    """Some middleware hides a disconnect from the application."""
 
     async def floods(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 100000000", f"content-type: {type_}")
@@ -138,8 +140,8 @@ def test_aborts_within_a_hosts_middleware(
         wait_until(lambda: not upstream.open_connections)
 
 
-def test_whole_and_part_are_of_one_representation(store: Store) -> None:
-    """Under GZipMiddleware nothing is compressed: a part would be of other bytes."""
+def test_gzip_middleware_does_not_compress_whole_or_part(store: Store) -> None:
+    """A range of compressed bytes would not fit the uncompressed whole."""
     store.put("test/7/image.jpg", PICTURE, ContentType="application/octet-stream")
     with hosted(store.url, [GZIP]) as (port, _):
         begun = fetch(port, IMAGE, headers=PAGE)
@@ -151,23 +153,23 @@ def test_whole_and_part_are_of_one_representation(store: Store) -> None:
 
 
 @pytest.mark.parametrize("accepted", ["", "identity", None])
-def test_coding_is_told_to_nobody_else(store: Store, accepted: str | None) -> None:
-    """Where nobody would compress, an answer has no coding, as RFC 9110 has it (8.4)."""
+def test_uncompressed_response_has_no_content_encoding(store: Store, accepted: str | None) -> None:
+    """If no middleware would compress a response, it needs no `identity` (RFC 9110, 8.4)."""
     store.put("test/7/image.jpg", PICTURE, ContentType="application/octet-stream")
     headers = {} if accepted is None else {"accept-encoding": accepted}
     with hosted(store.url, [GZIP]) as (port, _):
         assert "content-encoding" not in fetch(port, IMAGE, headers=headers).headers
-    with ServiceProcess(store.environ) as process:  # which has no such middleware
+    with ServiceProcess(store.environ) as process:  # without GZipMiddleware
         answer = fetch(urlsplit(process.url()).port or 0, "/tasks/7/image", headers=PAGE)
         assert answer.body == PICTURE
         assert "content-encoding" not in answer.headers
 
 
-# Its error handlers
+# Error handlers
 
 
-def test_errors_are_ours_below_the_mount_and_the_hosts_beside_it(store: Store) -> None:
-    """A host's handlers answer for its own routes, ours for ours."""
+def test_errors_below_mount_are_problems_of_the_service(store: Store) -> None:
+    """The host's error handlers apply to the host's own routes alone."""
 
     async def own(_: Request, error: Exception) -> Response:
         return PlainTextResponse(f"the host's: {error}", 418)
@@ -185,13 +187,11 @@ def test_errors_are_ours_below_the_mount_and_the_hosts_beside_it(store: Store) -
         assert fetch(port, "/elsewhere").status == 418
 
 
-# Its lifespan
+# Lifespan
 
 
-def test_forgotten_lifespan_answers_503_with_the_line_to_add(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Each answer and each log line say which line to add; health and the host live."""
+def test_missing_lifespan_returns_503_with_line_to_add(caplog: pytest.LogCaptureFixture) -> None:
+    """Each 503 and its log line name the line to add; /healthz and the host still work."""
     caplog.set_level(logging.INFO)
     downloads = create_app(settings_for("http://127.0.0.1:9"))
     with serving_app(hosting(downloads, lifespan=False)) as port:
@@ -201,12 +201,14 @@ def test_forgotten_lifespan_answers_503_with_the_line_to_add(
             assert b"downloads.router.lifespan_context(downloads)" in answer.body
         assert fetch(port, "/media/healthz").status == 200
         assert fetch(port, "/hello").body == b"hello"
-    told = [one for one in caplog.records if "enter the lifespan" in one.getMessage()]
-    assert len(told) == 5
+    logged = [one for one in caplog.records if "enter the lifespan" in one.getMessage()]
+    assert len(logged) == 5
 
 
-def test_host_is_started_again(store: Store, recwarn: pytest.WarningsRecorder) -> None:
-    """A lifespan that was left can be entered again, on another event loop, and leaves nothing."""
+def test_lifespan_entered_again_leaves_nothing_open(
+    store: Store, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The second lifespan runs on another event loop."""
     store.put("test/7/image.jpg", PICTURE, ContentType="image/jpeg")
     host = hosting(create_app(settings_for(store.url)))
     for _ in range(2):
@@ -216,8 +218,10 @@ def test_host_is_started_again(store: Store, recwarn: pytest.WarningsRecorder) -
     assert not [one for one in recwarn if issubclass(one.category, ResourceWarning)]
 
 
-def test_instances_with_different_stores(store: Store, upstream: Misbehaving) -> None:
-    """Side by side, each asks its own store, and shows its own figures."""
+def test_two_mounted_applications_use_their_own_stores(
+    store: Store, upstream: Misbehaving
+) -> None:
+    """Each application requests its own store and shows its own metrics."""
 
     async def other(exchange: Exchange) -> None:
         await exchange.answer(200, b"elsewhere", 'etag: "1"')
@@ -235,11 +239,11 @@ def test_instances_with_different_stores(store: Store, upstream: Misbehaving) ->
             )
 
 
-# Its own tests
+# Test clients
 
 
-def test_with_the_test_client_of_starlette(store: Store) -> None:
-    """A host's tests download, in parts, by pieces, and leave early."""
+def test_starlette_test_client_downloads_and_aborts(store: Store) -> None:
+    """A host's tests can download, request ranges, stream pieces and stop early."""
     store.put("test/7/image.jpg", PICTURE, ContentType="image/jpeg")
     downloads = create_app(settings_for(store.url))
     with TestClient(hosting(downloads)) as client:
@@ -253,15 +257,15 @@ def test_with_the_test_client_of_starlette(store: Store) -> None:
         wait_until(lambda: downloads.state.runtime.serving.admission.counts() == (0, 0))
 
 
-def test_without_entering_the_test_client(store: Store) -> None:
-    """A test client that is not entered runs no lifespan: the 503 says so, nothing hangs."""
+def test_test_client_without_lifespan_returns_503(store: Store) -> None:
+    """A TestClient outside `with` runs no lifespan; the request gets 503 and does not hang."""
     client = TestClient(hosting(create_app(settings_for(store.url))))
     assert client.get(IMAGE).status_code == 503
     assert client.get("/media/healthz").status_code == 200
 
 
-async def test_with_the_transport_of_httpx(upstream: Misbehaving) -> None:
-    """A host's async tests download in their own event loop, and see a break as an exception."""
+async def test_httpx_asgi_transport_downloads_and_raises_on_break(upstream: Misbehaving) -> None:
+    """A host's async tests use their own event loop, and a broken body raises."""
 
     async def whole_or_broken(exchange: Exchange) -> None:
         if "/7/" in exchange.path:
