@@ -1,4 +1,4 @@
-"""Limits of read-ahead: a store that stalls, and a store that refuses requests."""
+"""How much is asked for ahead: of a store that is fast, and of one that refuses."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ SIZE = 160 * MIB
 BLOCK = bytes(64 * 1024)
 RATE = 24 * MIB
 REFUSED_SIZE = 48 * MIB
+DRIPPED = 1000
 CONNECTIONS = 2
-MAX_PARTS = CONNECTIONS + CONNECTIONS // 2
+MOST_PARTS = CONNECTIONS + CONNECTIONS // 2
 
 
-class StallingStore:
-    """A store that sends RATE bytes per second, and the first part without its last byte.
+class HeldUp:
+    """A store that gives each connection so much a second, and the end of the first part slowly.
 
-    The bytes after the first part cannot be sent, so read-ahead has to stop.
+    Meanwhile the bytes behind the first part can't go out, and so what is read ahead has to stop.
     """
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, int]] = []
         self.finished = 0
-        self.first_part_stalls = False
+        self.first_is_held_up = False
 
     async def __call__(self, exchange: Exchange) -> None:
         lines = ['etag: "v"', "accept-ranges: bytes"]
@@ -44,10 +45,12 @@ class StallingStore:
         length = last + 1 - first
         stated = f"content-range: bytes {first}-{last}/{SIZE}"
         await exchange.head(206, f"content-length: {length}", stated, *lines)
-        await self.send(exchange, length - is_first)
+        await self.send(exchange, length - DRIPPED * is_first)
         if is_first:
-            self.first_part_stalls = True
-            await exchange.hang()
+            self.first_is_held_up = True
+            for _ in range(DRIPPED):  # At each byte it is decided anew whether to read ahead.
+                await exchange.body(b"1")
+                await asyncio.sleep(0.02)
         self.finished += 1
         exchange.keep = True
 
@@ -60,9 +63,9 @@ class StallingStore:
             await asyncio.sleep(max(begun + sent / RATE - time.monotonic(), 0.001))
 
 
-def download_until_stall(upstream: Misbehaving) -> bool:
-    """Download until the first part stalls, and return whether parts were read ahead."""
-    upstream.behaviour = store = StallingStore()
+def has_read_ahead(upstream: Misbehaving) -> bool:
+    """Download until the first part is held up and nothing more is asked for."""
+    upstream.behaviour = store = HeldUp()
     settings = settings_for(
         upstream.url, read_ahead_connections=CONNECTIONS, upstream_read_timeout=60.0
     )
@@ -77,43 +80,44 @@ def download_until_stall(upstream: Misbehaving) -> bool:
                     break
                 received += len(data)
             except TimeoutError:
-                if not store.first_part_stalls:
-                    continue
-                if len(store.parts) > last_parts:
-                    last_parts, quiet_since = len(store.parts), time.monotonic()
-                elif time.monotonic() - quiet_since > 1.0:
-                    break
-        assert len(store.parts) <= MAX_PARTS
-        return store.first_part_stalls and store.finished > 0
+                pass
+            if not store.first_is_held_up or len(store.parts) > last_parts:
+                last_parts, quiet_since = len(store.parts), time.monotonic()
+            elif time.monotonic() - quiet_since > 1.0:
+                break
+        assert len(store.parts) <= MOST_PARTS
+        return store.first_is_held_up and store.finished > 0
 
 
-def test_read_ahead_behind_a_stalled_part_is_bounded(upstream: Misbehaving) -> None:
-    """Only a few parts are read ahead of a part that stalls."""
-    # Whether read-ahead starts depends on measured speeds: a busy machine may need
-    # several downloads.
+def test_parts_ahead_of_one_that_is_held_up_are_bounded(upstream: Misbehaving) -> None:
+    """Parts that are complete wait for their turn in memory: there are only a few.
+
+    Whether it is read ahead at all is decided by what is measured: on a busy machine it takes
+    some downloads.
+    """
     for _ in range(10):
-        if download_until_stall(upstream):
+        if has_read_ahead(upstream):
             return
-    raise AssertionError("nothing was read ahead of a stalled part")
+    raise AssertionError("nothing was read ahead of a part that was held up")
 
 
 async def refuse_parts(exchange: Exchange) -> None:
-    """Send the full object slowly, and answer 503 to each range request."""
+    """Give the whole, slowly, and refuse each further connection."""
     if "range" in exchange.headers:
         await exchange.error(503, "SlowDown")
     else:
         await exchange.head(200, f"content-length: {REFUSED_SIZE}", 'etag: "v"')
-        await StallingStore().send(exchange, REFUSED_SIZE)
+        await HeldUp().send(exchange, REFUSED_SIZE)
 
 
-def test_read_ahead_after_refusals_backs_off(upstream: Misbehaving) -> None:
-    """After a refusal, read-ahead pauses for one second, then two, then four."""
+def test_store_that_refuses_parts_is_asked_for_few(upstream: Misbehaving) -> None:
+    """After a failure nothing more is read ahead for a second, then two, then four."""
     upstream.behaviour = refuse_parts
     with serving(settings_for(upstream.url)) as service:
         for _ in range(10):
-            requests_before, begun = len(upstream.exchanges), time.monotonic()
+            asked, begun = len(upstream.exchanges), time.monotonic()
             assert len(fetch(service.port, "/tasks/1/image").body) == REFUSED_SIZE
-            parts = len(upstream.exchanges) - requests_before - 1
+            parts = len(upstream.exchanges) - asked - 1
             assert parts <= 2 + time.monotonic() - begun
             if parts:
                 return
