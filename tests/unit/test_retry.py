@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -67,7 +68,8 @@ async def test_retry_delay_beyond_the_deadline_raises_at_once(
     """If the next attempt would be after the deadline, the failure is raised at once."""
     failing = Failing(busy, busy)
     with pytest.raises(UpstreamBusy) as caught:
-        await policy.open(failing)
+        async with asyncio.timeout(1):
+            await policy.open(failing)
     assert caught.value is busy
     assert failing.attempts == 1
 

@@ -24,10 +24,12 @@ def sign_authorization(
     return signed["authorization"]
 
 
-def sign_without_cache(credentials: ReadOnlyCredentials, now: datetime) -> str:
+def sign_without_cache(
+    credentials: ReadOnlyCredentials, now: datetime, region: str = "eu-west-1"
+) -> str:
     """Sign with an empty cache of signing keys."""
     sigv4._signing_key.cache_clear()
-    return sign_authorization(credentials, now)
+    return sign_authorization(credentials, now, region)
 
 
 @pytest.mark.parametrize(
@@ -48,4 +50,11 @@ def test_signature_after_rotation_uses_the_new_secret(
     sigv4._signing_key.cache_clear()
     assert [sign_authorization(credentials, now) for credentials, now in turns] == expected
     assert sign_authorization(OLD, NOON) != sign_authorization(NEW, NOON)
-    assert sign_authorization(OLD, NOON) != sign_authorization(OLD, NOON, "eu-west-2")
+
+
+def test_signature_for_another_region_uses_its_own_key() -> None:
+    """One process signs for two buckets of one account in different regions."""
+    regions = ["eu-west-1", "eu-west-2"]
+    expected = [sign_without_cache(OLD, NOON, region) for region in regions]
+    sigv4._signing_key.cache_clear()
+    assert [sign_authorization(OLD, NOON, region) for region in regions] == expected
