@@ -352,6 +352,16 @@ async def test_refused_pieces_keep_the_first_stream(store: MemoryStore) -> None:
     assert set(body.observer.failed) == {"can't open a range: UpstreamBusy: busy"}
 
 
+async def test_refused_pieces_take_the_connections_back(store: MemoryStore) -> None:
+    """Each refusal halves the number of connections, until the controller adds some."""
+    store.refusals = {0: UpstreamBusy("busy")}
+    async with Body(store, controller=FixedController) as body:
+        body.controller.width = 4
+        assert await body.rest() == BODY
+        assert body.controller.width == 1
+    assert len(store.requests) == 3
+
+
 async def test_refused_piece_is_requested_again_when_needed(store: MemoryStore) -> None:
     """A piece that was refused earlier is requested again when the reader reaches it."""
     async with Body(store) as body:
