@@ -106,10 +106,7 @@ def __getattr__(name: str) -> Starlette:
 
 
 def make_app(*, is_announced: bool = False) -> Starlette:
-    """Return a new application, as for `hypercorn "service:make_app()"`.
-
-    Logs a warning if downloads are open, unless `is_announced`: serve() has logged it.
-    """
+    """Return a new app (`hypercorn "service:make_app()"`), and warn if downloads are open."""
     logging.getLogger("uvicorn.error").addFilter(filter_uvicorn_record)
     settings, _ = load_or_exit()
     if not is_announced:

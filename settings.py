@@ -38,10 +38,7 @@ class ServerSettings(Checked):
 
 
 def load(environ: Mapping[str, str] = os.environ) -> tuple[Settings, ServerSettings]:
-    """Return the application's and the process's settings.
-
-    Raises SettingsError with a line for each wrong value in either.
-    """
+    """Return the settings of both classes; raises SettingsError with all problems in both."""
     problems: list[str] = []
     loaded: list[Any] = []
     for kind in (Settings, ServerSettings):

@@ -77,8 +77,7 @@ def stream_url(
 
     `length` is the number of bytes that the body must have; by default, the upstream's
     Content-Length. The request to `url` has `headers`; redirects are not followed. Otherwise it
-    works like `stream_object`. Never let a client choose `url`: it could read from any server
-    that this process can reach.
+    works like `stream_object`. Never let a client choose `url`: it could name an internal server.
     """
 
     async def handler(request: Request) -> Response:

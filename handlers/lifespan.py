@@ -25,10 +25,7 @@ logger = logging.getLogger("downspout")
 
 @dataclass(kw_only=True, slots=True)
 class SharedLifespan:
-    """A lifespan that starts when first entered and stops when last left.
-
-    A host that mounts the application and an ASGI server may each enter it.
-    """
+    """A lifespan that a host and a server may each enter; it ends when the last one leaves."""
 
     runtime: Runtime
     s3: S3Client | None
@@ -77,8 +74,7 @@ class SharedLifespan:
             try:
                 yield
             finally:
-                # Stop the downloads that still run, because their clients close next. On SIGTERM,
-                # DrainOnSignal has already waited SHUTDOWN_GRACE for them.
+                # Stop all downloads before their clients close; DrainOnSignal has waited for them.
                 await serving.admission.drain(0)
                 watching.cancel()
                 self.runtime.metrics.set_counts(0, 0)
@@ -86,10 +82,7 @@ class SharedLifespan:
                 del app.state.s3, app.state.http
 
     async def _watch(self, admission: Admission) -> None:
-        """Check the clients of all downloads once a second, and update the gauges.
-
-        Slots change up to thousands of times a second, too often to update the gauges each time.
-        """
+        """Check all clients and update the gauges, once a second as slots change too often."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.runtime.metrics.set_counts(*admission.counts())

@@ -158,10 +158,7 @@ class DrainOnSignal:
                 signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, stop at a second SIGINT, ignore a second SIGTERM.
-
-        Some platforms send SIGTERM twice.
-        """
+        """Drain at the first signal, stop at a second SIGINT; platforms may repeat SIGTERM."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # The server's event loop is in another thread, or has ended.

@@ -133,7 +133,7 @@ class Settings(Checked):
     upstream_connect_timeout: float = setting(5.0, seconds(0.05, 300))
     """Seconds to connect to the store or the bytes upstream."""
     upstream_read_timeout: float = setting(20.0, seconds(0.05, 3600))
-    """Maximum seconds without a byte from the store or bytes upstream; a whole body has no limit."""
+    """Maximum seconds without a byte from the store or bytes upstream; a body has no limit."""
     # PaaS routers wait 30 s for a first byte (Heroku's H12).
     first_byte_timeout: float = setting(20.0, seconds(0.05, 3600))
     """Maximum seconds until an answer begins, with queue, connection, retries; then 503 or 504."""

@@ -62,7 +62,6 @@ class Access:
         self._max_lifetime = settings.url_max_lifetime
         self._authorize = authorize
         self._threads = threads
-        # 401 if a token would help, else 403.
         error_403 = NotAuthorized if authorize else NotSigned
         self._error_401_or_403 = NotAllowed if self._tokens else error_403
 

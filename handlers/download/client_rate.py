@@ -32,8 +32,7 @@ class BufferVisibility:
 # 32 MiB (tcp_rmem). Other systems open the window sooner.
 KERNEL = BufferVisibility(32 * 1024 * 1024, 1 / 16)
 
-# The server can't see the kernel's send buffer, which grows to 4 MiB (tcp_wmem); the server's own
-# buffer adds to it.
+# The server can't see the kernel's send buffer, up to 4 MiB (tcp_wmem); its own buffer adds to it.
 SERVER_ONLY = BufferVisibility(4 * 1024 * 1024 + 256 * 1024, 1)
 
 

@@ -58,10 +58,7 @@ class Record(Observer):
         self.metrics.resumes(self.route).inc()
 
     def upstream_failed(self, error: BaseException) -> None:
-        """Count a failed upstream request or a broken body, even if a retry succeeds.
-
-        An error that logs below WARNING, such as a missing object, does not count.
-        """
+        """Count a failed upstream attempt, unless it logs below WARNING (a missing object)."""
         if isinstance(error, DownloadError) and error.log_level < logging.WARNING:
             return
         kind = "upstream_timeout"  # for an attempt that the deadline has cancelled
