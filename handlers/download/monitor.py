@@ -84,7 +84,7 @@ class Monitor:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send a message. Raises OSError if the download was stopped, NoBulkSlot if it must wait."""
+        """Send a message; raises OSError if the download is stopped, or NoBulkSlot."""
         # A cancellation waits until the task suspends. On uvloop with a fast upstream neither
         # reading nor sending suspends: 500 MB were fetched for a client that had left.
         if self.interrupt.reason is not None:
