@@ -171,7 +171,7 @@ class DrainOnSignal:
 
     async def _drain(self, number: int) -> None:
         # A signal handler must not log: it may interrupt the write of another log line.
-        logger.info("draining: new downloads get 503, running ones get SHUTDOWN_GRACE to finish")
+        logger.info("draining: new downloads get 503, running ones have SHUTDOWN_GRACE to finish")
         try:
             await asyncio.gather(*map(drain, self._apps))
         finally:

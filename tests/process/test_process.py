@@ -160,7 +160,7 @@ def test_draining_process_returns_503(upstream: Misbehaving, command: tuple[str,
             process.process.send_signal(signal.SIGTERM)
             ready = wait_until(lambda: get_readiness_503(url))
             assert ready.json()["type"] == NOT_READY
-            assert "about to end" in ready.json()["detail"]
+            assert "shutting down" in ready.json()["detail"]
             refused = httpx.get(f"{url}/tasks/1/image", trust_env=False)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert refused.json()["type"] == "urn:downspout:problem:draining"
