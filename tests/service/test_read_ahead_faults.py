@@ -427,13 +427,13 @@ def test_failed_piece_counts_as_upstream_error(upstream: Misbehaving) -> None:
     with running(upstream) as service:
         assert is_complete(fetch(service.port, PATH))
         told = re.findall(
-            r"(?m)^downspout_upstream_errors_total\{.*\} (\S+)$", metrics_of(service)
+            r"(?m)^downspout_upstream_errors_total\{.*\} (\S+)$", get_metrics(service)
         )
     assert store.faulted > 0
     assert sum(map(float, told)) > 0
 
 
-def metrics_of(service: RunningService) -> str:
+def get_metrics(service: RunningService) -> str:
     return service.get("/metrics").text
 
 
