@@ -447,8 +447,12 @@ def test_stalled_client_is_reset(upstream: Misbehaving) -> None:
     with ServiceProcess(make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         client = connect(parse_port(process.url()), receive_buffer=4096)
         ask(client, "/tasks/1/image")
-        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_stalled (the client took"))
-        wait_until(lambda: upstream.open_connections == 0)
+        wait_until(
+            lambda: process.saw(
+                "GET /tasks/1/image 200 client_stalled (the client reads too slowly"
+            )
+        )
+        wait_until(lambda: upstream.exchanges[0].is_over)
         with pytest.raises(ConnectionResetError):
             read_slowly(client, 1 << 20, rate=10**9)
         client.close()
@@ -477,7 +481,7 @@ def test_client_disconnect_behind_pipelined_request_is_seen(
         client.sendall(request)
         client.close()
         wait_until(lambda: process.saw("GET /tasks/1/image 200 client_gone"))
-        wait_until(lambda: upstream.open_connections == 0)
+        wait_until(lambda: upstream.exchanges[0].is_over)
         assert len(upstream.exchanges) == 1
         assert not process.saw("Traceback")
 

@@ -137,7 +137,7 @@ def test_aborts_under_host_middleware_leave_nothing_open(
             abort(connection)
         wait_until(lambda: downloads.state.runtime.serving.admission.counts() == (0, 0))
         wait_until(lambda: not downloads.state.http.connector._acquired)
-        wait_until(lambda: not upstream.open_connections)
+        wait_until(lambda: all(exchange.is_over for exchange in upstream.exchanges))
 
 
 def test_gzip_middleware_does_not_compress_whole_or_part(store: Store) -> None:
