@@ -14,10 +14,12 @@ def traced(app: ASGIApp, **options: Any) -> ASGIApp:
     """Return `app` with a span for each request, or `app` itself without `opentelemetry-api`.
 
     Spans go to the process's tracer provider unless `options`, the middleware's arguments, name
-    another. If a host traces the request with the same middleware, no second span is made. The
-    spans don't contain the query string, which may hold a signature.
+    another. No span is made while the process has no tracer provider, nor if a host traces the
+    request with the same middleware. The spans don't contain the query string, which may hold a
+    signature.
     """
     try:
+        from opentelemetry import trace  # noqa: PLC0415
         from starlette.middleware.opentelemetry import OpenTelemetryMiddleware  # noqa: PLC0415
     except ImportError:
         return app
@@ -29,7 +31,11 @@ def traced(app: ASGIApp, **options: Any) -> ASGIApp:
     middleware = OpenTelemetryMiddleware(with_query, excluded_urls=UNTRACED, **options)
 
     async def without_query(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope.get("starlette.opentelemetry"):
+        # The API's own provider discards spans, and making them takes a tenth of the time of a
+        # small download. A process may set its provider at any time.
+        provider = options.get("tracer_provider") or trace.get_tracer_provider()
+        is_untraced = isinstance(provider, trace.ProxyTracerProvider)
+        if is_untraced or scope["type"] != "http" or scope.get("starlette.opentelemetry"):
             await app(scope, receive, send)
             return
         # Change the scope itself: in a copy, a host would not see the router's `route`.

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -138,6 +139,27 @@ async def test_scope_after_tracing_is_unchanged(spans: Spans) -> None:
     with pytest.raises(ZeroDivisionError):
         await traced(failing, tracer_provider=spans.provider)(scope, never, never)
     assert scope == {**before, "route": "left here"}
+
+
+async def test_process_without_tracer_provider_makes_no_spans(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With opentelemetry-api alone requests skip the middleware; a provider may be set later."""
+    seen: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append("starlette.opentelemetry" in scope)
+
+    async def never(*_: object) -> Any:
+        raise AssertionError
+
+    tracing = traced(app)
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+    await tracing(scope, never, never)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", spans.provider)
+    await tracing(scope, never, never)
+    assert seen == [False, True]
+    assert spans.wait_for_span().name == "GET"
 
 
 def test_missing_opentelemetry_returns_the_app_itself(monkeypatch: pytest.MonkeyPatch) -> None:
