@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from urllib.parse import quote
 
-from ..rfc9110.conditions import Validators
+from ..body.upstream import Upstream
 
 # The client gets these upstream headers unchanged. It never gets cookies, nor headers of the store
 # itself (server, x-amz-*) or of its connection.
@@ -47,14 +47,14 @@ _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
 
 def download_headers(
-    stored: Mapping[str, str],
+    upstream: Upstream,
     *,
     default_type: str,
     default_cache_control: str | None = None,
     metadata_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return an object's headers for the client; `stored` has the upstream's, in lower case."""
-    current = Validators.from_headers(stored)
+    """Return the client's headers for the object of `upstream`: those that describe the object."""
+    stored, current = upstream.headers, upstream.validators
     validators = {"etag": current.etag, "last-modified": current.last_modified}
     headers = {name: value for name, value in validators.items() if value is not None}
     for name in (*_STORED, *(f"x-amz-meta-{name}" for name in metadata_names)):

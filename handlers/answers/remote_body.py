@@ -10,12 +10,7 @@ from ..body.resume import ResumePolicy
 from ..body.retry import NO_RETRY
 from ..body.upstream import Owner, Upstream
 from ..download.handle import Download
-from ..rfc9110.conditions import (
-    Validators,
-    forwardable_conditions,
-    if_range_holds,
-    single_strong_tag,
-)
+from ..rfc9110.conditions import forwardable_conditions, if_range_holds, single_strong_tag
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
 from ..sources.http import RemoteBody
@@ -53,7 +48,7 @@ async def answer_with_url(
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)
     body = _version(remote, upstream, download.resume_policy()).body(upstream)
-    described = download_headers(upstream.headers, default_type="application/octet-stream")
+    described = download_headers(upstream, default_type="application/octet-stream")
     has_ranges = _supports_ranges(upstream)
     return stream(download, upstream, body, described, has_ranges=has_ranges, filename=filename)
 
@@ -68,7 +63,7 @@ async def _open(
     if single_strong_tag(if_range) or http_date(if_range):
         asking = conditions | {"if-range": if_range}
         upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
-        stated = Validators.from_headers(upstream.headers)
+        stated = upstream.validators
         # A 206 must have the ETag, but may omit Last-Modified (RFC 9110, 15.3.7).
         is_told = single_strong_tag(if_range) or stated.last_modified
         if upstream.part is None or not is_told or if_range_holds(if_range, stated, now=None):
@@ -80,14 +75,14 @@ async def _open(
 
 def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Version:
     """Return the version of the body; resumable with range support and a strong validator."""
-    stated = Validators.from_headers(upstream.headers)
+    stated = upstream.validators
     if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
 
     async def request_part(part: Part, owner: Owner) -> Upstream:
         once = replace(remote, retry_policy=NO_RETRY, length=upstream.object_length)
-        spec = Spec(part.first, part.last)
-        return await once.open(owner, method="GET", conditions={"if-range": if_range}, spec=spec)
+        asking = {"if-range": if_range}
+        return await once.open(owner, method="GET", conditions=asking, spec=part.spec)
 
     return Version(
         validators=stated,
@@ -114,4 +109,4 @@ def _upstream_range(selectors: RequestSelectors, size: int | None) -> Spec | Non
     parts = resolve_ranges(selectors.specs, size) if selectors.specs else None
     if parts is None or len(parts) > 1:
         return None
-    return Spec(parts[0].first, parts[0].last) if parts else Spec(size, None)
+    return parts[0].spec if parts else Spec(size, None)

@@ -1,6 +1,6 @@
 """The headers of a request that select bytes of an object: Range, If-Range and conditions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -26,20 +26,19 @@ class RequestSelectors:
     conditions: Mapping[str, str]
     """The conditional headers of the request; names in lower case."""
 
-    @property
-    def sole_tag(self) -> str | None:
-        """The strong entity tag of If-Match or If-Range, if the request has no other condition."""
-        conditions = {**self.conditions, **({"if-range": self.if_range} if self.if_range else {})}
-        if conditions.keys() not in ({"if-match"}, {"if-range"}):
-            return None
-        return single_strong_tag(*conditions.values())
+    def single_get(self) -> tuple[Spec | None, str | None] | None:
+        """Return the range and If-Match of a single GET that all stores evaluate alike.
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether a single GET to the store suffices, because all stores evaluate it alike."""
-        if (self.conditions or self.if_range is not None) and self.sole_tag is None:
-            return False
-        return self.specs is None or (len(self.specs) == 1 and self.specs[0].suffix != 0)
+        Return None if the request needs a HEAD first, before the service decides by itself.
+        """
+        specs: Sequence[Spec | None] = self.specs or [None]
+        if len(specs) > 1 or (specs[0] and specs[0].suffix == 0):
+            return None
+        given = [*self.conditions, *([] if self.if_range is None else ["if-range"])]
+        if not given:
+            return specs[0], None
+        tag = single_strong_tag(self.conditions.get("if-match", self.if_range))
+        return (specs[0], tag) if tag and given in (["if-match"], ["if-range"]) else None
 
 
 def parse_selectors(method: str, headers: Headers) -> RequestSelectors:

@@ -19,7 +19,7 @@ from ..download.handle import Download
 from ..errors import PreconditionFailed, RangeNotSatisfiable, UpstreamBusy
 from ..rfc9110.conditions import Validators, evaluate_conditions, if_range_holds
 from ..rfc9110.dates import http_date
-from ..rfc9110.ranges import Part, Spec, resolve_ranges
+from ..rfc9110.ranges import Part, resolve_ranges
 from ..sources.s3.bucket import Bucket, StoredObject
 from .headers import download_headers, type_headers
 from .selectors import RequestSelectors
@@ -67,13 +67,12 @@ class _ObjectAnswer:
 
     async def get(self) -> StreamingResponse:
         """Open the object and return the response to a GET; raise DownloadError."""
-        specs, tag = self.selectors.specs, self.selectors.sole_tag
-        if self.selectors.is_plain:
-            spec = specs[0] if specs else None
+        if single := self.selectors.single_get():
+            spec, tag = single
             try:
                 upstream = await self.stored.open(self.download.owner, spec=spec, if_match=tag)
-                current = Validators.from_headers(upstream.headers)
-                version = self._version(current, upstream.object_length, current.strong_etag)
+                tag = upstream.validators.strong_etag
+                version = self._version(upstream.validators, upstream.object_length, tag)
                 return self._whole_or_part(upstream, version)
             except (PreconditionFailed, RangeNotSatisfiable):
                 pass  # Stores differ in when they send 412 and 416: decide by a HEAD below.
@@ -82,8 +81,8 @@ class _ObjectAnswer:
             metadata = await self.stored.head()
             if answer := self._not_modified(metadata):
                 return answer
-            current = Validators.from_headers(metadata.headers)
-            parts = self._parts(metadata, current)
+            current = metadata.validators
+            parts = self._parts(metadata)
             if parts == []:
                 raise RangeNotSatisfiable("no range is in the object", length=metadata.length)
             # The store has refused its own current entity tag: send the next GET without If-Match.
@@ -98,7 +97,7 @@ class _ObjectAnswer:
     def _version(self, current: Validators, total: int | None, tag: str | None) -> Version:
         async def request_part(part: Part, owner: Owner) -> Upstream:
             once = replace(self.stored, retry_policy=NO_RETRY)
-            return await once.open(owner, spec=Spec(part.first, part.last), if_match=tag)
+            return await once.open(owner, spec=part.spec, if_match=tag)
 
         return Version(
             validators=current,
@@ -113,7 +112,7 @@ class _ObjectAnswer:
         self, version: Version, tag: str | None, parts: list[Part] | None
     ) -> StreamingResponse:
         """Open the first of `parts` and return the response; None sends the whole object."""
-        spec = Spec(parts[0].first, parts[0].last) if parts else None
+        spec = parts[0].spec if parts else None
         opened = await self.stored.open(self.download.owner, spec=spec, if_match=tag)
         first = version.check(opened)
         if parts is None or len(parts) == 1 or first.part is None or version.total is None:
@@ -125,12 +124,12 @@ class _ObjectAnswer:
         response.headers["content-type"] = multipart.media_type
         return response
 
-    def _parts(self, metadata: Upstream, current: Validators) -> list[Part] | None:
+    def _parts(self, metadata: Upstream) -> list[Part] | None:
         """Return the parts to send; an empty list means 416, None the whole object."""
         specs, if_range = self.selectors.specs, self.selectors.if_range
         if specs is None or metadata.length is None:
             return None
-        now = http_date(metadata.headers.get("date", ""))
+        current, now = metadata.validators, http_date(metadata.headers.get("date", ""))
         if if_range is not None and not if_range_holds(if_range, current, now=now):
             return None
         parts = resolve_ranges(specs, metadata.length)
@@ -141,8 +140,7 @@ class _ObjectAnswer:
 
     def _not_modified(self, metadata: Upstream) -> StreamingResponse | None:
         """Return the 304 if the client has this version, else None; raise PreconditionFailed."""
-        current = Validators.from_headers(metadata.headers)
-        status = evaluate_conditions(self.selectors.conditions, current)
+        status = evaluate_conditions(self.selectors.conditions, metadata.validators)
         if status == HTTPStatus.PRECONDITION_FAILED:
             raise PreconditionFailed("If-Match or If-Unmodified-Since is false for this object")
         if status is None:
@@ -158,7 +156,7 @@ class _ObjectAnswer:
     def _stream(self, upstream: Upstream, body: AsyncIterator[Chunk]) -> StreamingResponse:
         settings = self.download.runtime.settings
         headers = download_headers(
-            upstream.headers,
+            upstream,
             default_type=IMAGE_TYPE,
             default_cache_control=settings.image_cache_control,
             metadata_names=settings.s3_metadata_headers,

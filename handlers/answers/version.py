@@ -34,7 +34,7 @@ class Version:
 
     def check(self, upstream: Upstream) -> Upstream:
         """Return `upstream` if it has this version; else close it and raise PreconditionFailed."""
-        ours, theirs = self.validators, Validators.from_headers(upstream.headers)
+        ours, theirs = self.validators, upstream.validators
         is_same = (
             theirs.etag == ours.etag
             and theirs.last_modified in (None, ours.last_modified)

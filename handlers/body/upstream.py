@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from ..rfc9110.conditions import Validators
 from ..rfc9110.ranges import Part
 
 Chunk = bytes | memoryview
@@ -28,6 +29,9 @@ class Upstream:
     headers: Mapping[str, str]
     """The headers of the response, names in lower case, not yet filtered for the client."""
 
+    validators: Validators = field(init=False)
+    """The entity tag and the date in `headers`."""
+
     length: int | None
     """Bytes of this body; None if the body is chunked and its length is unknown."""
 
@@ -45,6 +49,10 @@ class Upstream:
 
     None for HEAD and for a 304, which have no body even if the headers state a length.
     """
+
+    def __post_init__(self) -> None:
+        """Parse the validators once; several steps of an answer need them."""
+        self.validators = Validators.from_headers(self.headers)
 
     @property
     def object_length(self) -> int | None:

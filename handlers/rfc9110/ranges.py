@@ -30,6 +30,11 @@ class Part:
         """The number of bytes in this part."""
         return self.last - self.first + 1
 
+    @property
+    def spec(self) -> "Spec":
+        """The range with which a request selects this part."""
+        return Spec(self.first, self.last)
+
     def content_range(self, length: int) -> str:
         """Return the Content-Range of this part of an object of `length` bytes."""
         return f"bytes {self.first}-{self.last}/{length}"

@@ -68,8 +68,10 @@ class RemoteBody:
                 raise errors.BadUpstream(text)
             has_body = method != "HEAD"
             return check_response(response, spec, "upstream", total=self.length, has_body=has_body)
-        if status == HTTPStatus.NOT_MODIFIED and _may_be_unmodified(headers, conditions):
-            return Upstream(status=status, headers=headers, length=None)
+        if status == HTTPStatus.NOT_MODIFIED:
+            upstream = Upstream(status=status, headers=headers, length=None)
+            if _may_be_unmodified(upstream.validators, conditions):
+                return upstream
         # Close it now, without reading the error's body: a retry needs the connection.
         response.close()
         raise self._error(status, headers, conditions, spec)
@@ -126,10 +128,9 @@ class RemoteBody:
         return kind(text)
 
 
-def _may_be_unmodified(headers: Mapping[str, str], conditions: Mapping[str, str]) -> bool:
-    """Return whether a 304 with these headers can be the answer to these conditions."""
+def _may_be_unmodified(stated: Validators, conditions: Mapping[str, str]) -> bool:
+    """Return whether a 304 with the validators `stated` can be the answer to these conditions."""
     if "if-none-match" not in conditions:
         return "if-modified-since" in conditions
-    stated = Validators.from_headers(headers)
     known = {"if-none-match": conditions["if-none-match"]}
     return stated.etag is None or evaluate_conditions(known, stated) is not None

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.answers.headers import attachment, download_headers
+from handlers.body.upstream import Upstream
+
+
+def headers_for(stored: Mapping[str, str], **options: Any) -> dict[str, str]:
+    upstream = Upstream(headers=stored, length=None)
+    return download_headers(upstream, default_type="image/jpeg", **options)
 
 
 def sent_headers(**stored: str) -> dict[str, str]:
-    names = {name.replace("_", "-"): value for name, value in stored.items()}
-    return download_headers(names, default_type="image/jpeg")
+    return headers_for({name.replace("_", "-"): value for name, value in stored.items()})
 
 
 def test_allowed_headers_are_sent_unchanged() -> None:
@@ -25,7 +33,7 @@ def test_allowed_headers_are_sent_unchanged() -> None:
         "content-language": "de",
         "content-type": "image/png",
     }
-    sent = download_headers(stored, default_type="image/jpeg")
+    sent = headers_for(stored)
     assert {name: sent[name] for name in stored} == stored
 
 
@@ -35,7 +43,7 @@ def test_allowed_headers_are_sent_unchanged() -> None:
 )
 def test_other_headers_are_not_sent(name: str) -> None:
     """Headers of the store itself and of its connection are not sent."""
-    assert name not in download_headers({name: "x"}, default_type="image/jpeg")
+    assert name not in headers_for({name: "x"})
 
 
 @pytest.mark.parametrize("value", ["", " ", "a\r\nb: c", "a\nb", "a\x00b", "caf\xe9", " a", "a "])
@@ -130,7 +138,7 @@ def test_invalid_content_type_becomes_octet_stream(stored: str) -> None:
 )
 def test_random_stored_values_make_valid_headers(stored: dict[str, str]) -> None:
     """Any stored text makes only valid headers."""
-    for value in download_headers(stored, default_type="image/jpeg").values():
+    for value in headers_for(stored).values():
         assert value.isascii()
         assert value.isprintable() or "\t" in value
         assert value == value.strip()
@@ -183,14 +191,12 @@ def test_metadata_is_sent_only_if_the_setting_names_it() -> None:
     """User metadata is sent only if S3_METADATA_HEADERS names it."""
     stored = {"x-amz-meta-owner": "me", "x-amz-meta-secret": "s", "x-amz-meta-odd": "a\x00"}
     names = ("owner", "odd", "missing")
-    sent = download_headers(stored, default_type="image/jpeg", metadata_names=names)
+    sent = headers_for(stored, metadata_names=names)
     assert {name for name in sent if name.startswith("x-amz")} == {"x-amz-meta-owner"}
 
 
 def test_default_cache_control_does_not_replace_a_stored_one() -> None:
     """The default Cache-Control is sent only if the object has none."""
     for stored, sent in (({}, "max-age=5"), ({"cache-control": "no-store"}, "no-store")):
-        headers = download_headers(
-            stored, default_type="image/jpeg", default_cache_control="max-age=5"
-        )
+        headers = headers_for(stored, default_cache_control="max-age=5")
         assert headers["cache-control"] == sent

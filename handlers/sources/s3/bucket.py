@@ -10,7 +10,6 @@ from typing import Protocol
 from ...body.retry import NO_RETRY, RetryPolicy
 from ...body.upstream import Owner, Upstream
 from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfiable
-from ...rfc9110.conditions import entity_tag
 from ...rfc9110.ranges import Spec
 from ..response import RawResponse, check_response
 from .names import check_bucket
@@ -56,10 +55,11 @@ class StoredObject:
             if spec is None:
                 raise BadUpstream("store answered 416 to a request without a range") from error
             raise
-        if if_match and entity_tag(response.headers.get("etag", "")) != if_match:
-            response.close()
+        upstream = check_response(response, spec, "store")
+        if if_match not in (None, upstream.validators.etag):
+            upstream.close()
             raise PreconditionFailed("store ignored If-Match and sent another version")
-        return check_response(response, spec, "store")
+        return upstream
 
     async def head(self) -> Upstream:
         """Return the object's headers without requesting its body; raises DownloadError."""
