@@ -68,6 +68,42 @@ class Connection:
         self.transport.abort()
 
 
+class HeadBuffer:
+    """A transport for one answer that sends the head and the first bytes of the body together.
+
+    uvicorn writes them one after the other. The second system call and TCP segment take 5 % of the
+    CPU time of a small download. If no body follows at once, the event loop sends the head.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | memoryview | None = None
+        """None before the head is written, empty after it was sent."""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Keep the head; send all later bytes, after the head."""
+        if self._head is None:
+            self._head = data
+            self._loop.call_soon(self._send_head)
+        elif self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send the head, then close the connection after its last byte."""
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self.is_closing():
+            self._transport.write(head)
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's httptools protocol; gives each request its Connection, to watch and abort it.
 
@@ -109,6 +145,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Remember the running request: the new one, unless it is queued (pipelining)."""
         super().on_headers_complete()
+        self.cycle.transport = HeadBuffer(self.transport, self.loop)  # type: ignore[assignment]
         if not self.pipeline:
             self._running = self.cycle
 
