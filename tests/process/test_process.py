@@ -12,25 +12,20 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
 
 import service as service_module
 from handlers import BrokenTransfer
-from handlers.download.admission import Admission
-from handlers.server import DrainOnSignal
 from settings import ServerSettings, Settings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
-from tests.support.runtime import app_with
 from tests.support.serving import ROOT, ServiceProcess, wait_until
 
 PICTURE = hashlib.shake_256(b"service").digest(200_000)
@@ -175,38 +170,6 @@ def test_draining_process_returns_503(upstream: Misbehaving, command: tuple[str,
 def get_readiness_503(url: str) -> httpx.Response | None:
     answer = httpx.get(f"{url}/readyz", trust_env=False)
     return answer if answer.status_code == 503 else None
-
-
-@pytest.fixture
-def received_signals() -> Generator[list[int]]:
-    """Install signal handlers, and return the list of the signals that they receive."""
-    reached: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda number, _: reached.append(number))
-    yield reached
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("again", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
-async def test_drain_passes_sigterm_on_after_the_last_download(
-    received_signals: list[int], again: list[signal.Signals]
-) -> None:
-    """The server gets SIGTERM after the drain; a second SIGTERM is ignored, SIGINT is not."""
-    admission = Admission(1, wait=0)
-    app = app_with(admission)
-    running: Any = object()
-    await admission.acquire(running, 0)
-    drain_on_signal = DrainOnSignal(app)
-    for number in (signal.SIGTERM, *again):
-        signal.raise_signal(number)
-        await anyio.wait_all_tasks_blocked()
-    assert received_signals == [number for number in again if number == signal.SIGINT]
-    admission.release(running)
-    assert drain_on_signal._draining is not None
-    await drain_on_signal._draining
-    assert received_signals[-1] == signal.SIGTERM
 
 
 def test_second_sigint_ends_the_process_at_once(upstream: Misbehaving) -> None:

@@ -20,9 +20,6 @@ from starlette.routing import Mount
 from starlette.types import Message
 
 from handlers import create_app, sign_url
-from handlers.access.authorization import Tokens
-from handlers.access.signed_url import SigningKey, rejection_reason
-from handlers.answers.headers import private_cache_control
 from settings import Settings
 from tests.support.client import ask, connect, fetch
 from tests.support.components import Store, settings_for
@@ -208,26 +205,6 @@ def test_query_with_too_many_parameters_returns_414(guarded: RunningService) -> 
     assert guarded.get(f"{IMAGE}?{'a&' * 50}").status_code == 401
 
 
-def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hmac.compare_digest compares signatures, and each token with all configured tokens."""
-    compared: list[tuple[int, int]] = []
-
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append((len(one), len(other)))
-        return one == other
-
-    monkeypatch.setattr("hmac.compare_digest", compare)
-    for token in (*TOKENS, "x", "x" * 300):
-        headers = [(b"authorization", f"Bearer {token}".encode())]
-        is_valid = Tokens(TOKENS).rejection_reason(headers) is None
-        assert is_valid == (token in TOKENS)
-        assert compared == [(32, 32)] * 2
-        compared.clear()
-    parameters = [("expires", "2000000000"), ("key", "a"), ("signature", "x")]
-    assert rejection_reason([SigningKey.parse("a:" + "0" * 16)], "/", parameters, max_lifetime=1)
-    assert compared == [(43, 1)]
-
-
 def test_rejection_without_tokens_returns_403(store: Store) -> None:
     """If only signing keys are set, no challenge could help the client."""
     store.put("test/7/image.jpg", b"picture", ContentType="image/jpeg")
@@ -290,36 +267,6 @@ def test_openapi_has_security_only_with_access_control(
 
 
 # Cache-Control
-
-
-@pytest.mark.parametrize(
-    ("stored", "sent"),
-    [
-        ("", "private"),
-        ("public, max-age=60", "private, max-age=60"),
-        ("max-age=60, s-maxage=600", "private, max-age=60"),
-        ("Public,MAX-AGE=60", "private, MAX-AGE=60"),
-        ("private, max-age=60", "private, max-age=60"),
-        ('private="set-cookie, x", max-age=1', "private, max-age=1"),
-        ('no-cache="a, public", max-age=1', 'private, no-cache="a, public", max-age=1'),
-        ("no-store", "no-store"),
-        ("no-store, public", "no-store"),
-        ("public, must-understand, no-store, max-age=3600", "no-store"),
-        ("No-Store=1, public", "no-store"),
-        ("must-understand, max-age=1", "private, max-age=1"),
-        ("s-maxage = 60, public =1", "private"),
-        ("\tpublic\t,\tmax-age=1\t", "private, max-age=1"),
-        ('x="no-store, public"', 'private, x="no-store, public"'),
-        (r'x="\", no-store"', r'private, x="\", no-store"'),
-        ("no-cache", "private, no-cache"),
-        ("must-revalidate, proxy-revalidate", "private, must-revalidate"),
-        (",, public ,", "private"),
-        ('x="unended, public', 'private, x="unended, public'),
-    ],
-)
-def test_public_cache_control_becomes_private(stored: str, sent: str) -> None:
-    """Directives for shared caches are removed; directives for private caches stay."""
-    assert private_cache_control(stored) == sent
 
 
 @pytest.mark.parametrize(
@@ -448,9 +395,10 @@ def make_forgeries(seed: int) -> Iterator[tuple[str, Headers]]:
 
 def make_expired_url(dice: random.Random) -> str:
     """Return a URL that has expired, as a client would replay it."""
-    expires = 1_700_000_000 + dice.randrange(10**7)
-    signature = SigningKey.parse(KEYS[0]).signature(IMAGE, expires, None)
-    return f"{IMAGE}?expires={expires}&key=new&signature={signature}"
+    signed_at = 1_700_000_000 + dice.randrange(10**7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.time", lambda: signed_at)
+        return make_signed_url()
 
 
 async def test_forged_credentials_return_401(upstream: Misbehaving) -> None:

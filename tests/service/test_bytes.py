@@ -16,7 +16,7 @@ from tests.support.behaviours import (
     resets,
 )
 from tests.support.client import fetch
-from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
+from tests.support.misbehaving import Behaviour, Exchange, Misbehaving, answer_with
 from tests.support.serving import RunningService, ServiceWith, wait_until
 from tests.support.stored import DATE, select
 
@@ -59,11 +59,7 @@ def test_upstream_content_length_mismatch_returns_502(
 
 def test_head_sends_upstream_head_request(upstream: Misbehaving, troubled: RunningService) -> None:
     """HEAD returns the headers of GET, and the upstream gets a HEAD request."""
-
-    async def good(exchange: Exchange) -> None:
-        await exchange.answer(200, BODY, "content-type: image/gif")
-
-    upstream.behaviour = good
+    upstream.behaviour = answer_with(200, BODY, "content-type: image/gif")
     head = troubled.request("HEAD", "/tasks/1/bytes/1024")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == "1024"
@@ -97,47 +93,32 @@ def test_faulty_upstream_body_breaks_transfer(
     wait_until(lambda: service.acquired_connections() == 0)
 
 
-async def other_length(exchange: Exchange) -> None:
-    await exchange.answer(200, BODY + b"x")
-
-
 async def without_length(exchange: Exchange) -> None:
     await exchange.head(200)
     await exchange.body(BODY)
-
-
-async def encoded(exchange: Exchange) -> None:
-    await exchange.answer(200, BODY, "content-encoding: gzip")
-
-
-async def unrequested_part(exchange: Exchange) -> None:
-    await exchange.answer(206, BODY, "content-range: bytes 0-1023/4096")
 
 
 async def not_http(exchange: Exchange) -> None:
     await exchange.raw(b"what do you want?\r\n\r\n")
 
 
-async def head_too_long(exchange: Exchange) -> None:
-    await exchange.answer(200, BODY, "x-long: " + "a" * 9000)
-
-
 def respond(code: int, *lines: str) -> Behaviour:
-    async def behaviour(exchange: Exchange) -> None:
-        await exchange.answer(code, b"SECRET of the upstream", *lines)
-
-    return behaviour
+    return answer_with(code, b"SECRET of the upstream", *lines)
 
 
 @pytest.mark.parametrize(
     ("behaviour", "answered"),
     [
-        pytest.param(other_length, 502, id="other length"),
+        pytest.param(answer_with(200, BODY + b"x"), 502, id="other length"),
         pytest.param(without_length, 502, id="no length"),
-        pytest.param(encoded, 502, id="unrequested encoding"),
-        pytest.param(unrequested_part, 502, id="unrequested part"),
+        pytest.param(
+            answer_with(200, BODY, "content-encoding: gzip"), 502, id="unrequested encoding"
+        ),
+        pytest.param(
+            answer_with(206, BODY, "content-range: bytes 0-1023/4096"), 502, id="unrequested part"
+        ),
         pytest.param(not_http, 502, id="not HTTP"),
-        pytest.param(head_too_long, 502, id="head too long"),
+        pytest.param(answer_with(200, BODY, "x-long: " + "a" * 9000), 502, id="head too long"),
         pytest.param(respond(404), 404, id="404"),
         pytest.param(respond(401), 502, id="401"),
         pytest.param(respond(403), 502, id="403"),
@@ -186,11 +167,7 @@ def test_upstream_cookie_is_neither_stored_nor_forwarded(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
     """Set-Cookie reaches neither the next upstream request nor the client."""
-
-    async def with_cookie(exchange: Exchange) -> None:
-        await exchange.answer(200, BODY, "set-cookie: session=secret; Path=/")
-
-    upstream.behaviour = with_cookie
+    upstream.behaviour = answer_with(200, BODY, "set-cookie: session=secret; Path=/")
     first = troubled.get("/tasks/1/bytes/1024")
     troubled.get("/tasks/1/bytes/1024")
     assert "set-cookie" not in first.headers
@@ -199,11 +176,7 @@ def test_upstream_cookie_is_neither_stored_nor_forwarded(
 
 def test_client_headers_are_not_forwarded(upstream: Misbehaving, troubled: RunningService) -> None:
     """The client's Authorization, Cookie, Accept-Encoding and Host are not forwarded."""
-
-    async def good(exchange: Exchange) -> None:
-        await exchange.answer(200, BODY)
-
-    upstream.behaviour = good
+    upstream.behaviour = answer_with(200, BODY)
     headers = {"authorization": "Bearer x", "cookie": "a=b", "accept-encoding": "gzip, br"}
     troubled.get("/tasks/1/bytes/1024", headers=headers)
     sent = upstream.exchanges[0].headers
@@ -216,11 +189,7 @@ def test_upstream_html_is_sent_as_attachment_in_sandbox(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
     """A browser must not render the upstream's HTML as a page of this site."""
-
-    async def page(exchange: Exchange) -> None:
-        await exchange.answer(200, BODY, "content-type: text/html")
-
-    upstream.behaviour = page
+    upstream.behaviour = answer_with(200, BODY, "content-type: text/html")
     headers = troubled.get("/tasks/1/bytes/1024").headers
     assert headers["content-disposition"] == "attachment"
     assert "sandbox" in headers["content-security-policy"]
@@ -340,11 +309,7 @@ def test_if_range_date_accepts_206_without_last_modified(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
     """A 206 to an If-Range date need not repeat Last-Modified (RFC 9110, 15.3.7)."""
-
-    async def terse(exchange: Exchange) -> None:
-        await exchange.answer(206, BODY[:9], "content-range: bytes 0-8/*")
-
-    upstream.behaviour = terse
+    upstream.behaviour = answer_with(206, BODY[:9], "content-range: bytes 0-8/*")
     headers = {"range": "bytes=0-8", "if-range": DATE}
     answer = troubled.get("/tasks/1/bytes/1024", headers=headers)
     assert (answer.status_code, answer.content) == (206, BODY[:9])
@@ -378,11 +343,7 @@ def test_range_response_mismatch_returns_502(
     upstream: Misbehaving, troubled: RunningService, code: int, lines: list[str], body: bytes
 ) -> None:
     """A response with a range or length other than the requested one is a 502."""
-
-    async def odd(exchange: Exchange) -> None:
-        await exchange.answer(code, body, *lines)
-
-    upstream.behaviour = odd
+    upstream.behaviour = answer_with(code, body, *lines)
     answer = troubled.get("/tasks/1/bytes/1024", headers={"range": "bytes=0-8"})
     assert answer.status_code == 502
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
@@ -253,19 +255,28 @@ def test_stalled_downloads_leave_connections_for_others(source: str) -> None:
         clients.abort_all()
 
 
+@contextmanager
+def endless_downloads(
+    upstream: Misbehaving, number: int, source: str, **limits: Any
+) -> Generator[AbortingClients]:
+    """Run a service with `number` downloads that don't end; abort those that are left."""
+    upstream.behaviour = endless
+    with serving(settings_for(upstream.url, **limits)) as service:
+        clients = AbortingClients(service, upstream, PATHS[source])
+        clients.send_requests(number)
+        yield clients
+        clients.abort_all()
+
+
 def test_request_without_free_slot_returns_503(upstream: Misbehaving) -> None:
     """The 503 has Retry-After, and a health check needs no slot."""
-    upstream.behaviour = endless
-    settings = settings_for(upstream.url, max_downloads=2, queue_timeout=0.2)
-    with serving(settings) as service:
-        clients = AbortingClients(service, upstream, PATHS["http"])
-        clients.send_requests(2)
-        answer = service.get("/tasks/1/image")
+    limits = {"max_downloads": 2, "queue_timeout": 0.2}
+    with endless_downloads(upstream, 2, "http", **limits) as clients:
+        answer = clients.service.get("/tasks/1/image")
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert answer.json()["retryable"] is True
-        assert service.get("/healthz").status_code == 200
-        clients.abort_all()
+        assert clients.service.get("/healthz").status_code == 200
 
 
 def test_queued_request_gets_next_free_slot(upstream: Misbehaving) -> None:
@@ -286,11 +297,9 @@ def test_queued_request_gets_next_free_slot(upstream: Misbehaving) -> None:
 
 def test_small_downloads_are_served_while_bulk_slots_are_taken(upstream: Misbehaving) -> None:
     """A large download that waits for a bulk slot holds no connection."""
-    upstream.behaviour = endless
-    settings = settings_for(upstream.url, max_downloads=8, queue_timeout=20)
-    with serving(settings) as service:
-        clients = AbortingClients(service, upstream, PATHS["s3"])
-        clients.send_requests(7)
+    limits = {"max_downloads": 8, "queue_timeout": 20}
+    with endless_downloads(upstream, 7, "s3", **limits) as clients:
+        service = clients.service
         waiting = connect(service.port)
         ask(waiting, PATHS["http"])
         wait_until(lambda: len(upstream.exchanges) == 8)
@@ -302,16 +311,13 @@ def test_small_downloads_are_served_while_bulk_slots_are_taken(upstream: Misbeha
         abort(clients.clients.pop())
         assert b"HTTP/1.1 200 OK" in waiting.recv(100)
         abort(waiting)
-        clients.abort_all()
 
 
 def test_large_download_without_bulk_slot_returns_503(upstream: Misbehaving) -> None:
     """A large download waits for QUEUE_TIMEOUT, and takes no slot of small downloads."""
-    upstream.behaviour = endless
-    settings = settings_for(upstream.url, max_downloads=8, queue_timeout=0.2)
-    with serving(settings) as service:
-        clients = AbortingClients(service, upstream, PATHS["s3"])
-        clients.send_requests(7)
+    limits = {"max_downloads": 8, "queue_timeout": 0.2}
+    with endless_downloads(upstream, 7, "s3", **limits) as clients:
+        service = clients.service
         answer = service.get(PATHS["s3"])
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         clients.abort_all()

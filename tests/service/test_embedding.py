@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import anyio
 import pytest
 from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import get_session
-from botocore.credentials import ReadOnlyCredentials
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Mount
 
 from handlers import create_app, sign_url
-from handlers.access.hooks import Location
-from handlers.app import THREADS
-from handlers.sources.pools import open_clients
-from handlers.sources.s3.botocore import BotocoreBucket
-from handlers.sources.s3.bucket import Buckets
-from handlers.sources.s3.signed import SignedBucket
 from tests.support.behaviours import BODY
 from tests.support.client import abort, ask, connect, fetch
 from tests.support.components import Store, settings_for
@@ -36,6 +27,11 @@ from tests.support.serving import RunningService, serving_app, wait_until
 
 IMAGE = "/tasks/7/image"
 KEY = "a:0123456789abcdef"
+
+# The maximum number of threads in which an application runs synchronous hooks.
+MAX_THREADS = 40
+
+Location = str | tuple[str, str] | None
 
 
 @contextmanager
@@ -172,55 +168,6 @@ def test_invalid_location_returns_error(buckets: Store, task_id: int, status: in
         assert service.get(f"/tasks/{task_id}/image").status_code == status
 
 
-async def test_buckets_opened_concurrently_keep_their_endpoints(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each bucket is opened once with its own endpoint, however long credentials take."""
-    asking = 0
-
-    async def slowly(self: AioCredentials) -> ReadOnlyCredentials:
-        nonlocal asking
-        asking += 1
-        await anyio.sleep(0.2 / asking)  # the first is overtaken
-        return ReadOnlyCredentials("test", "test", None)
-
-    monkeypatch.setattr(AioCredentials, "get_frozen_credentials", slowly)
-    async with open_clients(settings_for("http://127.0.0.1:9")) as clients:
-        client = clients.s3
-        found: dict[str, tuple[str, str] | None] = {}
-
-        async def prepare(bucket: str) -> None:
-            found[bucket] = await BotocoreBucket(client, bucket, 1).prepare_get("key")
-
-        async with anyio.create_task_group() as tasks:
-            for bucket in ("bucket-a", "bucket-b", "bucket-c"):
-                tasks.start_soon(prepare, bucket)
-        for bucket, prepared in found.items():
-            assert prepared is not None
-            assert f"/{bucket}/key" in prepared[0]
-        first, again = await asyncio.gather(*(clients.buckets.get("bucket-d") for _ in range(2)))
-        assert first is again
-        assert isinstance(first, SignedBucket)
-        assert first.endpoint.path == "/bucket-d/"
-
-
-async def test_buckets_over_maximum_are_evicted() -> None:
-    """A host with one bucket per customer must not fill the memory."""
-    opened: list[str] = []
-
-    async def open_bucket(name: str) -> Any:
-        opened.append(name)
-        return object()
-
-    buckets = Buckets(cast("Any", None), open_bucket, max_buckets=3)
-    for number in range(4):
-        await buckets.get(f"bucket-{number}")
-    assert await buckets.get("bucket-3") is await buckets.get("bucket-3")
-    assert len(opened) == 4
-    await buckets.get("bucket-0")
-    assert len(opened) == 5
-
-
 @pytest.mark.parametrize("hook", ["authorize", "locate"])
 def test_blocked_sync_hooks_use_bounded_threads(buckets: Store, hook: str) -> None:
     """Clients that abort do not leave a thread each; a client that waits gets 504."""
@@ -240,7 +187,7 @@ def test_blocked_sync_hooks_use_bounded_threads(buckets: Store, hook: str) -> No
                 ask(connection, "/tasks/1/image")
                 abort(connection)
             wait_until(lambda: service.counts() == (0, 0))
-            assert threading.active_count() <= before + THREADS
+            assert threading.active_count() <= before + MAX_THREADS
         finally:
             over.set()
 

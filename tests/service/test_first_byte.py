@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from handlers.body import retry
-from handlers.body.retry import RetryPolicy
 from settings import Settings
 from tests.support.client import abort, ask, connect, fetch
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.runtime import delay_retries
 from tests.support.serving import serving, wait_until
+
+# The maximum number of requests for a download whose response has not begun.
+ATTEMPTS = 5
 
 PATHS = {"s3": "/tasks/1/image", "botocore": "/tasks/1/image", "http": "/tasks/1/bytes/5"}
 
@@ -95,7 +97,7 @@ def test_persistent_failure_returns_error(
         assert service.acquired_connections() == 0
     assert received.status == answer
     assert ("retry-after" in received.headers) == (answer == 503)
-    assert len(upstream.exchanges) == (1 if status == 400 else RetryPolicy().attempts)
+    assert len(upstream.exchanges) == (1 if status == 400 else ATTEMPTS)
 
 
 @pytest.mark.parametrize("source", ["s3", "botocore", "http"])
@@ -103,9 +105,9 @@ def test_busy_upstream_without_time_for_a_retry_returns_503(
     upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     """If the next attempt would begin after FIRST_BYTE_TIMEOUT, the client gets no 504."""
-    monkeypatch.setattr(retry, "retry_delay", lambda *_: 100.0)
+    delay_retries(monkeypatch, 5.0)  # 2.5 seconds at least, because delays are random
     upstream.behaviour = InTurn(*[fail_with(503)] * 99)
-    with serving(make_settings(upstream, source, first_byte_timeout=20)) as service:
+    with serving(make_settings(upstream, source, first_byte_timeout=2.4)) as service:
         assert fetch(service.port, PATHS[source]).status == 503
     assert len(upstream.exchanges) == 1
 

@@ -18,7 +18,7 @@ from tests.support.behaviours import (
 )
 from tests.support.client import fetch
 from tests.support.components import Store, settings_for
-from tests.support.misbehaving import SECRET, Behaviour, Exchange, Misbehaving
+from tests.support.misbehaving import SECRET, Behaviour, Exchange, Misbehaving, answer_with
 from tests.support.serving import RunningService, ServiceWith, serving_app, wait_until
 
 PICTURE = hashlib.shake_256(b"picture").digest(300_000)
@@ -107,11 +107,7 @@ def test_key_template_sets_object_key(store: Store, service_with: ServiceWith) -
 def test_large_body_is_sent_in_large_chunks(upstream: Misbehaving) -> None:
     """The body is not cut into the 1 KiB pieces of the library's own iterator."""
     size = 8 << 20
-
-    async def large_object(exchange: Exchange) -> None:
-        await exchange.answer(200, bytes(size))
-
-    upstream.behaviour = large_object
+    upstream.behaviour = answer_with(200, bytes(size))
     sizes: list[int] = []
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,11 +202,7 @@ def test_unrequested_204_or_206_returns_502(
     upstream: Misbehaving, troubled_store: RunningService, method: str, status: int
 ) -> None:
     """Only 200 is a valid success for a request without Range."""
-
-    async def part(exchange: Exchange) -> None:
-        await exchange.answer(status, b"" if status == 204 else b"part")
-
-    upstream.behaviour = part
+    upstream.behaviour = answer_with(status, b"" if status == 204 else b"part")
     assert troubled_store.request(method, "/tasks/1/image").status_code == 502
 
 
@@ -246,11 +238,7 @@ def test_html_error_page_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """A proxy in front of the store may send HTML instead of an S3 error."""
-
-    async def gateway_page(exchange: Exchange) -> None:
-        await exchange.answer(502, b"<html>bad gateway</html>", "content-type: text/html")
-
-    upstream.behaviour = gateway_page
+    upstream.behaviour = answer_with(502, b"<html>bad gateway</html>", "content-type: text/html")
     assert troubled_store.get("/tasks/1/image").status_code == 502
 
 
@@ -326,11 +314,7 @@ def test_malformed_stored_header_is_dropped(
     upstream: Misbehaving, troubled_store: RunningService, method: str, line: str
 ) -> None:
     """A malformed header of the store does not prevent the download."""
-
-    async def odd(exchange: Exchange) -> None:
-        await exchange.answer(200, b"object", line)
-
-    upstream.behaviour = odd
+    upstream.behaviour = answer_with(200, b"object", line)
     answer = troubled_store.request(method, "/tasks/1/image")
     assert answer.status_code == 200
     assert answer.content == (b"object" if method == "GET" else b"")

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import httpx
-import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from handlers.telemetry.metrics import Metrics
 from tests.support.client import fetch
 from tests.support.components import Store, settings_for
+from tests.support.metrics import parse_samples
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, ServiceProcess, serving, wait_until
 
 IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
-
-
-def parse_samples(text: str) -> dict[str, float]:
-    """Return the samples by their names and label values; raise if the text is invalid."""
-    return {
-        " ".join(
-            [sample.name, *(value for _, value in sorted(sample.labels.items()))]
-        ): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def get_samples(service: RunningService) -> dict[str, float]:
@@ -134,30 +119,6 @@ def test_metrics_of_several_workers_are_summed(store: Store) -> None:
             assert found["downspout_downloads_running"] == 0
         process.process.send_signal(signal.SIGTERM)
         assert process.end() == 0
-
-
-def test_gauges_of_dead_worker_are_not_summed(tmp_path: Path) -> None:
-    """The counters of a dead worker stay in the sum; its gauges do not."""
-    script = (
-        "from handlers.telemetry.metrics import Metrics; import os, sys; "
-        "m = Metrics(sys.argv[1]); m.set_counts(3, 1); m.resumes('r').inc(); "
-        "print(m.text().decode(), flush=True); os._exit(0)"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": "."}
-    for times in (1, 2):
-        text = subprocess.run(command, env=environ, check=True, capture_output=True).stdout
-        found = parse_samples(text.decode())
-        assert found["downspout_downloads_running"] == 3
-        assert found["downspout_resumes_total r"] == times
-
-
-@pytest.mark.parametrize("name", [m.name for m in Metrics()._registry.collect()])
-def test_metric_has_help_text_and_valid_name(name: str) -> None:
-    """The help text is a sentence, and the name follows Prometheus' conventions."""
-    [family] = [m for m in Metrics()._registry.collect() if m.name == name]
-    assert family.documentation.endswith(".")
-    assert re.fullmatch(r"downspout_[a-z]+(_[a-z]+)*", name)
 
 
 def parse_families(text: str) -> list[Metric]:

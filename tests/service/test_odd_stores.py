@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.client import ask as send
 from tests.support.client import connect, fetch, read_answer
-from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.misbehaving import Exchange, Misbehaving, answer_with
 from tests.support.serving import RunningService, ServiceWith, wait_until
 
 BODY = hashlib.shake_256(b"ceph").digest(1000)
@@ -196,12 +196,8 @@ def test_content_range_other_than_requested_returns_502(
     upstream: Misbehaving, troubled_store: RunningService, content_range: str | None
 ) -> None:
     """A 206 whose Content-Range is invalid or not the requested range is a 502."""
-
-    async def mislabelled(exchange: Exchange) -> None:
-        lines = [f"content-range: {content_range}"] if content_range else []
-        await exchange.answer(206, BODY[:9], f"etag: {ETAG}", *lines)
-
-    upstream.behaviour = mislabelled
+    lines = [f"content-range: {content_range}"] if content_range else []
+    upstream.behaviour = answer_with(206, BODY[:9], f"etag: {ETAG}", *lines)
     assert request_image(troubled_store, range="bytes=0-8")[0] == 502
 
 
@@ -209,11 +205,7 @@ def test_part_with_wrong_length_returns_502(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """A 206 whose Content-Length differs from its Content-Range is a 502."""
-
-    async def short(exchange: Exchange) -> None:
-        await exchange.answer(206, BODY[:8], "content-range: bytes 0-8/1000")
-
-    upstream.behaviour = short
+    upstream.behaviour = answer_with(206, BODY[:8], "content-range: bytes 0-8/1000")
     assert request_image(troubled_store, range="bytes=0-8")[0] == 502
 
 
@@ -221,11 +213,7 @@ def test_range_ignored_by_store_returns_full_200(
     upstream: Misbehaving, troubled_store: RunningService
 ) -> None:
     """If the store answers a Range request with 200, the client gets the full 200."""
-
-    async def whole(exchange: Exchange) -> None:
-        await exchange.answer(200, BODY, f"etag: {ETAG}")
-
-    upstream.behaviour = whole
+    upstream.behaviour = answer_with(200, BODY, f"etag: {ETAG}")
     assert request_image(troubled_store, range="bytes=0-8") == (200, BODY)
     assert request_image(troubled_store, range="bytes=0-1,5-6") == (200, BODY)
 

@@ -8,11 +8,8 @@ import logging
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import Message, Receive, Scope, Send
 
 from handlers import create_app
-from handlers.errors import AccessDenied, DownloadError, NotStarted
-from handlers.telemetry.request_id import RequestId
 from settings import Settings
 from tests.support.client import fetch
 from tests.support.misbehaving import Exchange, Misbehaving
@@ -67,31 +64,6 @@ def test_unexpected_exception_returns_500_without_details(
     assert "ZeroDivisionError" not in answer.text
     request_id = answer.headers["x-request-id"]
     assert f"internal error: ZeroDivisionError request_id={request_id}" in caplog.text
-
-
-def subclasses(base: type[DownloadError]) -> set[type[DownloadError]]:
-    below = set(base.__subclasses__())
-    return below.union(*(subclasses(one) for one in below))
-
-
-def test_error_class_has_every_attribute() -> None:
-    """Each error class has a status, a type, a title and a detail."""
-    errors = subclasses(DownloadError)
-    assert len(errors) >= 8
-    for error in errors:
-        assert 400 <= error.status < 600
-        assert error.kind == error.kind.lower().replace(" ", "-")
-        assert error.title
-        assert error.detail.endswith((".", "yield"))
-        assert error.retryable == (error.status in (429, 503, 504) and error.kind != "not-started")
-
-
-def test_error_log_level_follows_the_status() -> None:
-    """A 4xx logs at info and a 5xx at warning, with two exceptions."""
-    louder = {AccessDenied: logging.WARNING, NotStarted: logging.ERROR}
-    for error in subclasses(DownloadError):
-        usual = logging.INFO if error.status < 500 else logging.WARNING
-        assert error.log_level == louder.get(error, usual), error
 
 
 def wait_for_log_lines(request_id: str, caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -217,22 +189,3 @@ def test_websocket_on_download_route_is_closed(troubled: RunningService) -> None
 
     asyncio.run(shake_hands())
     assert sent == ["websocket.close"]
-
-
-async def test_request_id_of_mounted_app_is_replaced() -> None:
-    """An answer has only one X-Request-ID header."""
-    sent: list[Message] = []
-
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"x-request-id", b"theirs"), (b"etag", b'"1"')]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def keep(message: Message) -> None:
-        sent.append(message)
-
-    async def nothing() -> Message:
-        raise AssertionError
-
-    given = [(b"x-request-id", b"ours")]
-    await RequestId(answering)({"type": "http", "headers": given}, nothing, keep)
-    assert sent[0]["headers"] == [(b"etag", b'"1"'), (b"x-request-id", b"ours")]

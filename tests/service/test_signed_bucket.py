@@ -4,121 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
 import pytest
-from aiobotocore.httpsession import AIOHTTPSession
-from aiohttp.client_proto import ResponseHandler
 
-from handlers.sources.pools import open_clients
-from handlers.sources.s3.botocore import BotocoreBucket
-from handlers.sources.s3.signed import Endpoint, SignedBucket, resolve_endpoint
 from settings import Settings
 from tests.support.client import fetch
 from tests.support.components import BUCKET, Store, settings_for, store_settings
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import RunningService, serving
-
-AUTHORIZATION = (
-    "AWS4-HMAC-SHA256 Credential=AK/20261124/eu-central-1/s3/aws4_request, "
-    "SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=0"
-)
-
-
-@pytest.mark.parametrize(
-    ("url", "endpoint"),
-    [
-        ("https://photos.example:443/key", ("https://photos.example:443", "photos.example", "/")),
-        ("http://[::1]:9000/photos/key", ("http://[::1]:9000", "[::1]:9000", "/photos/")),
-        ("http://a/base/photos/key", ("http://a", "a", "/base/photos/")),
-    ],
-)
-def test_endpoint_from_botocore_request_has_its_host_path_and_region(
-    url: str, endpoint: tuple[str, str, str]
-) -> None:
-    """Host, path and region are taken from botocore's own request."""
-    expected = Endpoint(*endpoint, "eu-central-1")
-    assert resolve_endpoint(url, AUTHORIZATION, "key") == expected
-
-
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        "AWS AK:signature",
-        "",
-        AUTHORIZATION.replace("AWS4-HMAC", "AWS4-ECDSA-P256"),
-        AUTHORIZATION.replace("/s3/", "/s3express/"),
-        AUTHORIZATION.replace("/s3/", "/s3-outposts/"),
-    ],
-)
-def test_request_with_other_signature_has_no_endpoint(authorization: str) -> None:
-    """S3 Express, Outposts, multi-region access points and old signatures use botocore."""
-    assert resolve_endpoint("https://photos.s3.amazonaws.com/key", authorization, "key") is None
-    assert resolve_endpoint("https://photos.s3.amazonaws.com/other", AUTHORIZATION, "key") is None
-
-
-AWS_SETTINGS: dict[str, Any] = {
-    "s3_region": "eu-central-1",
-    "aws_access_key_id": "test",
-    "aws_secret_access_key": "test",
-}
-
-
-@pytest.mark.parametrize(
-    ("bucket", "host"),
-    [
-        ("photos", "photos.s3.eu-central-1.amazonaws.com"),
-        ("photos.example", "s3.eu-central-1.amazonaws.com"),
-        (
-            "arn:aws:s3:eu-central-1:123456789012:accesspoint/mine",
-            "mine-123456789012.s3-accesspoint.eu-central-1.amazonaws.com",
-        ),
-    ],
-)
-async def test_bucket_endpoint_follows_botocore_rules(bucket: str, host: str) -> None:
-    """The host of a bucket comes from botocore's endpoint rules."""
-    async with open_clients(Settings(s3_image_bucket=bucket, **AWS_SETTINGS)) as clients:
-        assert isinstance(clients.buckets.default, SignedBucket)
-        assert clients.buckets.default.endpoint.host == host
-
-
-@pytest.mark.parametrize("reason", ["switched off", "proxy", "no credentials"])
-async def test_proxy_or_missing_credentials_use_botocore(
-    monkeypatch: pytest.MonkeyPatch, reason: str
-) -> None:
-    """With S3_DIRECT=false, a proxy or no credentials, all requests go through botocore."""
-    settings = Settings(
-        **{**AWS_SETTINGS, "s3_image_bucket": "photos"}, s3_direct=reason != "switched off"
-    )
-    if reason == "proxy":
-        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    if reason == "no credentials":
-        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            monkeypatch.setenv(name, "/nonexistent")
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
-    async with open_clients(settings) as clients:
-        assert isinstance(clients.buckets.default, BotocoreBucket)
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"), [(ResponseHandler, "start_timeout"), (AIOHTTPSession, "_get_session")]
-)
-async def test_library_without_a_private_attribute_uses_botocore(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: type, name: str
-) -> None:
-    """If a library lacks a private attribute, botocore is used, with one log line."""
-    monkeypatch.delattr(owner, name)
-    settings = Settings(s3_image_bucket="photos", **AWS_SETTINGS)
-    with caplog.at_level(logging.WARNING, "downspout"):
-        async with open_clients(settings) as clients:
-            assert isinstance(clients.buckets.default, BotocoreBucket)
-            assert isinstance(await clients.buckets.get("other"), BotocoreBucket)
-    assert caplog.text.count("which is slower") == 1
-
 
 REQUESTS: tuple[dict[str, str], ...] = (
     {},

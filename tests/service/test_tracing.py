@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Mapping
 from typing import Any
 
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,15 +13,13 @@ from opentelemetry.trace import StatusCode
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
 from starlette.routing import Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers import create_app, sign_url
-from handlers.telemetry.tracing import traced
 from tests.support.behaviours import ends_short_of_its_length
 from tests.support.client import fetch
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import entering, serving_app, wait_until
+from tests.support.serving import entering, serving, serving_app, wait_until
 
 KEY = "a:0123456789abcdef"
 
@@ -47,8 +43,13 @@ class Spans:
 
 
 @pytest.fixture(scope="module")
-def _spans() -> Spans:
-    return Spans()
+def _spans() -> Generator[Spans]:
+    """Make the process's tracer provider one that exports spans to memory."""
+    spans = Spans()
+    with pytest.MonkeyPatch.context() as patch:
+        # set_tracer_provider works only once in a process, and cannot be undone.
+        patch.setattr("opentelemetry.trace.get_tracer_provider", lambda: spans.provider)
+        yield spans
 
 
 @pytest.fixture
@@ -60,9 +61,8 @@ def spans(_spans: Spans) -> Spans:
 @pytest.fixture(scope="module")
 def traced_port(_spans: Spans, _misbehaving: Misbehaving) -> Generator[int]:
     """Run the service with tracing and return its port."""
-    app = create_app(settings_for(_misbehaving.url))
-    with serving_app(traced(app, tracer_provider=_spans.provider)) as port:
-        yield port
+    with serving(settings_for(_misbehaving.url)) as service:
+        yield service.port
 
 
 async def five_bytes(exchange: Exchange) -> None:
@@ -79,9 +79,8 @@ def test_span_of_signed_url_has_route_and_no_signature(
 ) -> None:
     """A span has the route and no query string."""
     upstream.behaviour = five_bytes
-    app = create_app(settings_for(upstream.url, url_signing_keys=(KEY,)))
-    with serving_app(traced(app, tracer_provider=spans.provider)) as port:
-        answer = fetch(port, sign_url("/tasks/1/bytes/5?download=five", KEY, lifetime=60))
+    with serving(settings_for(upstream.url, url_signing_keys=(KEY,))) as service:
+        answer = fetch(service.port, sign_url("/tasks/1/bytes/5?download=five", KEY, lifetime=60))
     assert answer.body == b"12345"
     assert answer.headers["content-disposition"] == 'attachment; filename="five"'
     span = spans.wait_for_span()
@@ -121,52 +120,3 @@ def test_host_with_tracing_has_one_span(upstream: Misbehaving, spans: Spans) -> 
         span_attributes(spans.wait_for_span())["http.route"]
         == "/media/tasks/{task_id}/bytes/{size}"
     )
-
-
-async def test_scope_after_tracing_is_unchanged(spans: Spans) -> None:
-    """The tracing middleware does not change the scope that a host's middleware sees."""
-
-    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["query_string"] == b"a=b"
-        scope["route"] = "left here"
-        raise ZeroDivisionError
-
-    async def never(*_: object) -> Any:
-        raise AssertionError
-
-    scope = {"type": "http", "path": "/", "query_string": b"a=b", "headers": []}
-    before = dict(scope)
-    with pytest.raises(ZeroDivisionError):
-        await traced(failing, tracer_provider=spans.provider)(scope, never, never)
-    assert scope == {**before, "route": "left here"}
-
-
-async def test_process_without_tracer_provider_makes_no_spans(
-    spans: Spans, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With opentelemetry-api alone requests skip the middleware; a provider may be set later."""
-    seen: list[bool] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append("starlette.opentelemetry" in scope)
-
-    async def never(*_: object) -> Any:
-        raise AssertionError
-
-    tracing = traced(app)
-    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    await tracing(scope, never, never)
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: spans.provider)
-    await tracing(scope, never, never)
-    assert seen == [False, True]
-
-
-def test_missing_opentelemetry_returns_the_app_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without opentelemetry-api, `traced` returns the application itself."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise AssertionError
-
-    monkeypatch.setitem(sys.modules, "starlette.middleware.opentelemetry", None)
-    returned: ASGIApp = traced(app)
-    assert returned is app

@@ -1,4 +1,6 @@
-"""The metrics of a service in which everything that is counted has happened."""
+"""The text of /metrics: its samples, and an example in which everything has been counted."""
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from .client import fetch
 from .components import settings_for
@@ -25,3 +27,14 @@ def metrics_after_trouble(upstream: Misbehaving) -> str:
     with serving(settings_for(upstream.url)) as service:
         assert fetch(service.port, "/tasks/1/image").body == b"12345"
         return service.get("/metrics").text
+
+
+def parse_samples(text: str) -> dict[str, float]:
+    """Return the samples by their names and label values; raise if the text is invalid."""
+    return {
+        " ".join(
+            [sample.name, *(value for _, value in sorted(sample.labels.items()))]
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }

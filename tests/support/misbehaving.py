@@ -100,6 +100,15 @@ async def not_there(exchange: Exchange) -> None:
     await exchange.error(404, "NoSuchKey")
 
 
+def answer_with(status: int, data: bytes = b"", *lines: str) -> Behaviour:
+    """Return a behaviour that gives the same whole answer to every request."""
+
+    async def answering(exchange: Exchange) -> None:
+        await exchange.answer(status, data, *lines)
+
+    return answering
+
+
 @dataclass
 class Misbehaving:
     """The server: `behaviour` answers each request; tests change it at any time."""

@@ -29,6 +29,14 @@ def app_with(admission: Admission, **hooks: Any) -> Starlette:
     return app
 
 
+def delay_retries(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set the delay before the second upstream request (0.1 seconds by default)."""
+    policy = Download.retry_policy
+    patch.setattr(
+        Download, "retry_policy", lambda self: replace(policy(self), first_delay=seconds)
+    )
+
+
 def limit_silence(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """Set how long a body may be silent while it is resumed (45 seconds by default)."""
     policy = Download.resume_policy

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.answers.headers import attachment, download_headers
+from handlers.answers.headers import attachment, download_headers, private_cache_control
 from handlers.body.upstream import Upstream
 
 
@@ -200,3 +200,33 @@ def test_default_cache_control_does_not_replace_a_stored_one() -> None:
     for stored, sent in (({}, "max-age=5"), ({"cache-control": "no-store"}, "no-store")):
         headers = headers_for(stored, default_cache_control="max-age=5")
         assert headers["cache-control"] == sent
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"),
+    [
+        ("", "private"),
+        ("public, max-age=60", "private, max-age=60"),
+        ("max-age=60, s-maxage=600", "private, max-age=60"),
+        ("Public,MAX-AGE=60", "private, MAX-AGE=60"),
+        ("private, max-age=60", "private, max-age=60"),
+        ('private="set-cookie, x", max-age=1', "private, max-age=1"),
+        ('no-cache="a, public", max-age=1', 'private, no-cache="a, public", max-age=1'),
+        ("no-store", "no-store"),
+        ("no-store, public", "no-store"),
+        ("public, must-understand, no-store, max-age=3600", "no-store"),
+        ("No-Store=1, public", "no-store"),
+        ("must-understand, max-age=1", "private, max-age=1"),
+        ("s-maxage = 60, public =1", "private"),
+        ("\tpublic\t,\tmax-age=1\t", "private, max-age=1"),
+        ('x="no-store, public"', 'private, x="no-store, public"'),
+        (r'x="\", no-store"', r'private, x="\", no-store"'),
+        ("no-cache", "private, no-cache"),
+        ("must-revalidate, proxy-revalidate", "private, must-revalidate"),
+        (",, public ,", "private"),
+        ('x="unended, public', 'private, x="unended, public'),
+    ],
+)
+def test_public_cache_control_becomes_private(stored: str, sent: str) -> None:
+    """Directives for shared caches are removed; directives for private caches stay."""
+    assert private_cache_control(stored) == sent

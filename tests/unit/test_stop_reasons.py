@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,38 +68,31 @@ async def answer_all(send: Send) -> None:
     await send({"type": "http.response.body", "body": b"x", "more_body": False})
 
 
-async def test_client_disconnect_after_the_last_byte_cancels_nothing(
-    app: Starlette, caplog: pytest.LogCaptureFixture
+def disconnect(app: Starlette, client: Client, tasks: TaskGroup) -> None:
+    client.leaves.set()
+
+
+def start_drain(app: Starlette, client: Client, tasks: TaskGroup) -> None:
+    tasks.start_soon(drain, app, 0)
+
+
+@pytest.mark.parametrize("stop", [disconnect, start_drain])
+async def test_stop_after_the_last_byte_cancels_nothing(
+    app: Starlette,
+    caplog: pytest.LogCaptureFixture,
+    stop: Callable[[Starlette, Client, TaskGroup], None],
 ) -> None:
-    """After the last byte, a disconnect does not cancel the application."""
+    """After the last byte, neither a disconnect nor a drain cancels the application."""
     client = Client()
     done: list[str] = []
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         await answer_all(send)
-        client.leaves.set()
+        stop(app, client, tasks)
         await anyio.sleep(0.1)
         done.append("closed")
 
-    await serve(app, answering, client)
-    assert done == ["closed"]
-    assert "GET / 200 complete 1/1 bytes" in caplog.text
-
-
-async def test_drain_after_the_last_byte_cancels_nothing(
-    app: Starlette, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After the last byte, a drain does not cancel the application."""
-    client = Client()
-    done: list[str] = []
-
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer_all(send)
-        draining.start_soon(drain, app, 0)
-        await anyio.sleep(0.1)
-        done.append("closed")
-
-    async with anyio.create_task_group() as draining:
+    async with anyio.create_task_group() as tasks:
         await serve(app, answering, client)
     assert done == ["closed"]
     assert "GET / 200 complete 1/1 bytes" in caplog.text
