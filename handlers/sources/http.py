@@ -14,9 +14,8 @@ from ..body.upstream import Owner, Upstream
 from ..rfc9110.conditions import Validators, evaluate_conditions
 from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
-from .response import READ_BUFFER, RawResponse, check_response, payload_reader
+from .response import FIXED_HEADERS, READ_BUFFER, RawResponse, check_response, payload_reader
 
-_OWN_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
 _MAX_RETRY_AFTER = 3600
 
 
@@ -57,7 +56,7 @@ class RemoteBody:
     ) -> Upstream:
         range_header = {"range": f"bytes={spec}"} if spec else {}
         response = await self._request(
-            method, {**_OWN_HEADERS, **self.headers, **conditions, **range_header}
+            method, {**FIXED_HEADERS, **self.headers, **conditions, **range_header}
         )
         owner.callback(response.close)
         status, headers = response.status, response.headers

@@ -42,9 +42,10 @@ class RawClient:
     ) -> None:
         self.session = session
         self._read_timeout = read_timeout
+        self._loop = asyncio.get_running_loop()
         # The connector reads only host, port and TLS from this request, so one object is enough.
         self._connect_request = aiohttp.ClientRequest(
-            "GET", URL(origin), session=session, loop=asyncio.get_running_loop()
+            "GET", URL(origin), session=session, loop=self._loop
         )
 
     async def request(self, method: str, target: str, headers: Mapping[str, str]) -> RawResponse:
@@ -56,7 +57,8 @@ class RawClient:
         request = _encode_request(method, target, headers)
         is_last = False
         while True:
-            exchange = RawExchange(await self._connect(), method, self._read_timeout)
+            connection = await self._connect()
+            exchange = RawExchange(connection, method, self._read_timeout, self._loop)
             try:
                 return await exchange.send(request)
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):

@@ -18,7 +18,13 @@ _SOURCE = "store"
 class RawExchange(asyncio.BufferedProtocol):
     """Sends one request and receives its response, in place of aiohttp's protocol."""
 
-    def __init__(self, connection: Connection, method: str, read_timeout: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        read_timeout: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         assert connection.protocol is not None  # noqa: S101 - the connection has just been opened
         assert connection.transport is not None  # noqa: S101
         self.has_begun = False
@@ -31,7 +37,7 @@ class RawExchange(asyncio.BufferedProtocol):
         # Until the head has arrived: free bytes for it. Then: bytes of the body that are missing.
         self._left = HEAD_BUFFER
         self._failure: BrokenTransfer | None = None
-        self._waiter = _Waiter(read_timeout)
+        self._waiter = _Waiter(read_timeout, loop)
 
     async def send(self, request: bytes) -> RawResponse:
         """Send a request and return its response; raise the exceptions of aiohttp's client."""
@@ -177,10 +183,10 @@ class RawExchange(asyncio.BufferedProtocol):
 class _Waiter:
     """Lets one task wait for bytes, and fail after `timeout` seconds without any."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
         self.timeout = timeout
-        self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
+        self._loop = loop
+        self.now = loop.time
         self._future: asyncio.Future[None] | None = None
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None

@@ -16,6 +16,9 @@ from ..rfc9110.ranges import Part, Spec, parse_content_range
 # the memory of a slow client's download and makes a fast client no faster.
 READ_BUFFER = 64 * 1024
 
+# Every request has these; on S3 requests, they are not signed.
+FIXED_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
+
 _PAYLOAD_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)
 
 

@@ -19,7 +19,7 @@ def sign_authorization(
     credentials: ReadOnlyCredentials, now: datetime, region: str = "eu-west-1"
 ) -> str:
     signed = sigv4.sign_request(
-        "GET", "photos.test", PATH, {}, region=region, credentials=credentials, now=now
+        "GET", "photos.test", PATH, {}, region=region, credentials=credentials, now=now.timestamp()
     )
     return signed["authorization"]
 

@@ -49,7 +49,13 @@ def test_signature_equals_the_one_of_botocore(
     for moment in moments:
         now = moment.replace(tzinfo=UTC)
         ours = sign_request(
-            method, host, path, headers, region=region, credentials=credentials, now=now
+            method,
+            host,
+            path,
+            headers,
+            region=region,
+            credentials=credentials,
+            now=now.timestamp(),
         )
         request = AWSRequest(method, f"http://{host}{path}", headers=headers, data=b"")
         assert urlsplit(request.url).path == path
@@ -64,7 +70,7 @@ def test_signature_equals_the_one_of_botocore(
 def test_secret_rotated_on_the_same_day_changes_the_signature() -> None:
     """Each secret and region has its own signing key."""
     old, new = (ReadOnlyCredentials("AK", secret, None) for secret in ("old", "new"))
-    now = datetime(2026, 11, 24, tzinfo=UTC)
+    now = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
     signatures = [
         sign_request("GET", "a", "/b", {}, region=region, credentials=credentials, now=now)[
             "authorization"

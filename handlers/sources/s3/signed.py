@@ -4,10 +4,10 @@ botocore still resolves the endpoint, the region and the credentials, and serves
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
@@ -15,14 +15,13 @@ from ...body.upstream import Owner
 from ...errors import DownloadError
 from ..errors import translate_error
 from ..raw_client import RawClient
-from ..response import RawResponse
+from ..response import FIXED_HEADERS, RawResponse
 from .bucket import Bucket
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials, sign_request
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,100})</Code>")
 _PLAIN_SIGV4 = re.compile("AWS4-HMAC-SHA256 Credential=[^/]+/[0-9]{8}/([^/]+)/s3/aws4_request,")
-_UNSIGNED_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -83,8 +82,18 @@ class SignedBucket:
         self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
     ) -> RawResponse | None:
         """Send a request; return None if S3 redirects it. Raises DownloadError."""
+        target = self.endpoint.path + quote(key, safe="/~")
         try:
-            response = await self._send(method, key, headers)
+            signed = sign_request(
+                method,
+                self.endpoint.host,
+                target,
+                {**headers, "x-amz-checksum-mode": "ENABLED"},
+                region=self.endpoint.region,
+                credentials=await self.get_credentials(),
+                now=time.time(),
+            )
+            response = await self.raw_client.request(method, target, signed | FIXED_HEADERS)
             owner.callback(response.close)
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response
@@ -100,19 +109,6 @@ class SignedBucket:
             text = f"store: {type(error).__name__}: {error}"
             raise translate_error(error, self.raw_client.session, text) from error
         raise error_for_response(response.status, code[1].decode() if code else "")
-
-    async def _send(self, method: str, key: str, headers: Mapping[str, str]) -> RawResponse:
-        target = self.endpoint.path + quote(key, safe="/~")
-        signed = sign_request(
-            method,
-            self.endpoint.host,
-            target,
-            {**headers, "x-amz-checksum-mode": "ENABLED"},
-            region=self.endpoint.region,
-            credentials=await self.get_credentials(),
-            now=datetime.now(UTC),
-        )
-        return await self.raw_client.request(method, target, {**signed, **_UNSIGNED_HEADERS})
 
 
 def _is_redirect(response: RawResponse) -> bool:

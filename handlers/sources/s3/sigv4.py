@@ -6,8 +6,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 import hashlib
 import hmac
 from collections.abc import Mapping
-from datetime import datetime
 from functools import lru_cache
+from time import gmtime, strftime
 from typing import Protocol
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -30,13 +30,14 @@ def sign_request(
     *,
     region: str,
     credentials: Credentials,
-    now: datetime,
+    now: float,
 ) -> dict[str, str]:
     """Return `headers` with the headers of the signature added, names in lower case.
 
-    `path` is percent-encoded and has no query; `host` omits a default port; `now` is in UTC.
+    `path` is percent-encoded and has no query; `host` omits a default port; `now` is in
+    seconds since 1970.
     """
-    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
+    timestamp = _timestamp(int(now))
     day = timestamp[:8]
     signed = {
         **headers,
@@ -59,6 +60,12 @@ def sign_request(
         f"SignedHeaders={signed_names}, Signature={signature}"
     )
     return signed
+
+
+# Cached, since strftime costs more than the canonical request.
+@lru_cache(maxsize=1)
+def _timestamp(now: int) -> str:
+    return strftime("%Y%m%dT%H%M%SZ", gmtime(now))
 
 
 # Cached, since deriving the key costs more than the rest of signing.
