@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from starlette.responses import StreamingResponse
 
-from ..body.resume import ResumePolicy
+from ..body.resume import BodyResumer
 from ..body.retry import NO_RETRY
 from ..body.upstream import Owner, Upstream
 from ..download.handle import Download
@@ -47,7 +47,7 @@ async def answer_with_url(
     )
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)
-    body = _version(remote, upstream, download.resume_policy()).body(upstream)
+    body = _version(remote, upstream, download.body_resumer()).body(upstream)
     described = download_headers(upstream, default_type="application/octet-stream")
     has_ranges = _supports_ranges(upstream)
     return stream(download, upstream, body, described, has_ranges=has_ranges, filename=filename)
@@ -73,7 +73,7 @@ async def _open(
     return await remote.open(owner, method=method, conditions=conditions)
 
 
-def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Version:
+def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Version:
     """Return the version of the body; resumable with range support and a strong validator."""
     stated = upstream.validators
     if_range = stated.strong_etag or stated.last_modified or ""
@@ -89,7 +89,7 @@ def _version(remote: RemoteBody, upstream: Upstream, policy: ResumePolicy) -> Ve
         total=upstream.object_length,
         request_part=request_part,
         is_resumable=_supports_ranges(upstream) and if_range_holds(if_range, stated, now=now),
-        resume_policy=policy,
+        resumer=resumer,
     )
 
 

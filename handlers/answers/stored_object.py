@@ -104,7 +104,7 @@ class _ObjectAnswer:
             total=total,
             request_part=request_part,
             is_resumable=current.strong_etag is not None,
-            resume_policy=self.download.resume_policy(),
+            resumer=self.download.body_resumer(),
             ahead=self.download.read_ahead(),
         )
 

@@ -4,10 +4,11 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from ..body.checksums import Verifier
 from ..body.read_ahead import ReadAheadPolicy, read_ahead
-from ..body.resume import BodyResumer, ResumePolicy, exact_body
+from ..body.resume import BodyResumer, exact_body
 from ..body.upstream import Chunk, OpenPart, Owner, Upstream
 from ..errors import BadUpstream, PreconditionFailed
 from ..rfc9110.conditions import Validators
@@ -28,7 +29,7 @@ class Version:
     is_resumable: bool
     """Whether the condition that `request_part` sends excludes all other versions."""
 
-    resume_policy: ResumePolicy
+    resumer: BodyResumer
     ahead: ReadAheadPolicy | None = None
     """None disables read-ahead."""
 
@@ -55,8 +56,7 @@ class Version:
 
     async def open_later_part(self, part: Part) -> Upstream:
         """Open a part of a multipart body after the parts before it; raise BrokenTransfer."""
-        resumer = BodyResumer(self.resume_policy, lambda _, owner: self.open_part(part, owner))
-        return await resumer.open()
+        return await self.resumer.open(lambda _, owner: self.open_part(part, owner))
 
     def body(self, upstream: Upstream, verifier: Verifier | None = None) -> AsyncIterator[Chunk]:
         """Yield the body of `upstream`, resumed after breaks as long as this version exists."""
@@ -68,8 +68,8 @@ class Version:
             rest = Part(part.first + position, part.last)
             return self._read_ahead(await self.open_part(rest, owner), rest, owner)
 
-        body = self._read_ahead(upstream, part, self.resume_policy.owner)
-        return exact_body(body, BodyResumer(self.resume_policy, open_at), verifier)
+        body = self._read_ahead(upstream, part, self.resumer.owner)
+        return exact_body(body, partial(self.resumer.resume, open_at), verifier)
 
     def _read_ahead(self, opened: Upstream, part: Part, owner: Owner) -> Upstream:
         ahead = self.ahead

@@ -19,12 +19,15 @@ Raises DownloadError: PreconditionFailed, NotFound or RangeNotSatisfiable if the
 longer has this version.
 """
 
+Resume = Callable[[int, BrokenTransfer, float], Awaitable[Upstream]]
+"""Returns the rest of a broken body, as `BodyResumer.resume` does for a given `open_at`."""
+
 _GONE = (errors.NotFound, errors.PreconditionFailed, errors.RangeNotSatisfiable)
 
 
 @dataclass(slots=True)
-class ResumePolicy:
-    """How the broken bodies of one request are resumed."""
+class BodyResumer:
+    """Opens the rest of a body each time the body breaks; one for all bodies of a response."""
 
     owner: AsyncExitStack
     """The download's exit stack, which closes all connections."""
@@ -37,58 +40,56 @@ class ResumePolicy:
     max_silence: float = 45.0
     """Maximum seconds without a byte. Heroku's router cuts a silent response after 55 s."""
 
-
-@dataclass(slots=True)
-class BodyResumer:
-    """Opens the rest of one body each time the body breaks."""
-
-    _policy: ResumePolicy
-    _open_at: OpenAt
     _opened: ExitStack | None = field(default=None, init=False)
 
     async def resume(
-        self, position: int, broken: BrokenTransfer, *, silent_since: float
+        self, open_at: OpenAt, position: int, broken: BrokenTransfer, silent_since: float
     ) -> Upstream:
-        """Return the rest of the body from byte `position` on, after its first bytes have arrived.
+        """Return the rest of a body from byte `position` on, after its first bytes have arrived.
 
-        Closes the connection of the previous call. Raises `broken` at the limits of the policy, or
-        a new BrokenTransfer if the upstream no longer has this version.
+        Closes the connection of the previous call. Raises `broken` at the limits, or a new
+        BrokenTransfer if the upstream no longer has this version.
         """
-        self._policy.observer.upstream_failed(broken)
-        attempts = self._policy.max_resumes
-        upstream = await self._open(position, broken, silent_since, attempts)
-        self._policy.observer.body_resumed()
+        self.observer.upstream_failed(broken)
+        upstream = await self._open(open_at, position, broken, silent_since, self.max_resumes)
+        self.observer.body_resumed()
         return upstream
 
-    async def open(self) -> Upstream:
+    async def open(self, open_at: OpenAt) -> Upstream:
         """Open a body within a response that has begun: a later part of a multipart body.
 
         Raises BrokenTransfer for every failure, since the client already has the status.
         """
         unopened = BrokenTransfer("truncated", "can't open the next part of the multipart body")
-        return await self._open(0, unopened, time.monotonic(), 1 + self._policy.max_resumes)
+        attempts = 1 + self.max_resumes
+        return await self._open(open_at, 0, unopened, time.monotonic(), attempts)
 
     async def _open(
-        self, position: int, broken: BrokenTransfer, silent_since: float, attempts: int
+        self,
+        open_at: OpenAt,
+        position: int,
+        broken: BrokenTransfer,
+        silent_since: float,
+        attempts: int,
     ) -> Upstream:
         if self._opened is None:  # Most bodies do not break and need no stack.
             self._opened = ExitStack()
-            self._policy.owner.callback(self._opened.close)
+            self.owner.callback(self._opened.close)
         self._opened.close()
         for tries in range(attempts):
             delay = retry_delay(tries)
-            left = silent_since + self._policy.max_silence - time.monotonic() - delay
+            left = silent_since + self.max_silence - time.monotonic() - delay
             if left <= 0:
                 break
             await asyncio.sleep(delay)
             try:
                 async with asyncio.timeout(left):
-                    return await _with_first_bytes(await self._open_at(position, self._opened))
+                    return await _with_first_bytes(await open_at(position, self._opened))
             except _GONE as gone:
                 text = f"upstream no longer has this version; resuming at byte {position}: {gone}"
                 raise BrokenTransfer("changed", text) from broken
             except (BrokenTransfer, errors.DownloadError, TimeoutError) as error:
-                self._policy.observer.upstream_failed(error)
+                self.observer.upstream_failed(error)
                 self._opened.close()
         raise broken
 
@@ -108,11 +109,11 @@ async def _with_first_bytes(upstream: Upstream) -> Upstream:
 
 
 async def exact_body(
-    upstream: Upstream, resumer: BodyResumer | None = None, verifier: Verifier | None = None
+    upstream: Upstream, resume: Resume | None = None, verifier: Verifier | None = None
 ) -> AsyncIterator[Chunk]:
     """Yield exactly `upstream.length` bytes, or all bytes if the length is unknown.
 
-    `resumer` opens a broken body again at the next byte. The last chunk is held back until the
+    `resume` opens a broken body again at the next byte. The last chunk is held back until the
     upstream has ended and `verifier` has accepted the body: a client that has Content-Length
     bytes takes the download for complete. Raises BrokenTransfer.
     """
@@ -123,10 +124,10 @@ async def exact_body(
             chunk = await read()
             _check_end(chunk, received, expected)
         except BrokenTransfer as broken:
-            if resumer is None or received == expected:
+            if resume is None or received == expected:
                 raise
             upstream.close()
-            upstream = await resumer.resume(received, broken, silent_since=progress_at)
+            upstream = await resume(received, broken, progress_at)
             continue
         received += len(chunk)
         if verifier:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from ..body.read_ahead import ReadAheadPolicy
-from ..body.resume import ResumePolicy
+from ..body.resume import BodyResumer
 from ..body.retry import RetryPolicy
 from ..errors import NotStarted, UpstreamTimeout
 from ..runtime import Runtime, Serving
@@ -68,9 +68,9 @@ class Download:
         """Return the policy for retrying upstream requests until the deadline."""
         return RetryPolicy(until=self.deadline, observer=self.record)
 
-    def resume_policy(self) -> ResumePolicy:
-        """Return the policy for resuming a broken body, up to MAX_RESUMES times in a row."""
-        return ResumePolicy(self.owner, self.runtime.settings.max_resumes, self.record)
+    def body_resumer(self) -> BodyResumer:
+        """Return what resumes broken bodies, up to MAX_RESUMES times in a row without a byte."""
+        return BodyResumer(self.owner, self.runtime.settings.max_resumes, self.record)
 
     def read_ahead(self) -> ReadAheadPolicy:
         """Return the policy for reading a body ahead with READ_AHEAD_CONNECTIONS."""

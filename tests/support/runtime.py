@@ -39,7 +39,7 @@ def delay_retries(patch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def limit_silence(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """Set how long a body may be silent while it is resumed (45 seconds by default)."""
-    policy = Download.resume_policy
+    resumer = Download.body_resumer
     patch.setattr(
-        Download, "resume_policy", lambda self: replace(policy(self), max_silence=seconds)
+        Download, "body_resumer", lambda self: replace(resumer(self), max_silence=seconds)
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
-from handlers.body.resume import BodyResumer, ResumePolicy, exact_body
+from handlers.body.resume import BodyResumer, exact_body
 from handlers.errors import BrokenTransfer, DownloadError, NotFound, UpstreamBusy
 from handlers.rfc9110.ranges import Part
 from tests.support.memory_store import MemoryConnection, MemoryStore, RecordingObserver
@@ -31,10 +32,10 @@ class Download:
     async def run(self, pause: float = 0.0) -> None:
         """Take each chunk after a pause; raise BrokenTransfer."""
         async with AsyncExitStack() as owner:
-            policy = ResumePolicy(owner, self.max_resumes, self.observer, self.max_silence)
+            resumer = BodyResumer(owner, self.max_resumes, self.observer, self.max_silence)
             first = self.store.upstream(self.store.connect(Part(0, SIZE - 1)), owner)
             first.length = SIZE
-            async for chunk in exact_body(first, BodyResumer(policy, self.store.open_at)):
+            async for chunk in exact_body(first, partial(resumer.resume, self.store.open_at)):
                 self.received += chunk
                 await asyncio.sleep(pause)
         assert not self.store.open_connections
@@ -132,7 +133,7 @@ async def test_deleted_version_raises_as_changed(store: MemoryStore, gone: Downl
 async def test_later_part_with_max_resumes_0_is_opened_once(store: MemoryStore) -> None:
     """With MAX_RESUMES=0, later parts of a multipart answer are still opened."""
     async with AsyncExitStack() as owner:
-        upstream = await BodyResumer(ResumePolicy(owner, 0), store.open_at).open()
+        upstream = await BodyResumer(owner, 0).open(store.open_at)
         assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
 
 
@@ -149,7 +150,6 @@ async def test_later_part_is_retried_and_is_no_resume(store: MemoryStore) -> Non
         return await store.open_at(position, stack)  # type: ignore[arg-type]
 
     async with AsyncExitStack() as owner:
-        resumer = BodyResumer(ResumePolicy(owner, 3, observer), open_at)  # type: ignore[arg-type]
-        upstream = await resumer.open()
+        upstream = await BodyResumer(owner, 3, observer).open(open_at)  # type: ignore[arg-type]
         assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
     assert (observer.failed, observer.resumed) == (["busy", "busy"], 0)

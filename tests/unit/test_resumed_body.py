@@ -1,11 +1,10 @@
-"""`exact_body` with a resumer: when it resumes, and when the silence starts."""
+"""`exact_body` with a `resume`: when it resumes, and when the silence starts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -28,15 +27,12 @@ class Breaking:
         await asyncio.sleep(self.wait)
         raise BrokenTransfer("truncated", "for the test")
 
-    async def resume(
-        self, position: int, broken: BrokenTransfer, *, silent_since: float
-    ) -> Upstream:
+    async def resume(self, position: int, broken: BrokenTransfer, silent_since: float) -> Upstream:
         self.silent_since = silent_since
         raise broken
 
     def body(self) -> AsyncIterator[bytes | memoryview]:
-        resumer: Any = self
-        return exact_body(Upstream(headers={}, length=10, read=self.read), resumer)
+        return exact_body(Upstream(headers={}, length=10, read=self.read), self.resume)
 
 
 async def test_silence_starts_after_the_client_takes_its_chunk() -> None:
@@ -69,7 +65,6 @@ async def test_broken_empty_body_is_not_resumed() -> None:
     breaking = Breaking()
     breaking.chunks.clear()
     upstream = Upstream(headers={}, length=0, read=breaking.read)
-    resumer: Any = breaking
     with pytest.raises(BrokenTransfer):
-        await anext(exact_body(upstream, resumer))
+        await anext(exact_body(upstream, breaking.resume))
     assert breaking.silent_since is None
