@@ -1,10 +1,15 @@
 """Decide by measurement how many store connections read one body in parallel."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 MIB = 1024 * 1024
+PAUSE_SECONDS = 1.0
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,9 +28,6 @@ class ReadAheadLimits:
 
     window: float = 0.01
     """The time of one measurement, after which the number of connections may change."""
-
-    min_delivered: int = 512 * 1024
-    """Bytes for the client before the first decision: its buffers take the first ones at once."""
 
     min_share: float = 0.75
     """The fraction of its speed that each connection must keep when their number doubles."""
@@ -63,8 +65,43 @@ class Window:
     waited: float = 0.0
     """Seconds that the client waited for the store."""
 
-    busy: float = field(default_factory=time.thread_time)
-    """CPU seconds of the event loop's thread: its count at the start, then the difference."""
+    busy: float = 0.0
+    """Fraction of the time in which the event loop's thread ran, or waited for a CPU."""
+
+
+@dataclass(slots=True)
+class ThreadLoad:
+    """The load of the event loop's thread; all bodies share it, since measuring reads a file."""
+
+    window: float
+    """Seconds between two measurements, at least."""
+
+    _measured_at: float = -math.inf
+    _busy_seconds: float = 0.0
+    _fraction: float = 1.0
+
+    def fraction(self, now: float) -> float:
+        """Return how much of the time until `now` the thread ran or waited for a CPU, up to 1.0.
+
+        After PAUSE_SECONDS without a call, return 1.0: the load of the last moments is unknown.
+        """
+        elapsed = now - self._measured_at
+        if elapsed > self.window:
+            before, self._busy_seconds, self._measured_at = (
+                self._busy_seconds,
+                _busy_seconds(),
+                now,
+            )
+            is_known = elapsed < PAUSE_SECONDS
+            self._fraction = (self._busy_seconds - before) / elapsed if is_known else 1.0
+        return self._fraction
+
+
+def _busy_seconds() -> float:
+    """Return how long this thread has run or, as only Linux tells, waited for a CPU."""
+    with suppress(OSError):
+        return time.thread_time() + int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
+    return time.thread_time()
 
 
 class ConcurrencyController:
@@ -107,16 +144,11 @@ class ConcurrencyController:
         # Connections begin with a burst, so the lower of two speeds is the more reliable one.
         self._share = min((self._share + share) / 2, share) if self._share else share
         is_client_slow = max(client_share, self._client_share) > 1 / 2
-        if now >= self._held_until and not is_client_slow and self._can_grow(window, share):
+        is_store_slow = window.busy < self.limits.max_busy and share < self.limits.max_share
+        can_grow = self.width < self._most and now >= self._held_until
+        if can_grow and is_store_slow and not is_client_slow:
             self.width = min(2 * self.width, self._most)
             self._tries = self.limits.tries
-
-    def _can_grow(self, window: Window, share: float) -> bool:
-        return (
-            self.width < self._most
-            and window.busy < window.seconds * self.limits.max_busy
-            and share < self.limits.max_share
-        )
 
     def back_off(self, now: float, width: int) -> None:
         """Reduce the width to `width`, and keep it for a time that doubles with each call."""
@@ -129,8 +161,11 @@ class ConcurrencyController:
 class Meter:
     """Measures the reading of one body, and updates its controller after each window."""
 
-    def __init__(self, controller: ConcurrencyController, lag: Callable[[], int]) -> None:
+    def __init__(
+        self, controller: ConcurrencyController, load: ThreadLoad, lag: Callable[[], int]
+    ) -> None:
         self.controller = controller
+        self._load = load
         self._lag = lag
         self._delivered = 0
         self._asked = self._handed_out = time.monotonic()
@@ -155,10 +190,8 @@ class Meter:
         window.seconds = now - window.began
         if window.seconds < self.controller.limits.window:
             return
-        # Without connections that flow, the next window decides nothing.
-        is_measurable = self._delivered >= self.controller.limits.min_delivered
-        self._window = Window(began=now, flowing=flowing() if is_measurable else 0)
-        window.busy = self._window.busy - window.busy
+        self._window = Window(began=now, flowing=flowing())
+        window.busy = self._load.fraction(now)
         # Most bytes may still be in send buffers, which fill quickly for a slow client, too.
         if self._lag() > self._delivered / 2:
             window.waited = 0

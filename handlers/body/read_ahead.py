@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import BrokenTransfer
 from ..rfc9110.ranges import Part
-from .concurrency import ConcurrencyController, Meter, ReadAheadLimits
+from .concurrency import ConcurrencyController, Meter, ReadAheadLimits, ThreadLoad
 from .piece import Piece, open_to_read
 from .upstream import NO_OBSERVER, Chunk, Observer, OpenPart, Owner, Read, Upstream
 
@@ -21,6 +21,11 @@ class Budget:
     left: int
     limits: ReadAheadLimits = field(default_factory=ReadAheadLimits)
     controller: Callable[[int, ReadAheadLimits], ConcurrencyController] = ConcurrencyController
+    load: ThreadLoad = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Share the measurement of the thread's load between all bodies."""
+        self.load = ThreadLoad(self.limits.window)
 
     def take(self, most: int) -> int:
         """Reserve and return a size for a piece, at most `most`; 0 if too few bytes are left.
@@ -84,7 +89,8 @@ class ReadAhead:
         self._position, self._last = part.first, part.last
         self._open_part = open_part
         self._policy = policy
-        self._meter = Meter(policy.budget.controller(policy.width, limits), policy.lag)
+        controller = policy.budget.controller(policy.width, limits)
+        self._meter = Meter(controller, policy.budget.load, policy.lag)
         self._pieces: deque[Piece] = deque()
         """In the order of their bytes; `_stream` may have passed the start of the first piece."""
         self._gap = 2 * limits.min_piece

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Self
 
 import pytest
 
-from handlers.body.concurrency import ConcurrencyController, ReadAheadLimits, Window
+from handlers.body.concurrency import ConcurrencyController, ReadAheadLimits, ThreadLoad, Window
 from handlers.body.piece import Piece
 from handlers.body.read_ahead import Budget, ReadAhead, ReadAheadPolicy, read_ahead
 from handlers.body.upstream import Upstream
@@ -28,12 +29,7 @@ WHOLE = Part(0, SIZE - 1)
 
 # Small pieces, and a decision after each chunk.
 LIMITS = ReadAheadLimits(
-    min_length=100 * KIB,
-    min_piece=10 * KIB,
-    max_piece=80 * KIB,
-    min_delivered=100 * KIB,
-    window=0,
-    stall=60,
+    min_length=100 * KIB, min_piece=10 * KIB, max_piece=80 * KIB, window=0, stall=60
 )
 
 
@@ -529,8 +525,8 @@ async def test_bytes_in_send_buffers_count_as_waiting_for_the_client(store: Memo
     assert all(waited[7:20])
 
 
-async def test_first_bytes_are_not_measured(store: MemoryStore) -> None:
-    """A slow client's buffers take them like a fast client, and the store's buffers give them."""
+async def test_first_window_counts_no_connection(store: MemoryStore) -> None:
+    """Its bytes come in a burst out of buffers, so that it must decide nothing."""
     flowing: list[int] = []
 
     class Watching(FixedController):
@@ -539,8 +535,7 @@ async def test_first_bytes_are_not_measured(store: MemoryStore) -> None:
 
     async with Body(store, controller=Watching) as body:
         await body.rest()
-    unmeasured = -(-LIMITS.min_delivered // store.chunk)
-    assert flowing == [0] * unmeasured + [1] * (len(flowing) - unmeasured)
+    assert flowing == [0] + [1] * (len(flowing) - 1)
 
 
 async def test_closed_body_is_freed(store: MemoryStore) -> None:
@@ -576,7 +571,7 @@ class ControllerSimulation:
             seconds=seconds,
             received=int(min(flowing * self.share, self.total) * seconds),
             waited=waited * seconds,
-            busy=cpu * seconds,
+            busy=cpu,
         )
         self.now += seconds
         self.controller.update(window)
@@ -686,3 +681,36 @@ def test_controller_doubles_the_time_after_each_back_off() -> None:
             simulation.controller.back_off(simulation.now, 1)
     pauses = [b - a for a, b in pairwise(grown)]
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 64], abs=0.1)
+
+
+def test_thread_load_is_the_fraction_of_time_in_which_the_thread_is_busy() -> None:
+    """A thread that computes is busy; a thread that sleeps is not."""
+
+    def measure(work: Callable[[float], object]) -> float:
+        load = ThreadLoad(0.01)
+        load.fraction(time.monotonic())
+        work(0.1)
+        return load.fraction(time.monotonic())
+
+    def compute(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+
+    assert measure(time.sleep) < 0.5 < measure(compute)
+
+
+def test_thread_load_after_a_pause_counts_as_busy() -> None:
+    """A mean over an idle time would let the first bodies of a crowd read ahead."""
+    load = ThreadLoad(0.01)
+    assert load.fraction(1000.0) == 1.0
+    assert load.fraction(1000.02) != 1.0
+    assert load.fraction(2000.0) == 1.0
+
+
+def test_thread_load_within_a_window_is_measured_once() -> None:
+    """A crowd of bodies takes one measurement for each window."""
+    load = ThreadLoad(0.01)
+    load.fraction(1000.0)
+    first = load.fraction(1000.5)
+    assert [load.fraction(1000.5 + ms / 1000) for ms in range(10)] == [first] * 10
