@@ -150,7 +150,7 @@ class Protocol(HttpToolsProtocol):
             self._running = self.cycle
 
     def on_response_complete(self) -> None:
-        """Remember the running request: uvicorn starts the oldest one in its queue."""
+        """Remember the next running request: the oldest of those that the client pipelined."""
         if self.pipeline:
             self._running = self.pipeline[-1][0]
         super().on_response_complete()

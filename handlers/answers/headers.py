@@ -1,4 +1,4 @@
-"""The response headers of a download: an allow-list of the upstream's, with checked values."""
+"""The headers that describe an object: an allow-list of the upstream's, with checked values."""
 
 import re
 import unicodedata

@@ -22,9 +22,10 @@ from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, resolve_ranges
 from ..sources.s3.bucket import Bucket, StoredObject
 from .headers import download_headers, type_headers
+from .multipart import Multipart
 from .selectors import RequestSelectors
 from .streaming import stream
-from .version import Multipart, Version
+from .version import Version
 
 # The Content-Type of an object that was stored without one.
 IMAGE_TYPE = "image/jpeg"

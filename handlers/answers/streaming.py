@@ -1,4 +1,4 @@
-"""Make the StreamingResponse of a download, with the headers of its 200, 206 or 304."""
+"""The StreamingResponse of a download: which headers a 200, a 206 and a 304 have."""
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus

@@ -71,7 +71,11 @@ class Window:
 
 @dataclass(slots=True)
 class ThreadLoad:
-    """The load of the event loop's thread; all bodies share it, since measuring reads a file."""
+    """Measures how busy the event loop's thread is.
+
+    All bodies share one instance: each measurement reads a file of /proc, which is too slow to do
+    for each body.
+    """
 
     window: float
     """Seconds between two measurements, at least."""
@@ -98,7 +102,7 @@ class ThreadLoad:
 
 
 def _busy_seconds() -> float:
-    """Return how long this thread has run or, as only Linux tells, waited for a CPU."""
+    """Return the CPU seconds of this thread; on Linux, add the seconds it waited for a CPU."""
     with suppress(OSError):
         return time.thread_time() + int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
     return time.thread_time()

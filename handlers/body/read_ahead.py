@@ -60,9 +60,9 @@ class ReadAheadPolicy:
 def read_ahead(
     upstream: Upstream, part: Part, owner: Owner, open_part: OpenPart, policy: ReadAheadPolicy
 ) -> Upstream:
-    """Return `upstream`, which has `part` open, with a `read` that reads pieces ahead.
+    """Return a copy of `upstream`, the response for `part`, whose `read` requests pieces ahead.
 
-    A short part is not read ahead. `owner` closes all tasks and connections.
+    If the part is short, return `upstream` unchanged. `owner` closes all tasks and connections.
     """
     is_short = part.length < policy.budget.limits.min_length
     if policy.width <= 1 or upstream.read is None or is_short:

@@ -40,9 +40,11 @@ SERVER_ONLY = BufferVisibility(4 * 1024 * 1024 + 256 * 1024, 1)
 class ClientRateGuard:
     """Decides whether a client reads too slowly, while the server waits to send to it.
 
-    A client may take no byte for `stall` seconds or, if longer, for the time of one step at
-    `min_rate` bytes per second. Over twice that time its average must reach `min_rate`, less one
-    step. So a client faster than `min_rate` is never dropped, however large its steps are.
+    A client takes bytes in bursts; the largest burst is one step. A client is too slow if it takes
+    no byte for `stall` seconds or, if longer, for the seconds that one step takes at `min_rate`
+    bytes per second. It is also too slow if, over twice that time, it takes fewer bytes than
+    `min_rate` allows, less one step. The step is subtracted so that a client faster than
+    `min_rate` is never dropped, however large its bursts are.
     """
 
     stall: float

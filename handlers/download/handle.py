@@ -38,7 +38,7 @@ class Download:
 
     @property
     def serving(self) -> Serving:
-        """The clients and limits; raises NotStarted outside of the lifespan."""
+        """The S3 and HTTP clients and the limits; raises NotStarted outside of the lifespan."""
         if self.runtime.serving is None:
             raise NotStarted("enter the lifespan: " + NotStarted.detail)
         return self.runtime.serving

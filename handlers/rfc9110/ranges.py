@@ -32,7 +32,7 @@ class Part:
 
     @property
     def spec(self) -> "Spec":
-        """The range with which a request selects this part."""
+        """The range to request from an upstream in order to get exactly this part."""
         return Spec(self.first, self.last)
 
     def content_range(self, length: int) -> str:

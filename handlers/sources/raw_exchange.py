@@ -73,7 +73,10 @@ class RawExchange(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the response, and its connection if bytes are missing; may be called again."""
         if self._left or self._buffer.start < self._buffer.end:
-            self._failure = BrokenTransfer("truncated", f"{_SOURCE}: closed by downspout")
+            self._failure = BrokenTransfer(
+                "truncated",
+                f"{_SOURCE}: downspout closed the connection before the body was complete",
+            )
             self._buffer.clear()
         if self._connection.protocol is not None:
             self._give_back(is_reusable=False)
@@ -144,7 +147,7 @@ class RawExchange(asyncio.BufferedProtocol):
             self._connection.close()
 
     def _hand_over(self) -> None:
-        """Let aiohttp's handler parse the response, from the bytes so far on."""
+        """Pass the bytes received so far, and all later ones, to aiohttp's handler to parse."""
         self._handler.set_response_params(
             skip_payload=self._method == "HEAD",
             read_until_eof=True,

@@ -38,7 +38,7 @@ def can_become_plain(buffer: bytearray, end: int) -> bool:
 
 
 def parse_plain_head(buffer: bytearray, end: int, method: str) -> PlainHead | None:
-    """Return the head in the first `end` bytes; None if it is not plain."""
+    """Return the head in the first `end` bytes; None if aiohttp must parse it instead."""
     head = _PLAIN_HEAD.fullmatch(buffer, 0, end)
     if head is None:
         return None

@@ -218,7 +218,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
 
 
 def _is_readable(header: tuple[bytes, bytes]) -> bool:
-    """Return whether botocore can parse a header; for other headers it raises an error."""
+    """Return False for a header on which botocore's parser would raise an error, else True."""
     name, value = header[0].lower(), header[1]
     if not value.isascii() or name in _UNUSED_HEADERS:
         return False
