@@ -109,7 +109,9 @@ def fields(node: ast.ClassDef) -> set[str]:
 
 
 def sources(*folders: str) -> list[Source]:
-    return [Source(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    """Return the Python files in these folders, without those of a virtual environment."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [Source(path) for path in paths if ".venv" not in path.parts]
 
 
 PACKAGE = sources("handlers")
