@@ -7,19 +7,19 @@ from concurrent.futures import Future
 
 import pytest
 
-from tools.faults.bench import DOWNSPOUT
+from tools.faults.bench import BOTOCORE, DOWNSPOUT
 from tools.faults.faults import FAULTS
 from tools.faults.outcomes import Case, cases, judging
 
 CASES = cases(FAULTS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[DOWNSPOUT, BOTOCORE], ids=lambda subject: subject.name)
 def outcomes(request: pytest.FixtureRequest) -> Generator[dict[Case, Future[str]]]:
     """Run the faults that are selected in this session, eight at a time."""
     items = [getattr(item, "callspec", None) for item in request.session.items]
     chosen = [item.params["case"] for item in items if item and "case" in item.params]
-    with judging(DOWNSPOUT, [case for case in CASES if case in chosen]) as futures:
+    with judging(request.param, [case for case in CASES if case in chosen]) as futures:
         yield futures
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.support.serving import ServiceProcess, wait_until
 
@@ -53,10 +53,13 @@ class Subject:
     at_once: int
     """How many benches run at once; most of them wait most of the time."""
 
+    environ: Mapping[str, str] = field(default_factory=dict)
+
 
 DOWNSPOUT = Subject(
     "downspout", (), "listening on ", PLACES, logs_outcomes=True, is_reused=True, at_once=8
 )
+BOTOCORE = replace(DOWNSPOUT, name="downspout through botocore", environ={"S3_DIRECT": "false"})
 NAIVE = Subject(
     "naive",
     ("-m", "uvicorn", "tools.faults.naive:app", "--port", "0"),
@@ -90,7 +93,7 @@ class Bench:
         self.upstream = self._opened.enter_context(upstream())
         url = self.upstream.url
         behind = {"AWS_ENDPOINT_URL": url, "BYTES_URL": url + "/bytes/{task_id}/{size}"}
-        environ = {**ENVIRON, **behind, **self.environ}
+        environ = {**ENVIRON, **behind, **self.subject.environ, **self.environ}
         self.service = ServiceProcess(environ, *self.subject.command)
         self._opened.enter_context(self.service)
         self.port = wait_until(self._port, seconds=60)
