@@ -17,12 +17,12 @@ _STORED = ("cache-control", "expires")
 _VALID_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 
 _TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_QUOTED = r'"[\t \x21\x23-\x2b\x2d-\x5b\x5d-\x7e]*"'
+_QUOTED = r'"[\t \x21\x23-\x5b\x5d-\x7e]*"'
 _TOKENS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
 
-# A list of types must not match, since browsers use its last type; so no comma is allowed.
+# A list of types must not match, since browsers use its last type; so commas are only in quotes.
 _PARAMETER = rf"[ \t]*;[ \t]*{_TCHARS}=(?:{_TCHARS}|{_QUOTED})"
-_TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:{_PARAMETER})*")
+_TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:(?P<valid>(?:{_PARAMETER})*)|[ \t]*;.*)", re.DOTALL)
 
 # Types in which no browser runs scripts. Other types are sent as an attachment in a sandbox: an
 # SVG or HTML object would otherwise run as a page of the site that this service belongs to.
@@ -91,9 +91,11 @@ def type_headers(stored: Mapping[str, str], default_type: str) -> dict[str, str]
 
 @lru_cache(maxsize=256)
 def _type_headers(content_type: str, disposition: str) -> dict[str, str]:
-    parsed = _TYPE.fullmatch(content_type) if _is_valid(content_type) else None
+    parsed = _TYPE.fullmatch(content_type)
     if parsed is None:
         content_type = "application/octet-stream"
+    elif parsed["valid"] is None:  # Send the type without its odd parameters.
+        content_type = parsed[1]
     headers = {"content-type": content_type, "x-content-type-options": "nosniff"}
     if not _is_valid(disposition):
         disposition = ""

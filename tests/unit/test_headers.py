@@ -71,6 +71,9 @@ def test_object_without_content_type_gets_the_default(stored: str) -> None:
         "text/plain",
         "text/plain; charset=utf-8",
         'video/mp4; codecs="avc1"; x=1',
+        'video/webm; codecs="vp8, opus"',
+        'video/mp4; codecs="avc1.42E01E, mp4a.40.2"',
+        'video/mp4;a=",text/html"',
     ],
 )
 def test_inert_type_is_sent_inline(stored: str) -> None:
@@ -110,11 +113,8 @@ def test_active_type_is_sent_as_attachment_in_sandbox(stored: str) -> None:
 @pytest.mark.parametrize(
     "stored",
     [
-        "image/png;x, text/html",
-        "text/plain;,text/html",
-        "image/png; charset=utf-8;,text/html",
-        'video/mp4;a=",text/html"',
-        "image/png;",
+        "image/png, text/html",
+        "image/png,text/html;x=1",
         "html",
         "image/",
         "/png",
@@ -128,6 +128,34 @@ def test_invalid_content_type_becomes_octet_stream(stored: str) -> None:
     sent = sent_headers(content_type=stored)
     assert sent["content-type"] == "application/octet-stream"
     assert sent["content-disposition"] == "attachment"
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"),
+    [
+        ("image/jpeg;", "image/jpeg"),
+        ("image/jpeg ; ", "image/jpeg"),
+        ("video/webm;codecs=vp8,opus", "video/webm"),
+        ("image/png;x, text/html", "image/png"),
+        ("text/plain;,text/html", "text/plain"),
+        ("image/png; charset=utf-8;,text/html", "image/png"),
+        ('image/png; name="a', "image/png"),
+        ("image/png; name=\xe9", "image/png"),
+        ("image/png; a=1\r\nx: y", "image/png"),
+    ],
+)
+def test_odd_parameters_of_an_inert_type_are_dropped(stored: str, sent: str) -> None:
+    """The client gets the type alone, which is no list of types."""
+    headers = sent_headers(content_type=stored)
+    assert headers["content-type"] == sent
+    assert "content-disposition" not in headers
+
+
+def test_odd_parameters_of_an_active_type_keep_its_sandbox() -> None:
+    """The type before the parameters decides, whatever follows."""
+    headers = sent_headers(content_type="text/html;, image/png")
+    assert headers["content-type"] == "text/html"
+    assert headers["content-security-policy"] == "sandbox; default-src 'none'"
 
 
 @given(
