@@ -3,9 +3,9 @@
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -41,53 +41,13 @@ class Kind:
     """Whether a blank variable is an error, because it would open access, and not just unset."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting: field, environment variables (the first that is set counts), check, default."""
-
-    field: str
-    names: tuple[str, ...]
-    kind: Kind
-    default: Any
-
-    def find(self, environ: Mapping[str, str]) -> str | None:
-        """Return the name of the first variable that is set in `environ`, or None."""
-        for name in self.names:
-            if environ.get(name, "").strip() or (self.kind.closes_access and name in environ):
-                return name
-        return None
-
-    def problem(self, value: object, name: str | None) -> str | None:
-        """Return why `value`, from the variable `name`, is invalid; None if it is valid."""
-        if value is None and self.default is None:
-            return None
-        try:
-            self.kind.check(value)
-        except ValueError as error:
-            if name is None:
-                return f"{self.field}: {error}"
-            example = f"; for example {name}={self.kind.example}" if self.kind.example else ""
-            return f"{name} {'is not set' if value is None else error}{example}"
-        return None
-
-
 def setting(default: Any, kind: Kind, names: str = "", *, secret: bool = False) -> Any:
     """Return the dataclass field of a setting.
 
-    `names` are its environment variables, separated by spaces; by default, the field's name in
-    upper case. `repr` of the settings leaves out a secret.
+    `names` are its environment variables, separated by spaces; the first that is set counts. By
+    default, the field's name in upper case. `repr` of the settings leaves out a secret.
     """
     return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
-
-
-def variables(settings: type["Checked"]) -> list[Variable]:
-    """Return the settings that a class declares, in the order of its fields."""
-    return [
-        Variable(one.name, tuple((names or one.name.upper()).split()), kind, one.default)
-        for one in fields(settings)
-        if one.metadata
-        for kind, names in [one.metadata.values()]
-    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +62,30 @@ class Checked:
         if problems := self.problems():
             raise SettingsError(problems)
 
+    @classmethod
+    def declared(cls) -> Iterator[tuple[Field[Any], Kind, list[str]]]:
+        """Yield the field, the kind and the environment variables of each setting."""
+        for one in fields(cls):
+            if one.metadata:
+                names = one.metadata["names"] or one.name.upper()
+                yield one, one.metadata["kind"], names.split()
+
     def problems(self) -> list[str]:
         """Return a line for each wrong value: name, problem, example."""
-        return [
-            problem
-            for one in variables(type(self))
-            if (problem := one.problem(getattr(self, one.field), self.sources.get(one.field)))
-        ]
+        problems: list[str] = []
+        for one, kind, _ in self.declared():
+            value, name = getattr(self, one.name), self.sources.get(one.name)
+            if value is None and one.default is None:
+                continue
+            try:
+                kind.check(value)
+            except ValueError as error:
+                if name is None:
+                    problems.append(f"{one.name}: {error}")
+                    continue
+                example = f"; for example {name}={kind.example}" if kind.example else ""
+                problems.append(f"{name} {'is not set' if value is None else error}{example}")
+        return problems
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -120,16 +97,17 @@ class Checked:
         """Return the constructor's arguments that `environ` has; the constructor checks them."""
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
-        for one in variables(cls):
-            name = one.find(environ)
-            if name is not None:
-                sources[one.field] = name
-                values[one.field] = environ[name].strip()
+        for one, kind, names in cls.declared():
+            given = [name for name in names if environ.get(name, "").strip()]
+            if kind.closes_access:  # A blank variable counts, and is an error.
+                given = [name for name in names if name in environ]
+            if given:
+                sources[one.name] = given[0]
+                values[one.name] = text = environ[given[0]].strip()
                 with suppress(ValueError):
-                    values[one.field] = one.kind.parse(values[one.field])
+                    values[one.name] = kind.parse(text)
             elif one.default is MISSING:
-                sources[one.field] = one.names[0]
-                values[one.field] = None
+                sources[one.name], values[one.name] = names[0], None
         return {**values, "sources": MappingProxyType(sources)}
 
 

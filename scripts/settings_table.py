@@ -9,16 +9,17 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator
+from dataclasses import Field
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 
 sys.path.insert(0, str(ROOT))
 
-from handlers.variables import Checked, Variable, variables  # noqa: E402 - found by the line above
+from handlers.variables import Checked  # noqa: E402 - found by the line above
 from settings import ServerSettings, Settings  # noqa: E402
 from tests.support.document import with_table  # noqa: E402
 
@@ -26,7 +27,8 @@ from tests.support.document import with_table  # noqa: E402
 class Documented(NamedTuple):
     """A setting, with the docstring below its declaration."""
 
-    variable: Variable
+    field: Field[Any]
+    names: list[str]
     meaning: str
     default: str
 
@@ -35,9 +37,9 @@ def documented_settings() -> Iterator[Documented]:
     """Yield all settings of both kinds, in their order."""
     for settings in (Settings, ServerSettings):
         docstrings = field_docstrings(settings)
-        for one in variables(settings):
-            meaning, _, told = docstrings[one.field].partition(" Default: ")
-            yield Documented(one, meaning, told.removesuffix(".") or _default(one))
+        for one, _, names in settings.declared():
+            meaning, _, told = docstrings[one.name].partition(" Default: ")
+            yield Documented(one, names, meaning, told.removesuffix(".") or _default(one.default))
 
 
 def field_docstrings(settings: type[Checked]) -> dict[str, str]:
@@ -53,8 +55,7 @@ def field_docstrings(settings: type[Checked]) -> dict[str, str]:
     }
 
 
-def _default(setting: Variable) -> str:
-    default = setting.default
+def _default(default: object) -> str:
     if default is None or default == ():
         return "none"
     text = f"{default:.15g}" if isinstance(default, float) else str(default)
@@ -65,7 +66,7 @@ def settings_table() -> str:
     """Return the table in Markdown, a row for each setting."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for one in documented_settings():
-        names = ", then ".join(f"`{name}`" for name in one.variable.names)
+        names = ", then ".join(f"`{name}`" for name in one.names)
         rows.append(f"| {names} | {one.default} | {one.meaning} |")
     return "\n".join(rows)
 

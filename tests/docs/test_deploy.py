@@ -36,14 +36,9 @@ DASHBOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text())
 
 START = (ROOT / "Procfile").read_text().strip().removeprefix("web: ")
 SETTINGS = list(documented_settings())
-MEANINGS = {name: one.meaning for one in SETTINGS for name in one.variable.names}
-REQUIRED = {one.variable.names[0] for one in SETTINGS if one.variable.default is MISSING}
-SECRETS = {
-    name
-    for one in SETTINGS
-    if one.variable.field.startswith("aws_")
-    for name in one.variable.names
-}
+MEANINGS = {name: one.meaning for one in SETTINGS for name in one.names}
+REQUIRED = {one.names[0] for one in SETTINGS if one.field.default is MISSING}
+SECRETS = {name for one in SETTINGS if one.field.name.startswith("aws_") for name in one.names}
 
 
 def dockerfile_instructions() -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ import certifi
 import pytest
 
 from handlers.settings import downloads_in_memory, memory_bytes, read_signing
-from handlers.variables import variables
 from settings import ServerSettings, Settings, SettingsError, load
 
 BUCKET = {"S3_IMAGE_BUCKET": "photos"}
@@ -85,9 +84,9 @@ def test_variable_sets_its_setting_and_source() -> None:
     """Each environment variable sets its setting, and `sources` has the variable's name."""
     loaded = load({name: text for name, (text, _) in ALL_VARIABLES.items()})
     found = {
-        one.names[0]: (settings.sources[one.field], getattr(settings, one.field))
+        names[0]: (settings.sources[one.name], getattr(settings, one.name))
         for settings in loaded
-        for one in variables(type(settings))
+        for one, _, names in settings.declared()
     }
     assert found == {name: (name, value) for name, (_, value) in ALL_VARIABLES.items()}
 
@@ -95,10 +94,9 @@ def test_variable_sets_its_setting_and_source() -> None:
 @pytest.mark.parametrize("settings", [Settings, ServerSettings])
 def test_example_of_each_kind_is_valid(settings: type[Settings | ServerSettings]) -> None:
     """The example in an error message is a valid value."""
-    for one in variables(settings):
-        if one.kind.example and not one.kind.closes_access and one.field != "s3_tls_verify":
-            value = one.kind.parse(one.kind.example)
-            assert one.problem(value, one.names[0]) is None, one.field
+    for one, kind, _ in settings.declared():
+        if kind.example and not kind.closes_access and one.name != "s3_tls_verify":
+            kind.check(kind.parse(kind.example))
 
 
 @pytest.mark.parametrize(
