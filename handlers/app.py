@@ -78,13 +78,13 @@ def create_app(
     a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
     None for a 404. Both hooks may be async; a plain function runs in a thread.
     """
-    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
+    run = partial(run_hook, ThreadPoolExecutor(THREADS, thread_name_prefix="downspout"))
     runtime = Runtime(
         settings=settings,
-        access=Access(settings, authorize, threads),
+        access=Access(settings, authorize and partial(run, authorize)),
         metrics=Metrics(settings.metrics_directory),
         client_limit=ClientLimit(settings.max_downloads_per_client),
-        locate=locate and partial(run_hook, locate, threads),
+        locate=locate and partial(run, locate),
     )
     return _Application(runtime, SharedLifespan(runtime=runtime, s3=s3, http=http))
 
