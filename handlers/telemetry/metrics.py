@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -77,8 +76,7 @@ def _remove_dead_workers(shared: Path) -> None:
     for file in shared.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
         if pid.isdigit() and not _is_alive(int(pid)):
-            with suppress(FileNotFoundError):  # Another worker has deleted the file.
-                multiprocess.mark_process_dead(int(pid), path=str(shared))  # type: ignore[no-untyped-call]
+            file.unlink(missing_ok=True)  # Another worker may have deleted it.
 
 
 def _is_alive(pid: int) -> bool:

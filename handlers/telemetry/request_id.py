@@ -4,11 +4,11 @@ import os
 import re
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # UUIDs, ULIDs and W3C trace ids match; a text that could forge a log line does not.
 SANE_REQUEST_ID = "[A-Za-z0-9._:-]{1,128}"
-_SANE = re.compile(SANE_REQUEST_ID.encode())
 _KEY = "downspout.request_id"
 
 
@@ -23,14 +23,13 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = sent if _SANE.fullmatch(sent) else os.urandom(16).hex().encode()
-        scope[_KEY] = request_id.decode()
+        sent = Headers(scope=scope).get("x-request-id", "")
+        is_sane = re.fullmatch(SANE_REQUEST_ID, sent)
+        scope[_KEY] = request_id = sent if is_sane else os.urandom(16).hex()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [h for h in message.get("headers", ()) if h[0] != b"x-request-id"]
-                message = {**message, "headers": [*headers, (b"x-request-id", request_id)]}
+                MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
         await self.app(scope, receive, send_with_id)
