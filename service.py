@@ -21,6 +21,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -112,27 +113,23 @@ def make_app(*, is_announced: bool = False) -> Starlette:
     if not is_announced:
         log_open_access(settings, logging.WARNING)
     app = create_app(settings)
-    app.router.lifespan_context = with_frozen_gc(app.router.lifespan_context)
+    app.router.lifespan_context = partial(with_frozen_gc, app.router.lifespan_context)
     DrainOnSignal(app)
     return app
 
 
-def with_frozen_gc(lifespan: Lifespan[Starlette]) -> Lifespan[Starlette]:
-    """Wrap a lifespan: after startup, the garbage collector skips all older objects.
+@asynccontextmanager
+async def with_frozen_gc(lifespan: Lifespan[Starlette], app: Starlette) -> AsyncIterator[Any]:
+    """Enter the lifespan of `app`; after startup, the garbage collector skips all older objects.
 
     Modules and botocore's service descriptions are 100,000 objects; one collection of them
     would stop all downloads for 50 ms.
     """
-
-    @asynccontextmanager
-    async def frozen(app: Starlette) -> AsyncIterator[Any]:
-        async with lifespan(app) as state:
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
-            yield state
-
-    return frozen
+    async with lifespan(app) as state:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        yield state
 
 
 def serve(settings: Settings, server: ServerSettings) -> int:

@@ -86,7 +86,12 @@ def create_app(
         client_limit=ClientLimit(settings.max_downloads_per_client),
         locate=locate and partial(run, locate),
     )
-    return _Application(runtime, SharedLifespan(runtime=runtime, s3=s3, http=http))
+    lifespan = SharedLifespan(runtime=runtime, s3=s3, http=http)
+    app = _Application(routes=ROUTES, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
+    # Starlette would redirect to the host in the Host header, which a client can forge.
+    app.router.redirect_slashes = False
+    app.state.runtime = runtime
+    return app
 
 
 async def drain(app: Starlette, grace: float | None = None) -> None:
@@ -103,12 +108,6 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
 
 class _Application(Starlette):
     """A Starlette application with middleware outside Starlette's own error handling."""
-
-    def __init__(self, runtime: Runtime, lifespan: SharedLifespan) -> None:
-        super().__init__(routes=ROUTES, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
-        # Starlette would redirect to the host in the Host header, which a client can forge.
-        self.router.redirect_slashes = False
-        self.state.runtime = runtime
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

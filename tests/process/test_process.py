@@ -653,7 +653,7 @@ async def test_garbage_collector_ignores_objects_from_the_start() -> None:
 
     gc.unfreeze()
     try:
-        async with service_module.with_frozen_gc(lifespan)(Starlette()):
+        async with service_module.with_frozen_gc(lifespan, Starlette()):
             assert entered
             assert gc.get_freeze_count() > len(gc.get_objects())
     finally:
