@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -108,7 +107,7 @@ class Checked:
                     values[one.name] = kind.parse(text)
             elif one.default is MISSING:
                 sources[one.name], values[one.name] = names[0], None
-        return {**values, "sources": MappingProxyType(sources)}
+        return {**values, "sources": sources}
 
 
 def _require(is_right: object, problem: str) -> None:
