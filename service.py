@@ -75,7 +75,8 @@ def main(arguments: list[str]) -> int:
         demo = Path(__file__).parent / "scripts" / "demo"
         os.execv(sys.executable, [sys.executable, str(demo)])
     if arguments[:1] == ["sign"]:
-        return cli.main(arguments, prog="service.py")
+        cli.main(arguments, prog="service.py")
+        return EXIT_OK
     if arguments:
         print("usage: python service.py [--demo | sign URL]", file=sys.stderr)
         return EXIT_SETTINGS
