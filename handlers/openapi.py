@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document (``/openapi.json``): the file openapi.json, adapted to the settings."""
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from .runtime import get_runtime
 
 Json = dict[str, Any]
 
+_DOCUMENT = Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
+
 
 async def openapi(request: Request) -> JSONResponse:
     """Answer with openapi.json, adapted to the application's URL, size limit and auth mode."""
     runtime = get_runtime(request.app)
-    document: Json = json.loads(_read_document())
+    document: Json = json.loads(_DOCUMENT)
     document["servers"] = [{"url": request.scope.get("root_path") or "/"}]
     components = document["components"]
     components["parameters"]["size"]["schema"]["maximum"] = runtime.settings.bytes_max_size
@@ -25,11 +26,6 @@ async def openapi(request: Request) -> JSONResponse:
             path["get"].pop("security", None)
         path["head"] = _head_operation(path["get"], components["responses"])
     return JSONResponse(document)
-
-
-@cache
-def _read_document() -> str:
-    return Path(__file__).with_name("openapi.json").read_text(encoding="utf-8")
 
 
 def _head_operation(get: Json, shared_responses: Json) -> Json:
