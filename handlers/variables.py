@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from .sources.s3.names import check_bucket, check_key
@@ -85,11 +85,6 @@ class Checked:
                 example = f"; for example {name}={kind.example}" if kind.example else ""
                 problems.append(f"{name} {'is not set' if value is None else error}{example}")
         return problems
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings from environment variables; raises SettingsError."""
-        return cls(**cls.arguments(environ))
 
     @classmethod
     def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -19,8 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 sys.path.insert(0, str(ROOT))
 
-from handlers.variables import Checked  # noqa: E402 - found by the line above
-from settings import ServerSettings, Settings  # noqa: E402
+from settings import ServerSettings, Settings  # noqa: E402 - found by the line above
 from tests.support.document import with_table  # noqa: E402
 
 
@@ -34,15 +33,14 @@ class Documented(NamedTuple):
 
 
 def documented_settings() -> Iterator[Documented]:
-    """Yield all settings of both kinds, in their order."""
-    for settings in (Settings, ServerSettings):
-        docstrings = field_docstrings(settings)
-        for one, _, names in settings.declared():
-            meaning, _, told = docstrings[one.name].partition(" Default: ")
-            yield Documented(one, names, meaning, told.removesuffix(".") or _default(one.default))
+    """Yield all settings, in their order."""
+    docstrings = field_docstrings(Settings) | field_docstrings(ServerSettings)
+    for one, _, names in ServerSettings.declared():
+        meaning, _, told = docstrings[one.name].partition(" Default: ")
+        yield Documented(one, names, meaning, told.removesuffix(".") or _default(one.default))
 
 
-def field_docstrings(settings: type[Checked]) -> dict[str, str]:
+def field_docstrings(settings: type[Settings]) -> dict[str, str]:
     """Return the docstring below each field of a class, in one line."""
     [declared] = ast.parse(dedent(inspect.getsource(settings))).body
     assert isinstance(declared, ast.ClassDef)
