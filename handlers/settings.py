@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, InitVar, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, Field, InitVar, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from .variables import (
     BUCKET,
@@ -16,7 +17,6 @@ from .variables import (
     SWITCH,
     TLS_VERIFY,
     URL_TEMPLATE,
-    Checked,
     Kind,
     SettingsError,
     comma_separated,
@@ -69,7 +69,7 @@ SIGNING_KEYS = comma_separated(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Checked):
+class Settings:
     """The settings of one application. Durations are in seconds, sizes in bytes.
 
     Each setting has an environment variable, with the name of the field in upper case unless it is
@@ -170,35 +170,73 @@ class Settings(Checked):
     processes: InitVar[int] = 1
     """Number of processes that share the memory; the default of `max_downloads` depends on it."""
 
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Maps a field's name to the environment variable that its value came from."""
+
     def __post_init__(self, processes: int) -> None:
         """Check all values, then choose `max_downloads` by the memory if it is not given."""
-        super().__post_init__()
+        if problems := [*self._value_problems(), *self._access_key_problems()]:
+            raise SettingsError(problems)
         if self.max_downloads is None:
             fitting = downloads_in_memory(memory_bytes(), processes, self.read_ahead_bytes)
             object.__setattr__(self, "max_downloads", fitting)  # The dataclass is frozen.
 
     @classmethod
+    def declared(cls) -> Iterator[tuple[Field[Any], Kind, list[str]]]:
+        """Yield the field, the kind and the environment variables of each setting."""
+        for one in fields(cls):
+            if one.metadata:
+                names = one.metadata["names"] or one.name.upper()
+                yield one, one.metadata["kind"], names.split()
+
+    @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings from environment variables; raises SettingsError."""
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for one, kind, names in cls.declared():
+            given = [name for name in names if environ.get(name, "").strip()]
+            if kind.closes_access:  # A blank variable counts, and is an error.
+                given = [name for name in names if name in environ]
+            if given:
+                sources[one.name] = given[0]
+                values[one.name] = text = environ[given[0]].strip()
+                with suppress(ValueError):
+                    values[one.name] = kind.parse(text)
+            elif one.default is MISSING:
+                sources[one.name], values[one.name] = names[0], None
         # ServerSettings, or the host's server, reports an invalid WEB_CONCURRENCY.
-        processes = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
-        return cls(**cls.arguments(environ), processes=int(processes[0]) if processes else 1)
+        found = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
+        return cls(**values, sources=sources, processes=int(found[0]) if found else 1)
 
-    def problems(self) -> list[str]:
-        """Return a line for each wrong value and for each incomplete access key."""
-        fields = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-        key_id, secret, token = (getattr(self, one) for one in fields)
-        names = [one.upper() if self.sources else one for one in fields]
+    def _value_problems(self) -> Iterator[str]:
+        """Yield a line for each wrong value: name, problem, example."""
+        for one, kind, _ in self.declared():
+            value, name = getattr(self, one.name), self.sources.get(one.name)
+            if value is None and one.default is None:
+                continue
+            try:
+                kind.check(value)
+            except ValueError as error:
+                if name is None:
+                    yield f"{one.name}: {error}"
+                else:
+                    example = f"; for example {name}={kind.example}" if kind.example else ""
+                    yield f"{name} {'is not set' if value is None else error}{example}"
+
+    def _access_key_problems(self) -> Iterator[str]:
+        """Yield a line for each missing part of the access key."""
+        parts = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        key_id, secret, token = (getattr(self, one) for one in parts)
+        names = [one.upper() if self.sources else one for one in parts]
         # "BUCKETEER_" for a value from Heroku's add-on, else "": id and secret must both have it.
-        prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in fields]
-        problems = super().problems()
+        prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in parts]
         if secret and (not key_id or prefixes[0] > prefixes[1]):
-            problems.append(f"{prefixes[1]}{names[0]} is not set while {prefixes[1]}{names[1]} is")
+            yield f"{prefixes[1]}{names[0]} is not set while {prefixes[1]}{names[1]} is"
         if key_id and (not secret or prefixes[1] > prefixes[0]):
-            problems.append(f"{prefixes[0]}{names[1]} is not set while {prefixes[0]}{names[0]} is")
+            yield f"{prefixes[0]}{names[1]} is not set while {prefixes[0]}{names[0]} is"
         if token and (not key_id or prefixes[0]):
-            problems.append(f"{names[2]} is set while {names[0]} is not")
-        return problems
+            yield f"{names[2]} is set while {names[0]} is not"
 
     @property
     def store_connections(self) -> int:

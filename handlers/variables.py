@@ -1,11 +1,10 @@
-"""Declare settings, read them from environment variables, and check their values."""
+"""Kinds of settings: how a value is checked, and parsed from an environment variable."""
 
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,62 +46,6 @@ def setting(default: Any, kind: Kind, names: str = "", *, secret: bool = False) 
     default, the field's name in upper case. `repr` of the settings leaves out a secret.
     """
     return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """Base class of settings: creating an instance checks all of its values."""
-
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Maps a field's name to the environment variable that its value came from."""
-
-    def __post_init__(self) -> None:
-        """Check all values; raises SettingsError if any is wrong."""
-        if problems := self.problems():
-            raise SettingsError(problems)
-
-    @classmethod
-    def declared(cls) -> Iterator[tuple[Field[Any], Kind, list[str]]]:
-        """Yield the field, the kind and the environment variables of each setting."""
-        for one in fields(cls):
-            if one.metadata:
-                names = one.metadata["names"] or one.name.upper()
-                yield one, one.metadata["kind"], names.split()
-
-    def problems(self) -> list[str]:
-        """Return a line for each wrong value: name, problem, example."""
-        problems: list[str] = []
-        for one, kind, _ in self.declared():
-            value, name = getattr(self, one.name), self.sources.get(one.name)
-            if value is None and one.default is None:
-                continue
-            try:
-                kind.check(value)
-            except ValueError as error:
-                if name is None:
-                    problems.append(f"{one.name}: {error}")
-                    continue
-                example = f"; for example {name}={kind.example}" if kind.example else ""
-                problems.append(f"{name} {'is not set' if value is None else error}{example}")
-        return problems
-
-    @classmethod
-    def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Return the constructor's arguments that `environ` has; the constructor checks them."""
-        values: dict[str, Any] = {}
-        sources: dict[str, str] = {}
-        for one, kind, names in cls.declared():
-            given = [name for name in names if environ.get(name, "").strip()]
-            if kind.closes_access:  # A blank variable counts, and is an error.
-                given = [name for name in names if name in environ]
-            if given:
-                sources[one.name] = given[0]
-                values[one.name] = text = environ[given[0]].strip()
-                with suppress(ValueError):
-                    values[one.name] = kind.parse(text)
-            elif one.default is MISSING:
-                sources[one.name], values[one.name] = names[0], None
-        return {**values, "sources": sources}
 
 
 def _require(is_right: object, problem: str) -> None:
