@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from handlers.settings import Settings
-from handlers.variables import SettingsError, matching, setting, whole_number
+from handlers.kinds import matching, whole_number
+from handlers.settings import Settings, SettingsError, setting
 
 __all__ = ["ServerSettings", "Settings", "SettingsError"]
 

@@ -4,7 +4,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,14 +14,6 @@ from .sources.s3.names import check_bucket, check_key
 # With other regions and hosts botocore raises errors that name no setting.
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 ENDPOINT_HOST = rf"(?:{LABEL}\.)*{LABEL}\.?|[0-9A-Fa-f:.]+"
-
-
-class SettingsError(ValueError):
-    """One or more settings are wrong; `problems` has a line for each, without secrets."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +29,6 @@ class Kind:
     example: str = ""
     closes_access: bool = False
     """Whether a blank variable is an error, because it would open access, and not just unset."""
-
-
-def setting(default: Any, kind: Kind, names: str = "", *, secret: bool = False) -> Any:
-    """Return the dataclass field of a setting.
-
-    `names` are its environment variables, separated by spaces; the first that is set counts. By
-    default, the field's name in upper case. `repr` of the settings leaves out a secret.
-    """
-    return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
 
 
 def _require(is_right: object, problem: str) -> None:
@@ -164,3 +147,32 @@ REGION = matching(rf"(?![0-9]+$){LABEL}", "must be the name of a region", "eu-ce
 SWITCH = Kind(lambda value: _require(type(value) is bool, "must be true or false"), _parse_switch)
 TLS_VERIFY = Kind(_check_tls_verify, _parse_switch, "/etc/ssl/store-ca.pem")
 URL_TEMPLATE = Kind(_check_url_template, example="https://files.example/{task_id}/{size}")
+
+TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}={0,2}"  # RFC 9110, 11.2
+
+STYLE = Kind(
+    matching("auto|path|virtual", "must be path, virtual or auto").check,
+    # Railway sets AWS_S3_URL_STYLE=virtual-hosted.
+    lambda text: "virtual" if text in ("virtual-host", "virtual-hosted") else text,
+)
+NO_BLANKS = matching(r"\S+", "must not be empty or contain whitespace")
+HEADER_VALUE = matching(
+    r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", "must be a header value", "max-age=3600"
+)
+METADATA = comma_separated(
+    r"[a-z0-9!#$%&'*+.^_`|~-]+", "must be names in lower case without x-amz-meta-", "owner,camera"
+)
+ORIGINS = comma_separated(
+    r"https?://[A-Za-z0-9.:\[\]-]+|\*",
+    "must be origins without a path, or *",
+    "https://app.example",
+)
+TOKENS = comma_separated(
+    TOKEN68, "must be tokens of 16 or more letters and digits", "4f8c...", closes_access=True
+)
+SIGNING_KEYS = comma_separated(
+    rf"[A-Za-z0-9_-]{{1,32}}:{TOKEN68}",
+    "must be id:secret, the secret of 16 or more letters and digits",
+    "2026a:9b1d...",
+    closes_access=True,
+)
