@@ -21,6 +21,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +34,7 @@ from uvicorn.supervisors import Multiprocess
 
 from handlers import BrokenTransfer, CannotStart, chain_problem, cli, create_app, curl_lines
 from handlers.server import DrainOnSignal, StandaloneProtocol
-from settings import ServerSettings, Settings, SettingsError, load
+from settings import ServerSettings, Settings, SettingsError
 
 # Longer than routers keep idle connections (Heroku 90 s, nginx 60 and 75 s), so the router closes
 # them. If the service closed one, a request that the router has just sent on it would be lost.
@@ -74,24 +75,25 @@ def main(arguments: list[str]) -> int:
         demo = Path(__file__).parent / "scripts" / "demo"
         os.execv(sys.executable, [sys.executable, str(demo)])
     if arguments[:1] == ["sign"]:
-        return cli.main(arguments, prog="service.py")
+        cli.main(arguments, prog="service.py")
+        return EXIT_OK
     if arguments:
         print("usage: python service.py [--demo | sign URL]", file=sys.stderr)
         return EXIT_SETTINGS
-    return serve(*load_or_exit())
+    return serve(load_or_exit())
 
 
-def load_or_exit() -> tuple[Settings, ServerSettings]:
+def load_or_exit() -> ServerSettings:
     """Read the settings from the environment; print all problems and exit if any is wrong."""
     problems: list[str] = []
     try:
-        loaded = load()
+        settings = ServerSettings.from_environ()
     except SettingsError as error:
         problems += error.problems
     if problem := chain_problem():
         problems.append(f"AWS configuration: {problem}")
     if not problems:
-        return loaded
+        return settings
     # One write, because several workers may write to the same standard error at once.
     sys.stderr.write("\n".join(problems) + "\n")
     in_worker = multiprocessing.parent_process() is not None
@@ -108,39 +110,36 @@ def __getattr__(name: str) -> Starlette:
 def make_app(*, is_announced: bool = False) -> Starlette:
     """Return a new app (`hypercorn "service:make_app()"`), and warn if downloads are open."""
     logging.getLogger("uvicorn.error").addFilter(filter_uvicorn_record)
-    settings, _ = load_or_exit()
+    settings = load_or_exit()
     if not is_announced:
         log_open_access(settings, logging.WARNING)
     app = create_app(settings)
-    app.router.lifespan_context = with_frozen_gc(app.router.lifespan_context)
+    app.router.lifespan_context = partial(with_frozen_gc, app.router.lifespan_context)
     DrainOnSignal(app)
     return app
 
 
-def with_frozen_gc(lifespan: Lifespan[Starlette]) -> Lifespan[Starlette]:
-    """Wrap a lifespan: after startup, the garbage collector skips all older objects.
+@asynccontextmanager
+async def with_frozen_gc(lifespan: Lifespan[Starlette], app: Starlette) -> AsyncIterator[Any]:
+    """Enter the lifespan of `app`; after startup, the garbage collector skips all older objects.
 
     Modules and botocore's service descriptions are 100,000 objects; one collection of them
     would stop all downloads for 50 ms.
     """
-
-    @asynccontextmanager
-    async def frozen(app: Starlette) -> AsyncIterator[Any]:
-        async with lifespan(app) as state:
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
-            yield state
-
-    return frozen
+    async with lifespan(app) as state:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        yield state
 
 
-def serve(settings: Settings, server: ServerSettings) -> int:
+def serve(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     try:
-        listener = listen(server)
+        listener = listen(settings)
     except OSError as error:
-        print(f"can't listen on HOST {server.host}, PORT {server.port}: {error}", file=sys.stderr)
+        where = f"HOST {settings.host}, PORT {settings.port}"
+        print(f"can't listen on {where}: {error}", file=sys.stderr)
         return EXIT_CANNOT_LISTEN
     config = uvicorn.Config(
         f"service:{ANNOUNCED_APP}",
@@ -148,16 +147,16 @@ def serve(settings: Settings, server: ServerSettings) -> int:
         http=StandaloneProtocol,
         ws="none",
         lifespan="on",
-        workers=server.web_concurrency,
-        log_config=logging_config(server),
+        workers=settings.web_concurrency,
+        log_config=logging_config(settings),
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FLUSH_SECONDS,
-        forwarded_allow_ips=server.forwarded_allow_ips,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
     )
-    announce(settings, server, listener, descriptors=raise_descriptor_limit())
+    announce(settings, listener, descriptors=raise_descriptor_limit())
     if config.workers > 1:
         return supervise(config, listener, settings)
     running = uvicorn.Server(config)
@@ -184,13 +183,13 @@ def supervise(config: uvicorn.Config, listener: socket.socket, settings: Setting
     return EXIT_SETTINGS if failed else EXIT_OK
 
 
-def listen(server: ServerSettings) -> socket.socket:
+def listen(settings: ServerSettings) -> socket.socket:
     """Return a socket that listens on HOST and PORT; raises OSError."""
     listener = socket.create_server(
-        (server.host, server.port),
-        family=socket.AF_INET6 if ":" in server.host else socket.AF_INET,
+        (settings.host, settings.port),
+        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
         backlog=BACKLOG,
-        dualstack_ipv6=server.host == "::",
+        dualstack_ipv6=settings.host == "::",
     )
     # Limit the unsent bytes that the kernel buffers per accepted connection, by default megabytes:
     # the service has fetched them in vain if the client leaves.
@@ -208,18 +207,16 @@ def raise_descriptor_limit() -> int:
     return now if now != resource.RLIM_INFINITY else sys.maxsize
 
 
-def announce(
-    settings: Settings, server: ServerSettings, listener: socket.socket, *, descriptors: int
-) -> None:
+def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: int) -> None:
     """Log the URL, the variables of bucket and access key, and risky or invalid settings."""
     host, port = listener.getsockname()[:2]
     base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
     bucket = settings.sources.get("s3_image_bucket", "the settings")
     key = settings.sources.get("aws_access_key_id", "botocore")
     logger.info("listening on %s, bucket from %s, access key from %s", base_url, bucket, key)
-    is_local = server.host in LOOPBACK
+    is_local = settings.host in LOOPBACK
     log_open_access(settings, logging.INFO if is_local else logging.WARNING)
-    believes_no_proxy = server.forwarded_allow_ips == ServerSettings.forwarded_allow_ips
+    believes_no_proxy = settings.forwarded_allow_ips == ServerSettings.forwarded_allow_ips
     if settings.max_downloads_per_client and believes_no_proxy and not is_local:
         logger.warning(
             "MAX_DOWNLOADS_PER_CLIENT: behind a router all clients count as one; "
@@ -233,7 +230,7 @@ def announce(
     if descriptors < needed:
         text = "MAX_DOWNLOADS=%d needs %d file descriptors, the limit is %d: raise it (ulimit -n)"
         logger.warning(text, settings.max_downloads, needed, descriptors)
-    if log_format(server) == "text" and is_local:  # A developer may copy a command.
+    if log_format(settings) == "text" and is_local:  # A developer may copy a command.
         print("Try:", *curl_lines(base_url, settings.auth_mode), sep="\n  ", flush=True)
 
 
@@ -244,20 +241,20 @@ def log_open_access(settings: Settings, level: int) -> None:
         logger.log(level, text, "neither ACCESS_TOKENS nor URL_SIGNING_KEYS is set")
 
 
-def log_format(server: ServerSettings) -> str:
+def log_format(settings: ServerSettings) -> str:
     """Return LOG_FORMAT, or its default: text for a terminal, JSON for programs."""
-    return server.log_format or ("text" if sys.stdout.isatty() else "json")
+    return settings.log_format or ("text" if sys.stdout.isatty() else "json")
 
 
-def logging_config(server: ServerSettings) -> dict[str, Any]:
+def logging_config(settings: ServerSettings) -> dict[str, Any]:
     """Return a logging configuration that sends all logs to standard output."""
     stdout = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
-    shared = {"handlers": ["stdout"], "level": server.log_level.upper(), "propagate": False}
+    shared = {"handlers": ["stdout"], "level": settings.log_level.upper(), "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": FORMATTERS,
-        "handlers": {"stdout": {**stdout, "formatter": log_format(server)}},
+        "handlers": {"stdout": {**stdout, "formatter": log_format(settings)}},
         "loggers": {"uvicorn": shared, "downspout": shared},
     }
 

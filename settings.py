@@ -1,19 +1,16 @@
-"""Settings of the process: host, port, workers, trusted proxies and log; `load()` reads all."""
+"""Settings of the process: host, port, workers, trusted proxies, log, and the application's."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from handlers.settings import Settings
-from handlers.variables import Checked, SettingsError, matching, setting, whole_number
+from handlers.kinds import matching, whole_number
+from handlers.settings import Settings, SettingsError, setting
 
-__all__ = ["ServerSettings", "Settings", "SettingsError", "load"]
+__all__ = ["ServerSettings", "Settings", "SettingsError"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings(Checked):
-    """Settings that only `python service.py` uses."""
+class ServerSettings(Settings):
+    """The settings of the application, and those that only `python service.py` uses."""
 
     host: str = setting(
         "127.0.0.1",
@@ -35,18 +32,3 @@ class ServerSettings(Checked):
         "info", matching("debug|info|warning|error", "must be debug, info, warning or error")
     )
     """Minimum log level. Successful downloads log at `info`."""
-
-
-def load(environ: Mapping[str, str] = os.environ) -> tuple[Settings, ServerSettings]:
-    """Return the settings of both classes; raises SettingsError with all problems in both."""
-    problems: list[str] = []
-    loaded: list[Any] = []
-    for kind in (Settings, ServerSettings):
-        try:
-            loaded.append(kind.from_environ(environ))
-        except SettingsError as error:
-            problems += error.problems
-    if problems:
-        raise SettingsError(problems)
-    settings, server = loaded
-    return settings, server

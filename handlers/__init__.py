@@ -10,9 +10,8 @@ from .app import create_app, drain
 from .embed import stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .sources.s3.botocore import chain_problem
-from .variables import SettingsError
 
 __all__ = [
     "BrokenTransfer",

@@ -8,13 +8,18 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from . import bytes as bytes_
-from . import health, image, landing, metrics, openapi
 from .access.authorization import Access
 from .access.hooks import Authorize, Locate, run_hook
+from .answers.path import ExactRoute
 from .answers.problems import EXCEPTION_HANDLERS
+from .bytes import stream_bytes
 from .download.client_limit import ClientLimit
+from .health import healthz, readyz
+from .image import image
+from .landing import landing
 from .lifespan import SharedLifespan
+from .metrics import metrics
+from .openapi import openapi
 from .rfc9110.conditions import CONDITIONS
 from .runtime import Runtime, get_runtime
 from .settings import Settings
@@ -23,7 +28,15 @@ from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
 
-PAGES = (image, bytes_, health, metrics, openapi, landing)
+ROUTES = (
+    ExactRoute("/tasks/{task_id}/image", image, name="image", source="s3"),
+    ExactRoute("/tasks/{task_id}/bytes/{size}", stream_bytes, name="bytes", source="http"),
+    ExactRoute("/healthz", healthz),
+    ExactRoute("/readyz", readyz),
+    ExactRoute("/metrics", metrics),
+    ExactRoute("/openapi.json", openapi),
+    ExactRoute("/", landing),
+)
 
 # Headers that another origin's script may send and read, beyond those that CORS always allows.
 CORS_REQUEST_HEADERS = ("authorization", "range", "if-range", *CONDITIONS, "x-request-id")
@@ -65,15 +78,20 @@ def create_app(
     a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
     None for a 404. Both hooks may be async; a plain function runs in a thread.
     """
-    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="downspout")
+    run = partial(run_hook, ThreadPoolExecutor(THREADS, thread_name_prefix="downspout"))
     runtime = Runtime(
         settings=settings,
-        access=Access(settings, authorize, threads),
+        access=Access(settings, authorize and partial(run, authorize)),
         metrics=Metrics(settings.metrics_directory),
         client_limit=ClientLimit(settings.max_downloads_per_client),
-        locate=locate and partial(run_hook, locate, threads),
+        locate=locate and partial(run, locate),
     )
-    return _Application(runtime, SharedLifespan(runtime=runtime, s3=s3, http=http))
+    lifespan = SharedLifespan(runtime=runtime, s3=s3, http=http)
+    app = _Application(routes=ROUTES, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
+    # Starlette would redirect to the host in the Host header, which a client can forge.
+    app.router.redirect_slashes = False
+    app.state.runtime = runtime
+    return app
 
 
 async def drain(app: Starlette, grace: float | None = None) -> None:
@@ -90,13 +108,6 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
 
 class _Application(Starlette):
     """A Starlette application with middleware outside Starlette's own error handling."""
-
-    def __init__(self, runtime: Runtime, lifespan: SharedLifespan) -> None:
-        routes = [route for page in PAGES for route in page.routes]
-        super().__init__(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
-        # Starlette would redirect to the host in the Host header, which a client can forge.
-        self.router.redirect_slashes = False
-        self.state.runtime = runtime
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from .answers.path import ExactRoute, parse_size, parse_task_id
+from .answers.path import parse_size, parse_task_id
 from .answers.remote_body import answer_with_url
 from .answers.selectors import parse_selectors
 from .download.handle import get_download
@@ -22,6 +22,3 @@ async def stream_bytes(request: Request) -> StreamingResponse:
         length=size,
         filename=request.query_params.get("download"),
     )
-
-
-routes = [ExactRoute("/tasks/{task_id}/bytes/{size}", stream_bytes, name="bytes", source="http")]

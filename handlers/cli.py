@@ -2,19 +2,18 @@
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 
 from .access.signed_url import sign_url
 from .settings import read_signing
 
-EXIT_USAGE = 2
+EXIT_USAGE = 2  # as for argparse's own errors
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> int:
-    """Run the command line `arguments`, by default those of the process; return the exit code."""
+def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> None:
+    """Run the command line, by default that of the process; exit with 2 on an error."""
     parser = argparse.ArgumentParser(prog=prog)
     parser.add_argument("command", choices=["sign"], help="print a signed URL")
     parser.add_argument("url", help="URL or path of a download, with ?download=NAME if it has one")
@@ -28,9 +27,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> int
         lifetime = parse_lifetime(given.expires, settings.url_max_lifetime)
         print(sign_url(given.url, key, lifetime=lifetime, root_path=given.root_path))  # noqa: T201
     except ValueError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return EXIT_USAGE
-    return 0
+        parser.exit(EXIT_USAGE, f"{error}\n")
 
 
 def find_key(key_id: str | None, keys: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import request_response
@@ -20,19 +21,17 @@ from .errors import NotFound
 from .sources.s3.names import check_key
 from .telemetry.request_id import RequestId
 
-RawHeaders = list[tuple[bytes, bytes]]
-
-_FRAMING = {b"content-length", b"content-range", b"transfer-encoding"}
+_FRAMING = {"content-length", "content-range", "transfer-encoding"}
 _OBJECT_HEADERS = {
-    b"accept-ranges",
-    b"cache-control",
-    b"content-disposition",
-    b"content-encoding",
-    b"content-language",
-    b"content-type",
-    b"etag",
-    b"expires",
-    b"last-modified",
+    "accept-ranges",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "etag",
+    "expires",
+    "last-modified",
 }
 
 
@@ -114,9 +113,7 @@ class _EmbeddedDownload(StreamingResponse):
             nonlocal is_success, is_sent
             if message["type"] == "http.response.start":
                 is_success = message["status"] < HTTPStatus.BAD_REQUEST
-                kept = _FRAMING if is_success else _FRAMING | _OBJECT_HEADERS
-                headers = _replaced(message["headers"], self.raw_headers, kept)
-                message = {**message, "headers": headers}
+                self._replace_headers(MutableHeaders(scope=message), is_success=is_success)
             await send(message)
             is_sent = message["type"] == "http.response.body" and not message.get("more_body")
 
@@ -125,17 +122,18 @@ class _EmbeddedDownload(StreamingResponse):
         if self.background is not None and is_success and is_sent:
             await self.background()
 
+    def _replace_headers(self, headers: MutableHeaders, *, is_success: bool) -> None:
+        """Replace the headers of an answer by those of the host, except the framing."""
+        kept = _FRAMING if is_success else _FRAMING | _OBJECT_HEADERS
+        if headers.get("content-type", "").startswith("multipart/"):
+            kept = kept | {"content-type"}
+        theirs = [(name, value) for name, value in self.raw_headers if name.decode() not in kept]
+        for name, _ in theirs:
+            del headers[name.decode()]
+        headers.raw.extend(theirs)
+
 
 async def _no_body() -> AsyncIterator[bytes]:
     """Raise if a host's decorator reads the response's body: only `__call__` can send it."""
     raise RuntimeError("return the response of stream_object or stream_url unchanged")
     yield b""
-
-
-def _replaced(headers: RawHeaders, by: RawHeaders, kept: set[bytes]) -> RawHeaders:
-    """Return `headers`, of which the host's headers `by` replace all but those in `kept`."""
-    if any(value.startswith(b"multipart/") for name, value in headers if name == b"content-type"):
-        kept = kept | {b"content-type"}
-    theirs = [header for header in by if header[0] not in kept]
-    names = {name for name, _ in theirs}
-    return [*(header for header in headers if header[0] not in names), *theirs]

@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from .answers.path import ExactRoute
 from .answers.problems import ProblemResponse
 from .errors import DownloadError, Draining, NotStarted
 from .runtime import get_runtime
@@ -34,6 +33,3 @@ async def readyz(request: Request) -> Response:
         retryable=True,
         headers={"retry-after": "2"},
     )
-
-
-routes = [ExactRoute("/healthz", healthz), ExactRoute("/readyz", readyz)]

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from .answers.path import ExactRoute, parse_task_id
+from .answers.path import parse_task_id
 from .answers.selectors import parse_selectors
 from .answers.stored_object import answer_with_object
 from .download.handle import Download, get_download
@@ -37,6 +37,3 @@ async def _resolve_location(download: Download, task_id: int) -> tuple[Bucket, s
     bucket, key = (None, location) if isinstance(location, str) else location
     check_key(key)
     return await download.in_time(buckets.get(bucket)), key
-
-
-routes = [ExactRoute("/tasks/{task_id}/image", image, name="image", source="s3")]

@@ -10,7 +10,6 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from .answers.path import ExactRoute
 from .runtime import get_runtime
 from .settings import AuthMode
 
@@ -67,6 +66,3 @@ def _hash_source(tag: str, page: str) -> str:
     """Return the hash-source (CSP) of the text of the page's one element with this tag."""
     [text] = re.findall(f"<{tag}\\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
-routes = [ExactRoute("/", landing)]

@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .answers.path import ExactRoute
 from .runtime import get_runtime
 from .telemetry.metrics import CONTENT_TYPE
 
@@ -16,6 +15,3 @@ async def metrics(request: Request) -> Response:
         runtime.metrics.set_counts(*runtime.serving.admission.counts())
     headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store"}
     return Response(runtime.metrics.text(), headers=headers)
-
-
-routes = [ExactRoute("/metrics", metrics)]

@@ -8,7 +8,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from .answers.path import ExactRoute
 from .runtime import get_runtime
 
 Json = dict[str, Any]
@@ -43,6 +42,3 @@ def _head_operation(get: Json, shared_responses: Json) -> Json:
     responses.pop("206", None)
     name = get["operationId"].replace("get_", "head_", 1)
     return {**get, "operationId": name, "responses": responses}
-
-
-routes = [ExactRoute("/openapi.json", openapi)]

@@ -2,29 +2,13 @@
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, InitVar, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, Field, InitVar, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
-from .variables import (
-    BUCKET,
-    DIRECTORY,
-    ENDPOINT_URL,
-    KEY_TEMPLATE,
-    REGION,
-    SWITCH,
-    TLS_VERIFY,
-    URL_TEMPLATE,
-    Checked,
-    Kind,
-    SettingsError,
-    comma_separated,
-    matching,
-    seconds,
-    setting,
-    whole_number,
-)
+from . import kinds
 
 AuthMode: TypeAlias = Literal["open", "token", "signature"]
 
@@ -38,167 +22,199 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 BUCKET_VARIABLES = "S3_IMAGE_BUCKET S3_BUCKET AWS_S3_BUCKET_NAME BUCKET_NAME BUCKETEER_BUCKET_NAME"
 
-TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}={0,2}"  # RFC 9110, 11.2
 
-STYLE = Kind(
-    matching("auto|path|virtual", "must be path, virtual or auto").check,
-    # Railway sets AWS_S3_URL_STYLE=virtual-hosted.
-    lambda text: "virtual" if text in ("virtual-host", "virtual-hosted") else text,
-)
-NO_BLANKS = matching(r"\S+", "must not be empty or contain whitespace")
-HEADER_VALUE = matching(
-    r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", "must be a header value", "max-age=3600"
-)
-METADATA = comma_separated(
-    r"[a-z0-9!#$%&'*+.^_`|~-]+", "must be names in lower case without x-amz-meta-", "owner,camera"
-)
-ORIGINS = comma_separated(
-    r"https?://[A-Za-z0-9.:\[\]-]+|\*",
-    "must be origins without a path, or *",
-    "https://app.example",
-)
-TOKENS = comma_separated(
-    TOKEN68, "must be tokens of 16 or more letters and digits", "4f8c...", closes_access=True
-)
-SIGNING_KEYS = comma_separated(
-    rf"[A-Za-z0-9_-]{{1,32}}:{TOKEN68}",
-    "must be id:secret, the secret of 16 or more letters and digits",
-    "2026a:9b1d...",
-    closes_access=True,
-)
+class SettingsError(ValueError):
+    """One or more settings are wrong; `problems` has a line for each, without secrets."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def setting(default: Any, kind: kinds.Kind, names: str = "", *, secret: bool = False) -> Any:
+    """Return the dataclass field of a setting.
+
+    `names` are its environment variables, separated by spaces; the first that is set counts. By
+    default, the field's name in upper case. `repr` of the settings leaves out a secret.
+    """
+    return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Checked):
+class Settings:
     """The settings of one application. Durations are in seconds, sizes in bytes.
 
     Each setting has an environment variable, with the name of the field in upper case unless it is
     given below. Raises SettingsError with a line for each wrong value.
     """
 
-    s3_image_bucket: str = setting(MISSING, BUCKET, BUCKET_VARIABLES)
+    s3_image_bucket: str = setting(MISSING, kinds.BUCKET, BUCKET_VARIABLES)
     """Bucket that holds the images. Default: required."""
-    s3_image_key: str = setting("test/{task_id}/image.jpg", KEY_TEMPLATE)
+    s3_image_key: str = setting("test/{task_id}/image.jpg", kinds.KEY_TEMPLATE)
     """Key of a task's image. `{task_id}` is the number in the path."""
     s3_region: str | None = setting(
-        None, REGION, "AWS_REGION AWS_DEFAULT_REGION BUCKETEER_AWS_REGION"
+        None, kinds.REGION, "AWS_REGION AWS_DEFAULT_REGION BUCKETEER_AWS_REGION"
     )
     """Region of the bucket. Default: found by botocore."""
     s3_endpoint_url: str | None = setting(
-        None, ENDPOINT_URL, "AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL"
+        None, kinds.ENDPOINT_URL, "AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL"
     )
     """URL of an S3-compatible store. Default: AWS."""
-    s3_addressing_style: str | None = setting(None, STYLE, "S3_ADDRESSING_STYLE AWS_S3_URL_STYLE")
+    s3_addressing_style: str | None = setting(
+        None, kinds.STYLE, "S3_ADDRESSING_STYLE AWS_S3_URL_STYLE"
+    )
     """Where an S3 request names the bucket: `path`, `virtual` or `auto`.
     Default: `path` with an endpoint URL, else `auto`."""
-    s3_tls_verify: bool | str = setting(True, TLS_VERIFY, "AWS_TLS_VERIFY")
+    s3_tls_verify: bool | str = setting(True, kinds.TLS_VERIFY, "AWS_TLS_VERIFY")
     """Whether the store's certificate is verified: `true`, `false`, or the path of a CA bundle."""
-    s3_direct: bool = setting(True, SWITCH)
+    s3_direct: bool = setting(True, kinds.SWITCH)
     """Whether requests to an ordinary bucket are signed and sent without botocore; faster."""
     aws_access_key_id: str | None = setting(
-        None, NO_BLANKS, "AWS_ACCESS_KEY_ID BUCKETEER_AWS_ACCESS_KEY_ID", secret=True
+        None, kinds.NO_BLANKS, "AWS_ACCESS_KEY_ID BUCKETEER_AWS_ACCESS_KEY_ID", secret=True
     )
     """Access key id for the store. Default: found by botocore."""
     aws_secret_access_key: str | None = setting(
-        None, NO_BLANKS, "AWS_SECRET_ACCESS_KEY BUCKETEER_AWS_SECRET_ACCESS_KEY", secret=True
+        None, kinds.NO_BLANKS, "AWS_SECRET_ACCESS_KEY BUCKETEER_AWS_SECRET_ACCESS_KEY", secret=True
     )
     """Secret access key for the store. Default: found by botocore."""
-    aws_session_token: str | None = setting(None, NO_BLANKS, secret=True)
+    aws_session_token: str | None = setting(None, kinds.NO_BLANKS, secret=True)
     """Session token of a temporary access key. Default: found by botocore."""
-    image_cache_control: str | None = setting(None, HEADER_VALUE)
+    image_cache_control: str | None = setting(None, kinds.HEADER_VALUE)
     """Cache-Control of images whose object has none."""
-    s3_metadata_headers: tuple[str, ...] = setting((), METADATA)
+    s3_metadata_headers: tuple[str, ...] = setting((), kinds.METADATA)
     """User metadata that is sent as `x-amz-meta-NAME`: names, separated by commas."""
 
-    bytes_url: str = setting("http://httpbin.org/stream-bytes/{size}", URL_TEMPLATE, secret=True)
+    bytes_url: str = setting(
+        "http://httpbin.org/stream-bytes/{size}", kinds.URL_TEMPLATE, secret=True
+    )
     """URL that the bytes route streams from, with the fields `{task_id}` and `{size}`."""
-    bytes_max_size: int = setting(1024 * MIB, whole_number(0, 10**18 - 1))
+    bytes_max_size: int = setting(1024 * MIB, kinds.whole_number(0, 10**18 - 1))
     """Largest size in bytes that the bytes route accepts; a larger one gets 400."""
 
-    cors_origins: tuple[str, ...] = setting((), ORIGINS)
+    cors_origins: tuple[str, ...] = setting((), kinds.ORIGINS)
     """Origins whose pages may read downloads, separated by commas; `*` for all."""
 
-    access_tokens: tuple[str, ...] = setting((), TOKENS, secret=True)
+    access_tokens: tuple[str, ...] = setting((), kinds.TOKENS, secret=True)
     """Bearer tokens that authorize downloads, separated by commas.
     Default: none: downloads are open unless URL_SIGNING_KEYS is set."""
-    url_signing_keys: tuple[str, ...] = setting((), SIGNING_KEYS, secret=True)
+    url_signing_keys: tuple[str, ...] = setting((), kinds.SIGNING_KEYS, secret=True)
     """Keys for signed URLs, as `id:secret`, separated by commas.
     Default: none: downloads are open unless ACCESS_TOKENS is set."""
-    url_max_lifetime: float = setting(7 * 86_400.0, seconds(1, 10 * 366 * 86_400))  # as S3's own
+    # S3's own signed URLs are valid for 7 days at most.
+    url_max_lifetime: float = setting(7 * 86_400.0, kinds.seconds(1, 10 * 366 * 86_400))
     """Seconds that a signed URL may be valid for."""
-    metrics_tokens: tuple[str, ...] = setting((), TOKENS, secret=True)
+    metrics_tokens: tuple[str, ...] = setting((), kinds.TOKENS, secret=True)
     """Bearer tokens that authorize `/metrics`, separated by commas.
     Default: none: metrics are open."""
 
-    upstream_connect_timeout: float = setting(5.0, seconds(0.05, 300))
+    upstream_connect_timeout: float = setting(5.0, kinds.seconds(0.05, 300))
     """Seconds to connect to the store or the bytes upstream."""
-    upstream_read_timeout: float = setting(20.0, seconds(0.05, 3600))
+    upstream_read_timeout: float = setting(20.0, kinds.seconds(0.05, 3600))
     """Maximum seconds without a byte from the store or bytes upstream; a body has no limit."""
     # PaaS routers wait 30 s for a first byte (Heroku's H12).
-    first_byte_timeout: float = setting(20.0, seconds(0.05, 3600))
+    first_byte_timeout: float = setting(20.0, kinds.seconds(0.05, 3600))
     """Maximum seconds until an answer begins, with queue, connection, retries; then 503 or 504."""
-    max_resumes: int = setting(10, whole_number(0, 1000))
+    max_resumes: int = setting(10, kinds.whole_number(0, 1000))
     """Attempts in a row to resume a broken body without a new byte; then the connection is cut."""
-    client_stall_timeout: float = setting(30.0, seconds(1, 3600))
+    client_stall_timeout: float = setting(30.0, kinds.seconds(1, 3600))
     """Seconds that a client may take no byte before its connection is closed."""
-    client_min_rate: int = setting(1024, whole_number(0, 10**9))  # a third of a modem of 1996
+    # A modem of 1996 is three times as fast.
+    client_min_rate: int = setting(1024, kinds.whole_number(0, 10**9))
     """Bytes per second that a client must take to keep its connection; 0 for no minimum."""
-    verify_checksums: bool = setting(False, SWITCH)
+    verify_checksums: bool = setting(False, kinds.SWITCH)
     """Whether whole images are verified with the checksum that S3 stores for them."""
 
-    max_downloads: int = setting(None, whole_number(1, 100_000))
+    max_downloads: int = setting(None, kinds.whole_number(1, 100_000))
     """Maximum concurrent downloads per process; also sizes both connection pools.
     Default: as many as fit into 60 % of the memory, from 16 to 1000."""
-    max_downloads_per_client: int | None = setting(None, whole_number(1, 100_000))
+    max_downloads_per_client: int | None = setting(None, kinds.whole_number(1, 100_000))
     """Maximum concurrent downloads from one client address, per process; more get 429.
     Default: no limit."""
-    queue_timeout: float = setting(5.0, seconds(0, 300))
+    queue_timeout: float = setting(5.0, kinds.seconds(0, 300))
     """Seconds a request waits for a free slot before it gets 503."""
     # Heroku, Render and Kubernetes wait 30 s between SIGTERM and SIGKILL.
-    shutdown_grace: float = setting(25.0, seconds(0, 86_400))
+    shutdown_grace: float = setting(25.0, kinds.seconds(0, 86_400))
     """Seconds that running downloads have to finish after SIGTERM."""
 
-    read_ahead_connections: int = setting(8, whole_number(1, 64))
+    read_ahead_connections: int = setting(8, kinds.whole_number(1, 64))
     """Maximum parallel store connections per download; 1 disables read-ahead."""
-    read_ahead_bytes: int = setting(64 * MIB, whole_number(0, 10**12))
+    read_ahead_bytes: int = setting(64 * MIB, kinds.whole_number(0, 10**12))
     """Bytes buffered ahead of clients, per process."""
 
-    metrics_directory: str | None = setting(None, DIRECTORY, "PROMETHEUS_MULTIPROC_DIR")
+    metrics_directory: str | None = setting(None, kinds.DIRECTORY, "PROMETHEUS_MULTIPROC_DIR")
     """Directory in which several worker processes share their metrics.
     Default: a temporary one, made by `python service.py` when it runs several processes."""
 
     processes: InitVar[int] = 1
     """Number of processes that share the memory; the default of `max_downloads` depends on it."""
 
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Maps a field's name to the environment variable that its value came from."""
+
     def __post_init__(self, processes: int) -> None:
         """Check all values, then choose `max_downloads` by the memory if it is not given."""
-        super().__post_init__()
+        if problems := [*self._value_problems(), *self._access_key_problems()]:
+            raise SettingsError(problems)
         if self.max_downloads is None:
             fitting = downloads_in_memory(memory_bytes(), processes, self.read_ahead_bytes)
             object.__setattr__(self, "max_downloads", fitting)  # The dataclass is frozen.
 
     @classmethod
+    def declared(cls) -> Iterator[tuple[Field[Any], kinds.Kind, list[str]]]:
+        """Yield the field, the kind and the environment variables of each setting."""
+        for one in fields(cls):
+            if one.metadata:
+                names = one.metadata["names"] or one.name.upper()
+                yield one, one.metadata["kind"], names.split()
+
+    @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings from environment variables; raises SettingsError."""
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for one, kind, names in cls.declared():
+            given = [name for name in names if environ.get(name, "").strip()]
+            if kind.closes_access:  # A blank variable counts, and is an error.
+                given = [name for name in names if name in environ]
+            if given:
+                sources[one.name] = given[0]
+                values[one.name] = text = environ[given[0]].strip()
+                with suppress(ValueError):
+                    values[one.name] = kind.parse(text)
+            elif one.default is MISSING:
+                sources[one.name], values[one.name] = names[0], None
         # ServerSettings, or the host's server, reports an invalid WEB_CONCURRENCY.
-        processes = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
-        return cls(**cls.arguments(environ), processes=int(processes[0]) if processes else 1)
+        found = re.fullmatch("[1-9][0-9]{0,2}", environ.get("WEB_CONCURRENCY", "").strip())
+        return cls(**values, sources=sources, processes=int(found[0]) if found else 1)
 
-    def problems(self) -> list[str]:
-        """Return a line for each wrong value and for each incomplete access key."""
-        fields = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-        key_id, secret, token = (getattr(self, one) for one in fields)
-        names = [one.upper() if self.sources else one for one in fields]
+    def _value_problems(self) -> Iterator[str]:
+        """Yield a line for each wrong value: name, problem, example."""
+        for one, kind, _ in self.declared():
+            value, name = getattr(self, one.name), self.sources.get(one.name)
+            if value is None and one.default is None:
+                continue
+            try:
+                kind.check(value)
+            except ValueError as error:
+                if name is None:
+                    yield f"{one.name}: {error}"
+                else:
+                    example = f"; for example {name}={kind.example}" if kind.example else ""
+                    yield f"{name} {'is not set' if value is None else error}{example}"
+
+    def _access_key_problems(self) -> Iterator[str]:
+        """Yield a line for each missing part of the access key."""
+        parts = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        key_id, secret, token = (getattr(self, one) for one in parts)
+        names = [one.upper() if self.sources else one for one in parts]
         # "BUCKETEER_" for a value from Heroku's add-on, else "": id and secret must both have it.
-        prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in fields]
-        problems = super().problems()
+        prefixes = [self.sources.get(one, "").partition("AWS_")[0] for one in parts]
         if secret and (not key_id or prefixes[0] > prefixes[1]):
-            problems.append(f"{prefixes[1]}{names[0]} is not set while {prefixes[1]}{names[1]} is")
+            yield f"{prefixes[1]}{names[0]} is not set while {prefixes[1]}{names[1]} is"
         if key_id and (not secret or prefixes[1] > prefixes[0]):
-            problems.append(f"{prefixes[0]}{names[1]} is not set while {prefixes[0]}{names[0]} is")
+            yield f"{prefixes[0]}{names[1]} is not set while {prefixes[0]}{names[0]} is"
         if token and (not key_id or prefixes[0]):
-            problems.append(f"{names[2]} is set while {names[0]} is not")
-        return problems
+            yield f"{names[2]} is set while {names[0]} is not"
 
     @property
     def store_connections(self) -> int:

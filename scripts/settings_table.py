@@ -9,38 +9,38 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator
+from dataclasses import Field
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 
 sys.path.insert(0, str(ROOT))
 
-from handlers.variables import Checked, Variable, variables  # noqa: E402 - found by the line above
-from settings import ServerSettings, Settings  # noqa: E402
+from settings import ServerSettings, Settings  # noqa: E402 - found by the line above
 from tests.support.document import with_table  # noqa: E402
 
 
 class Documented(NamedTuple):
     """A setting, with the docstring below its declaration."""
 
-    variable: Variable
+    field: Field[Any]
+    names: list[str]
     meaning: str
     default: str
 
 
 def documented_settings() -> Iterator[Documented]:
-    """Yield all settings of both kinds, in their order."""
-    for settings in (Settings, ServerSettings):
-        docstrings = field_docstrings(settings)
-        for one in variables(settings):
-            meaning, _, told = docstrings[one.field].partition(" Default: ")
-            yield Documented(one, meaning, told.removesuffix(".") or _default(one))
+    """Yield all settings, in their order."""
+    docstrings = field_docstrings(Settings) | field_docstrings(ServerSettings)
+    for one, _, names in ServerSettings.declared():
+        meaning, _, told = docstrings[one.name].partition(" Default: ")
+        yield Documented(one, names, meaning, told.removesuffix(".") or _default(one.default))
 
 
-def field_docstrings(settings: type[Checked]) -> dict[str, str]:
+def field_docstrings(settings: type[Settings]) -> dict[str, str]:
     """Return the docstring below each field of a class, in one line."""
     [declared] = ast.parse(dedent(inspect.getsource(settings))).body
     assert isinstance(declared, ast.ClassDef)
@@ -53,8 +53,7 @@ def field_docstrings(settings: type[Checked]) -> dict[str, str]:
     }
 
 
-def _default(setting: Variable) -> str:
-    default = setting.default
+def _default(default: object) -> str:
     if default is None or default == ():
         return "none"
     text = f"{default:.15g}" if isinstance(default, float) else str(default)
@@ -65,7 +64,7 @@ def settings_table() -> str:
     """Return the table in Markdown, a row for each setting."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for one in documented_settings():
-        names = ", then ".join(f"`{name}`" for name in one.variable.names)
+        names = ", then ".join(f"`{name}`" for name in one.names)
         rows.append(f"| {names} | {one.default} | {one.meaning} |")
     return "\n".join(rows)
 

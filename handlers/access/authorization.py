@@ -3,8 +3,7 @@
 import hmac
 import logging
 import re
-from collections.abc import Collection, Iterable
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Collection
 from hashlib import sha256
 from urllib.parse import parse_qsl
 
@@ -14,38 +13,32 @@ from starlette.types import Scope
 from ..errors import NotAllowed, NotAuthorized, NoToken, NotSigned
 from ..settings import Settings
 from ..telemetry.request_id import get_request_id
-from .hooks import Authorize, run_hook
-from .signed_url import SigningKey, rejection_reason
+from .signed_url import rejection_reason
 
 _BEARER = re.compile(rb"bearer +([^ ]+)", re.IGNORECASE)
 
 logger = logging.getLogger("downspout")
 
 
-class Tokens:
-    """The bearer tokens (RFC 6750) that are valid."""
+def token_digests(tokens: Collection[str]) -> list[bytes]:
+    """Return the digests of bearer tokens (RFC 6750), for `token_rejection_reason`.
 
-    def __init__(self, tokens: Collection[str]) -> None:
-        # Digests have equal lengths, so that no comparison's time reveals a token's length.
-        self._digests = [sha256(token.encode()).digest() for token in tokens]
+    They have equal lengths, so that no comparison's time reveals a token's length.
+    """
+    return [sha256(token.encode()).digest() for token in tokens]
 
-    def __len__(self) -> int:
-        return len(self._digests)
 
-    def rejection_reason(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Return why a request's bearer token is rejected (for the log), or None if it is valid.
-
-        `headers` are raw, as in an ASGI scope.
-        """
-        values = [value for name, value in headers if name == b"authorization"]
-        # Reject two Authorization headers: a proxy may have checked only the other one.
-        bearer = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
-        if bearer is None:
-            return "no token"
-        digest = sha256(bearer[1]).digest()
-        # Compare with all tokens: the time until a match would reveal which token it is.
-        matches = [hmac.compare_digest(digest, one) for one in self._digests]
-        return None if any(matches) else "wrong token"
+def token_rejection_reason(digests: list[bytes], scope: Scope) -> str | None:
+    """Return why a request's bearer token is rejected (for the log), or None if it is valid."""
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    # Reject two Authorization headers: a proxy may have checked only the other one.
+    bearer = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
+    if bearer is None:
+        return "no token"
+    digest = sha256(bearer[1]).digest()
+    # Compare with all tokens: the time until a match would reveal which token it is.
+    matches = [hmac.compare_digest(digest, one) for one in digests]
+    return None if any(matches) else "wrong token"
 
 
 class Access:
@@ -55,13 +48,14 @@ class Access:
     and does not reveal whether the object exists.
     """
 
-    def __init__(self, settings: Settings, authorize: Authorize | None, threads: Executor) -> None:
-        self._tokens = Tokens(settings.access_tokens)
-        self._metrics_tokens = Tokens(settings.metrics_tokens)
-        self._keys = [SigningKey.parse(key) for key in settings.url_signing_keys]
+    def __init__(
+        self, settings: Settings, authorize: Callable[[Request], Awaitable[bool]] | None
+    ) -> None:
+        self._tokens = token_digests(settings.access_tokens)
+        self._metrics_tokens = token_digests(settings.metrics_tokens)
+        self._keys = dict(key.split(":", 1) for key in settings.url_signing_keys)
         self._max_lifetime = settings.url_max_lifetime
         self._authorize = authorize
-        self._threads = threads
         error_403 = NotAuthorized if authorize else NotSigned
         self._error_401_or_403 = NotAllowed if self._tokens else error_403
 
@@ -75,33 +69,26 @@ class Access:
 
         Raises NotAllowed (401), NotSigned or NotAuthorized (403), or any error of `authorize`.
         """
-        reasons = self._rejection_reasons(scope)
-        if self._authorize is not None and (reasons or not (self._tokens or self._keys)):
-            if await run_hook(self._authorize, self._threads, Request(scope)):
-                return
-            reasons.append("the host's authorize returned false")
-        if reasons:
-            raise self._error_401_or_403(", ".join(reasons))
-
-    def _rejection_reasons(self, scope: Scope) -> list[str]:
-        """Return why token and signature are rejected; an empty list if either is valid."""
-        reasons: list[str] = []
+        reasons: list[str | None] = []  # why each credential is rejected; None for a valid one
         if self._tokens:
-            if (reason := self._tokens.rejection_reason(scope["headers"])) is None:
-                return []
-            reasons.append(reason)
+            reasons.append(token_rejection_reason(self._tokens, scope))
         if self._keys:
             path = scope["route"].path.format(**scope["path_params"])
             query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            reason = rejection_reason(self._keys, path, query, max_lifetime=self._max_lifetime)
-            if reason is None:
-                return []
-            reasons.append(reason)
-        return reasons
+            limit = self._max_lifetime
+            reasons.append(rejection_reason(self._keys, path, query, max_lifetime=limit))
+        if None in reasons:
+            return
+        if self._authorize is not None:
+            if await self._authorize(Request(scope)):
+                return
+            reasons.append("the host's authorize returned false")
+        if reasons:
+            raise self._error_401_or_403(", ".join(filter(None, reasons)))
 
     def check_metrics(self, scope: Scope) -> None:
         """Raise NoToken (401) if METRICS_TOKENS is set and the request has none of the tokens."""
         tokens = self._metrics_tokens
-        if tokens and (reason := tokens.rejection_reason(scope["headers"])):
+        if tokens and (reason := token_rejection_reason(tokens, scope)):
             logger.info("metrics refused (%s) request_id=%s", reason, get_request_id(scope))
             raise NoToken(reason)

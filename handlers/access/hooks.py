@@ -22,7 +22,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-async def run_hook(function: Callable[[A], T | Awaitable[T]], threads: Executor, argument: A) -> T:
+async def run_hook(threads: Executor, function: Callable[[A], T | Awaitable[T]], argument: A) -> T:
     """Await an async function, or call a plain one in `threads`; return its result.
 
     If the caller is cancelled, the plain function still runs to its end and occupies its thread.

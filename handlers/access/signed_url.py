@@ -11,9 +11,7 @@ import math
 import re
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 _SIGNATURE = ("expires", "key", "signature")
@@ -27,34 +25,6 @@ _DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)")
 SKEW_SECONDS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """A secret, and its id, which is the `key` parameter of a signed URL."""
-
-    id: str
-    secret: str = field(repr=False)
-
-    @classmethod
-    def parse(cls, pair: str) -> Self:
-        """Return the key written as `id:secret`; raises ValueError."""
-        if not _PAIR.fullmatch(pair):
-            raise ValueError("a key must be id:secret, with a secret of at least 16 characters")
-        return cls(*pair.split(":", 1))
-
-    def signature(self, path: str, expires: int, download: str | None) -> str:
-        """Return the signature of a percent-decoded path, without the mount path."""
-        # No quoted line contains a line break, so that no two URLs have the same signed text.
-        lines = [
-            "downspout 1",
-            "GET",
-            quote(path, errors="replace"),
-            str(expires),
-            "" if download is None else f"download={quote(download, errors='replace')}",
-        ]
-        digest = hmac.digest(self.secret.encode(), "\n".join(lines).encode(), "sha256")
-        return urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
 def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str:
     """Return `url` (absolute, or a path) signed for `lifetime` seconds from now.
 
@@ -63,7 +33,9 @@ def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str
     """
     if not 1 <= lifetime < math.inf:
         raise ValueError("the lifetime must be at least 1 second, and finite")
-    signing_key = SigningKey.parse(key)
+    if not _PAIR.fullmatch(key):
+        raise ValueError("a key must be id:secret, with a secret of at least 16 characters")
+    key_id, secret = key.split(":", 1)
     parts = urlsplit(url)
     is_absolute = parts.scheme in ("http", "https") and parts.netloc
     is_relative = not (parts.scheme or parts.netloc)
@@ -79,17 +51,32 @@ def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str
     if set(names) & set(_SIGNATURE) or names.count("download") > 1:
         raise ValueError(f"{url}: has a signature already, or two download names")
     expires = int(time.time() + lifetime)
-    signature = signing_key.signature(path, expires, dict(parameters).get("download"))
-    parameters += zip(_SIGNATURE, (str(expires), signing_key.id, signature), strict=True)
+    signature = make_signature(secret, path, expires, dict(parameters).get("download"))
+    parameters += zip(_SIGNATURE, (str(expires), key_id, signature), strict=True)
     return parts._replace(query=urlencode(parameters), fragment="").geturl()
 
 
+def make_signature(secret: str, path: str, expires: int, download: str | None) -> str:
+    """Return the signature of a percent-decoded path, without the mount path."""
+    # No quoted line contains a line break, so that no two URLs have the same signed text.
+    lines = [
+        "downspout 1",
+        "GET",
+        quote(path, errors="replace"),
+        str(expires),
+        "" if download is None else f"download={quote(download, errors='replace')}",
+    ]
+    digest = hmac.digest(secret.encode(), "\n".join(lines).encode(), "sha256")
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
 def rejection_reason(
-    keys: Sequence[SigningKey], path: str, query: Sequence[tuple[str, str]], *, max_lifetime: float
+    keys: Mapping[str, str], path: str, query: Sequence[tuple[str, str]], *, max_lifetime: float
 ) -> str | None:
     """Return why a URL's signature is rejected (for the log), or None if it is valid.
 
-    `path` is percent-decoded, without the mount path. `max_lifetime` is in seconds from now.
+    `keys` maps the id of each key to its secret. `path` is percent-decoded, without the mount
+    path. `max_lifetime` is in seconds from now.
     """
     signed = [(name, value) for name, value in query if name in (*_SIGNATURE, "download")]
     found = dict(signed)
@@ -98,11 +85,12 @@ def rejection_reason(
     if not _SECONDS.fullmatch(found.get("expires", "")):
         return "no signature"
     expires = int(found["expires"])
-    named = [key for key in keys if key.id == found.get("key")]
+    key_id = found.get("key", "")
     # Take as long for an unknown id as for a known one, so that time reveals no ids.
-    expected = (named or keys)[0].signature(path, expires, found.get("download"))
+    secret = keys.get(key_id, next(iter(keys.values())))
+    expected = make_signature(secret, path, expires, found.get("download"))
     given = found.get("signature", "").encode()
-    if not hmac.compare_digest(expected.encode(), given) or not named:
+    if not hmac.compare_digest(expected.encode(), given) or key_id not in keys:
         return "wrong signature"
     remaining = expires - time.time()
     if remaining <= 0:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -76,14 +75,9 @@ def _remove_dead_workers(shared: Path) -> None:
     """Delete the gauges of ended workers, so that the sums leave them out."""
     for file in shared.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            with suppress(FileNotFoundError):  # Another worker has deleted the file.
-                multiprocess.mark_process_dead(int(pid), path=str(shared))  # type: ignore[no-untyped-call]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)  # Another worker may have deleted it.
+        except (PermissionError, ValueError):
+            continue  # The process of another user, or no process id.

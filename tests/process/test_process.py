@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ from starlette.applications import Starlette
 
 import service as service_module
 from handlers import BrokenTransfer
-from settings import ServerSettings, Settings
+from settings import ServerSettings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
@@ -481,13 +482,13 @@ def test_slow_client_above_min_rate_gets_the_full_body(
     assert received > size
 
 
-def make_listener(**changes: object) -> socket.socket:
-    return service_module.listen(ServerSettings(port=0, **changes))  # type: ignore[arg-type]
+def make_settings(**changes: Any) -> ServerSettings:
+    return ServerSettings(s3_image_bucket="photos", port=0, **changes)
 
 
 def test_listening_socket_has_reuseaddr_and_notsent_lowat() -> None:
     """The listening socket sets SO_REUSEADDR and TCP_NOTSENT_LOWAT."""
-    with make_listener() as listener:
+    with service_module.listen(make_settings()) as listener:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
         unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
         assert unsent == service_module.UNSENT_BYTES
@@ -495,7 +496,7 @@ def test_listening_socket_has_reuseaddr_and_notsent_lowat() -> None:
 
 def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
     """HOST=:: accepts IPv4 and IPv6 connections."""
-    with make_listener(host="::") as listener:
+    with service_module.listen(make_settings(host="::")) as listener:
         port = listener.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
         socket.create_connection(("::1", port)).close()
@@ -505,11 +506,10 @@ def test_start_with_tls_verify_off_logs_a_warning(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """AWS_TLS_VERIFY=false logs a warning at start, without curl commands."""
-    settings = Settings(s3_image_bucket="photos", s3_tls_verify=False)
-    server = ServerSettings(host="::", port=0, log_format="text")
+    settings = make_settings(s3_tls_verify=False, host="::", log_format="text")
     caplog.set_level(logging.INFO, "downspout")
-    with service_module.listen(server) as listener:
-        service_module.announce(settings, server, listener, descriptors=10_000)
+    with service_module.listen(settings) as listener:
+        service_module.announce(settings, listener, descriptors=10_000)
     assert "AWS_TLS_VERIFY is false" in caplog.text
     assert "http://[::]:" in caplog.text
     assert capsys.readouterr().out == ""
@@ -528,12 +528,9 @@ def test_descriptor_limit_is_raised_to_the_hard_limit() -> None:
 
 def test_too_few_descriptors_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """If MAX_DOWNLOADS needs more file descriptors than allowed, a warning is logged."""
-    settings, server = (
-        Settings(s3_image_bucket="photos", max_downloads=100),
-        ServerSettings(port=0),
-    )
-    with service_module.listen(server) as listener:
-        service_module.announce(settings, server, listener, descriptors=256)
+    settings = make_settings(max_downloads=100)
+    with service_module.listen(settings) as listener:
+        service_module.announce(settings, listener, descriptors=256)
     assert "MAX_DOWNLOADS=100 needs 364 file descriptors, the limit is 256" in caplog.text
 
 
@@ -616,7 +613,7 @@ async def test_garbage_collector_ignores_objects_from_the_start() -> None:
 
     gc.unfreeze()
     try:
-        async with service_module.with_frozen_gc(lifespan)(Starlette()):
+        async with service_module.with_frozen_gc(lifespan, Starlette()):
             assert entered
             assert gc.get_freeze_count() > len(gc.get_objects())
     finally:

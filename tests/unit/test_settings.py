@@ -9,26 +9,25 @@ import certifi
 import pytest
 
 from handlers.settings import downloads_in_memory, memory_bytes, read_signing
-from handlers.variables import variables
-from settings import ServerSettings, Settings, SettingsError, load
+from settings import ServerSettings, Settings, SettingsError
 
 BUCKET = {"S3_IMAGE_BUCKET": "photos"}
 
 
 def load_problems(environ: dict[str, str]) -> list[str]:
     with pytest.raises(SettingsError) as raised:
-        load(environ)
+        ServerSettings.from_environ(environ)
     return raised.value.problems
 
 
 def test_bucket_alone_gives_the_defaults() -> None:
     """Every setting except the bucket has a default."""
-    settings, server = load(BUCKET)
-    assert settings == Settings(s3_image_bucket="photos")
-    assert server == ServerSettings()
+    settings = ServerSettings.from_environ(BUCKET)
+    assert settings == ServerSettings(s3_image_bucket="photos")
+    assert Settings.from_environ(BUCKET) == Settings(s3_image_bucket="photos")
     assert settings.s3_image_key == "test/{task_id}/image.jpg"
     assert settings.bytes_url == "http://httpbin.org/stream-bytes/{size}"
-    assert (server.host, server.port) == ("127.0.0.1", 8000)
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.bytes_max_size == 1024**3
 
 
@@ -83,22 +82,20 @@ ALL_VARIABLES = {
 
 def test_variable_sets_its_setting_and_source() -> None:
     """Each environment variable sets its setting, and `sources` has the variable's name."""
-    loaded = load({name: text for name, (text, _) in ALL_VARIABLES.items()})
+    environ = {name: text for name, (text, _) in ALL_VARIABLES.items()}
+    settings = ServerSettings.from_environ(environ)
     found = {
-        one.names[0]: (settings.sources[one.field], getattr(settings, one.field))
-        for settings in loaded
-        for one in variables(type(settings))
+        names[0]: (settings.sources[one.name], getattr(settings, one.name))
+        for one, _, names in settings.declared()
     }
     assert found == {name: (name, value) for name, (_, value) in ALL_VARIABLES.items()}
 
 
-@pytest.mark.parametrize("settings", [Settings, ServerSettings])
-def test_example_of_each_kind_is_valid(settings: type[Settings | ServerSettings]) -> None:
+def test_example_of_each_kind_is_valid() -> None:
     """The example in an error message is a valid value."""
-    for one in variables(settings):
-        if one.kind.example and not one.kind.closes_access and one.field != "s3_tls_verify":
-            value = one.kind.parse(one.kind.example)
-            assert one.problem(value, one.names[0]) is None, one.field
+    for one, kind, _ in ServerSettings.declared():
+        if kind.example and not kind.closes_access and one.name != "s3_tls_verify":
+            kind.check(kind.parse(kind.example))
 
 
 @pytest.mark.parametrize(
@@ -226,8 +223,8 @@ def test_first_of_several_variables_is_used() -> None:
 
 def test_blank_variable_counts_as_unset() -> None:
     """A blank variable counts as unset."""
-    settings, server = load({**BUCKET, "PORT": "", "AWS_REGION": "  "})
-    assert (server.port, settings.s3_region) == (8000, None)
+    settings = ServerSettings.from_environ({**BUCKET, "PORT": "", "AWS_REGION": "  "})
+    assert (settings.port, settings.s3_region) == (8000, None)
 
 
 def test_several_errors_are_reported_together() -> None:

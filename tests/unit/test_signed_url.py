@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.access.signed_url import SKEW_SECONDS, SigningKey, rejection_reason, sign_url
+from handlers.access.signed_url import SKEW_SECONDS, make_signature, rejection_reason, sign_url
 
 PAIR = "a:0123456789abcdef"
-KEY = SigningKey.parse(PAIR)
-OTHER = SigningKey.parse("b:fedcba9876543210")
+KEY = ("a", "0123456789abcdef")
+OTHER = ("b", "fedcba9876543210")
 WEEK = 7 * 86_400
 
 Parameters = list[tuple[str, str]]
 
 
-def reason_for(url: str, *keys: SigningKey, max_lifetime: float = WEEK) -> str | None:
+def reason_for(url: str, *keys: tuple[str, str], max_lifetime: float = WEEK) -> str | None:
     """Return why a URL is rejected, parsed as by a server and Starlette."""
     parts = urlsplit(url)
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     return rejection_reason(
-        keys or (KEY,), unquote(parts.path), parameters, max_lifetime=max_lifetime
+        dict(keys or (KEY,)), unquote(parts.path), parameters, max_lifetime=max_lifetime
     )
 
 
@@ -54,10 +54,10 @@ def test_random_signed_url_is_valid(number: int, name: str | None, free: Paramet
 def test_signature_equals_the_one_of_openssl() -> None:
     """The signed text does not change, so that existing signed URLs stay valid."""
     # The expected values are from `openssl dgst -sha256 -hmac` over the README's five lines.
-    assert KEY.signature("/tasks/1/image", 2_000_000_000, None) == (
+    assert make_signature(KEY[1], "/tasks/1/image", 2_000_000_000, None) == (
         "cvOVSI1oreZLGfnZZLvJke1CTOV_y6Nh-NU8uxVx-6M"
     )
-    assert KEY.signature("/tasks/1/image", 2_000_000_000, "a b\n.jpg") == (
+    assert make_signature(KEY[1], "/tasks/1/image", 2_000_000_000, "a b\n.jpg") == (
         "1cKassRGIXH_H8nx6sJ5CRBVppIQ4UPKFM7F70-QHRo"
     )
 
@@ -117,10 +117,10 @@ def test_added_parameter_is_rejected_only_if_it_is_download() -> None:
 
 def test_line_break_in_path_gives_another_signature() -> None:
     """A line break in a path does not add a line to the signed text."""
-    assert KEY.signature("/a\n5", 6, None) != KEY.signature("/a", 5, "\n6")
-    assert KEY.signature("/a\n5\n", 6, None) == KEY.signature("/a\n5\n", 6, None)
-    assert KEY.signature("/a\n5\n", 6, None) != KEY.signature("/a", 5, None)
-    assert len(KEY.signature("\udc80", 1, "\udc80")) == 43
+    assert make_signature(KEY[1], "/a\n5", 6, None) != make_signature(KEY[1], "/a", 5, "\n6")
+    assert make_signature(KEY[1], "/a\n5\n", 6, None) == make_signature(KEY[1], "/a\n5\n", 6, None)
+    assert make_signature(KEY[1], "/a\n5\n", 6, None) != make_signature(KEY[1], "/a", 5, None)
+    assert len(make_signature(KEY[1], "\udc80", 1, "\udc80")) == 43
 
 
 def test_url_of_removed_key_is_rejected() -> None:
@@ -204,8 +204,3 @@ def test_percent_encoded_path_has_the_same_signature() -> None:
     assert reason_for(signed) is None
     assert reason_for(signed.replace("%31", "1")) is None
     assert sign_url("/media/tasks/1/image", PAIR, lifetime=60, root_path="/media/")
-
-
-def test_repr_of_key_has_no_secret() -> None:
-    """The repr of a signing key does not contain its secret."""
-    assert KEY.secret not in repr(KEY)

@@ -1,14 +1,12 @@
-"""Declare settings, read them from environment variables, and check their values."""
+"""Kinds of settings: how a value is checked, and parsed from an environment variable."""
 
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from .sources.s3.names import check_bucket, check_key
@@ -16,14 +14,6 @@ from .sources.s3.names import check_bucket, check_key
 # With other regions and hosts botocore raises errors that name no setting.
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 ENDPOINT_HOST = rf"(?:{LABEL}\.)*{LABEL}\.?|[0-9A-Fa-f:.]+"
-
-
-class SettingsError(ValueError):
-    """One or more settings are wrong; `problems` has a line for each, without secrets."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,98 +29,6 @@ class Kind:
     example: str = ""
     closes_access: bool = False
     """Whether a blank variable is an error, because it would open access, and not just unset."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting: field, environment variables (the first that is set counts), check, default."""
-
-    field: str
-    names: tuple[str, ...]
-    kind: Kind
-    default: Any
-
-    def find(self, environ: Mapping[str, str]) -> str | None:
-        """Return the name of the first variable that is set in `environ`, or None."""
-        for name in self.names:
-            if environ.get(name, "").strip() or (self.kind.closes_access and name in environ):
-                return name
-        return None
-
-    def problem(self, value: object, name: str | None) -> str | None:
-        """Return why `value`, from the variable `name`, is invalid; None if it is valid."""
-        if value is None and self.default is None:
-            return None
-        try:
-            self.kind.check(value)
-        except ValueError as error:
-            if name is None:
-                return f"{self.field}: {error}"
-            example = f"; for example {name}={self.kind.example}" if self.kind.example else ""
-            return f"{name} {'is not set' if value is None else error}{example}"
-        return None
-
-
-def setting(default: Any, kind: Kind, names: str = "", *, secret: bool = False) -> Any:
-    """Return the dataclass field of a setting.
-
-    `names` are its environment variables, separated by spaces; by default, the field's name in
-    upper case. `repr` of the settings leaves out a secret.
-    """
-    return field(default=default, repr=not secret, metadata={"kind": kind, "names": names})
-
-
-def variables(settings: type["Checked"]) -> list[Variable]:
-    """Return the settings that a class declares, in the order of its fields."""
-    return [
-        Variable(one.name, tuple((names or one.name.upper()).split()), kind, one.default)
-        for one in fields(settings)
-        if one.metadata
-        for kind, names in [one.metadata.values()]
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """Base class of settings: creating an instance checks all of its values."""
-
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Maps a field's name to the environment variable that its value came from."""
-
-    def __post_init__(self) -> None:
-        """Check all values; raises SettingsError if any is wrong."""
-        if problems := self.problems():
-            raise SettingsError(problems)
-
-    def problems(self) -> list[str]:
-        """Return a line for each wrong value: name, problem, example."""
-        return [
-            problem
-            for one in variables(type(self))
-            if (problem := one.problem(getattr(self, one.field), self.sources.get(one.field)))
-        ]
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings from environment variables; raises SettingsError."""
-        return cls(**cls.arguments(environ))
-
-    @classmethod
-    def arguments(cls, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Return the constructor's arguments that `environ` has; the constructor checks them."""
-        values: dict[str, Any] = {}
-        sources: dict[str, str] = {}
-        for one in variables(cls):
-            name = one.find(environ)
-            if name is not None:
-                sources[one.field] = name
-                values[one.field] = environ[name].strip()
-                with suppress(ValueError):
-                    values[one.field] = one.kind.parse(values[one.field])
-            elif one.default is MISSING:
-                sources[one.field] = one.names[0]
-                values[one.field] = None
-        return {**values, "sources": MappingProxyType(sources)}
 
 
 def _require(is_right: object, problem: str) -> None:
@@ -249,3 +147,32 @@ REGION = matching(rf"(?![0-9]+$){LABEL}", "must be the name of a region", "eu-ce
 SWITCH = Kind(lambda value: _require(type(value) is bool, "must be true or false"), _parse_switch)
 TLS_VERIFY = Kind(_check_tls_verify, _parse_switch, "/etc/ssl/store-ca.pem")
 URL_TEMPLATE = Kind(_check_url_template, example="https://files.example/{task_id}/{size}")
+
+TOKEN68 = r"[A-Za-z0-9._~+/-]{16,512}={0,2}"  # RFC 9110, 11.2
+
+STYLE = Kind(
+    matching("auto|path|virtual", "must be path, virtual or auto").check,
+    # Railway sets AWS_S3_URL_STYLE=virtual-hosted.
+    lambda text: "virtual" if text in ("virtual-host", "virtual-hosted") else text,
+)
+NO_BLANKS = matching(r"\S+", "must not be empty or contain whitespace")
+HEADER_VALUE = matching(
+    r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", "must be a header value", "max-age=3600"
+)
+METADATA = comma_separated(
+    r"[a-z0-9!#$%&'*+.^_`|~-]+", "must be names in lower case without x-amz-meta-", "owner,camera"
+)
+ORIGINS = comma_separated(
+    r"https?://[A-Za-z0-9.:\[\]-]+|\*",
+    "must be origins without a path, or *",
+    "https://app.example",
+)
+TOKENS = comma_separated(
+    TOKEN68, "must be tokens of 16 or more letters and digits", "4f8c...", closes_access=True
+)
+SIGNING_KEYS = comma_separated(
+    rf"[A-Za-z0-9_-]{{1,32}}:{TOKEN68}",
+    "must be id:secret, the secret of 16 or more letters and digits",
+    "2026a:9b1d...",
+    closes_access=True,
+)
