@@ -108,7 +108,10 @@ def __getattr__(name: str) -> Starlette:
 
 
 def make_app(*, is_announced: bool = False) -> Starlette:
-    """Return a new app (`hypercorn "service:make_app()"`), and warn if downloads are open."""
+    """Return a new app, for example for `hypercorn "service:make_app()"`.
+
+    Log a warning if downloads need no credential, unless `is_announced`: then serve() has done it.
+    """
     logging.getLogger("uvicorn.error").addFilter(filter_uvicorn_record)
     settings = load_or_exit()
     if not is_announced:
@@ -260,10 +263,10 @@ def logging_config(settings: ServerSettings) -> dict[str, Any]:
 
 
 def filter_uvicorn_record(record: logging.LogRecord) -> bool:
-    """Return False for a traceback from uvicorn that downspout's own log line replaces.
+    """Return False to drop the traceback of a broken or drained download from uvicorn's log.
 
-    Broken and drained downloads have their own log line. If the lifespan raises CannotStart,
-    Starlette logs the whole traceback; this filter shortens that record to the error's text.
+    downspout logs its own line for such a download. If the lifespan raises CannotStart, keep
+    uvicorn's record, but replace the traceback in it by the text of the error.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, BrokenTransfer | asyncio.CancelledError):

@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import request_response
 from starlette.types import Message, Receive, Scope, Send
 
+from .answers.headers import type_for_key
 from .answers.path import Handler
 from .answers.problems import refusal
 from .answers.remote_body import answer_with_url
@@ -59,7 +60,9 @@ def stream_object(
         download = get_download(request)
         store = await download.in_time(download.serving.buckets.get(bucket))
         selectors = parse_selectors(request.method, request.headers)
-        return await answer_with_object(download, store, key, selectors, filename=download_name)
+        return await answer_with_object(
+            download, store, key, selectors, default_type=type_for_key(key), filename=download_name
+        )
 
     return _EmbeddedDownload(downloads, handler, source="s3")
 
@@ -106,7 +109,7 @@ class _EmbeddedDownload(StreamingResponse):
         self._app = RequestId(DownloadScope(app, source=source, refuse=refusal, is_guarded=False))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send and close the download; raises an error that must cut the connection."""
+        """Open, send and close the download; raise if its body breaks: the server then cuts it."""
         is_success = is_sent = False
 
         async def send_with_headers(message: Message) -> None:

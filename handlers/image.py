@@ -19,7 +19,9 @@ async def image(request: Request) -> StreamingResponse:
     bucket, key = await _resolve_location(download, task_id)
     selectors = parse_selectors(request.method, request.headers)
     filename = request.query_params.get("download")
-    return await answer_with_object(download, bucket, key, selectors, filename=filename)
+    return await answer_with_object(
+        download, bucket, key, selectors, default_type="image/jpeg", filename=filename
+    )
 
 
 async def _resolve_location(download: Download, task_id: int) -> tuple[Bucket, str]:

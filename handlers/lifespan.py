@@ -36,7 +36,7 @@ class SharedLifespan:
 
     @asynccontextmanager
     async def __call__(self, app: Starlette) -> AsyncIterator[None]:
-        """Start unless already started; stop at the exit of the last one that entered."""
+        """Open the clients at the first entry; close them when no entered context is left."""
         async with self._lock:
             if not self._entered:
                 await self._stack.enter_async_context(self._serve(app))

@@ -90,5 +90,7 @@ class Access:
         """Raise NoToken (401) if METRICS_TOKENS is set and the request has none of the tokens."""
         tokens = self._metrics_tokens
         if tokens and (reason := token_rejection_reason(tokens, scope)):
-            logger.info("metrics refused (%s) request_id=%s", reason, get_request_id(scope))
+            logger.info(
+                "request for /metrics refused (%s) request_id=%s", reason, get_request_id(scope)
+            )
             raise NoToken(reason)

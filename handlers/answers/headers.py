@@ -1,9 +1,11 @@
 """The headers that describe an object: an allow-list of the upstream's, with checked values."""
 
+import mimetypes
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from ..body.upstream import Upstream
@@ -104,6 +106,17 @@ def _type_headers(content_type: str, disposition: str) -> dict[str, str]:
         if not disposition.lower().startswith("attachment"):
             disposition = "attachment"
     return headers | ({"content-disposition": disposition} if disposition else {})
+
+
+def type_for_key(key: str) -> str:
+    """Return the media type for the extension of a key, else application/octet-stream."""
+    guessed, coding = _known_types().guess_type("name" + PurePosixPath(key).suffix, strict=False)
+    return guessed if guessed and not coding else "application/octet-stream"
+
+
+@cache
+def _known_types() -> mimetypes.MimeTypes:
+    return mimetypes.MimeTypes()  # Python's own table, not the one of this machine.
 
 
 def attachment(name: str) -> str:

@@ -27,9 +27,6 @@ from .selectors import RequestSelectors
 from .streaming import stream
 from .version import Version
 
-# The Content-Type of an object that was stored without one.
-IMAGE_TYPE = "image/jpeg"
-
 # If the object is replaced between HEAD and GET this many times, the client gets a 503.
 ATTEMPTS = 3
 
@@ -40,14 +37,16 @@ async def answer_with_object(
     key: str,
     selectors: RequestSelectors,
     *,
+    default_type: str,
     filename: str | None,
 ) -> StreamingResponse:
     """Return the response with the object `key`, or with the ranges that the request selects.
 
+    `default_type` is the Content-Type of an object that was stored without one.
     `download.owner`, an exit stack, closes the connection to the store. Raises DownloadError.
     """
     stored = StoredObject(bucket, key, download.retry_policy())
-    answer = _ObjectAnswer(download, stored, selectors, filename)
+    answer = _ObjectAnswer(download, stored, selectors, default_type, filename)
     opening = answer.head() if download.record.method == "HEAD" else answer.get()
     return await download.in_time(opening)
 
@@ -59,6 +58,7 @@ class _ObjectAnswer:
     download: Download
     stored: StoredObject
     selectors: RequestSelectors
+    default_type: str
     filename: str | None
 
     async def head(self) -> StreamingResponse:
@@ -118,7 +118,7 @@ class _ObjectAnswer:
         first = version.check(opened)
         if parts is None or len(parts) == 1 or first.part is None or version.total is None:
             return self._whole_or_part(first, version)
-        content_type = type_headers(first.headers, IMAGE_TYPE)["content-type"]
+        content_type = type_headers(first.headers, self.default_type)["content-type"]
         multipart = Multipart(parts, version.total, content_type)
         framed = replace(first, part=None, length=multipart.length)
         response = self._stream(framed, multipart.body(first, version))
@@ -158,7 +158,7 @@ class _ObjectAnswer:
         settings = self.download.runtime.settings
         headers = download_headers(
             upstream,
-            default_type=IMAGE_TYPE,
+            default_type=self.default_type,
             default_cache_control=settings.image_cache_control,
             metadata_names=settings.s3_metadata_headers,
         )

@@ -76,6 +76,30 @@ def test_stream_object_serves_ranges_conditions_and_head(store: Store) -> None:
         assert missing.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("report.pdf", "application/pdf"),
+        ("PICTURE.PNG", "image/png"),
+        ("clip.webp", "image/webp"),
+        ("archive.tar.gz", "application/octet-stream"),
+        ("page.html", "text/html"),
+        ("none", "application/octet-stream"),
+        (".png", "application/octet-stream"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_object_without_type_gets_the_type_of_its_extension(
+    store: Store, name: str, sent: str, method: str
+) -> None:
+    """S3 says binary/octet-stream; the extension of the key says more."""
+    store.put(f"files/{name}", b"body", ContentType="binary/octet-stream")
+    with hosting(store.url, answer_from_store) as hosted:
+        headers = fetch(hosted.port, f"/files/{name}", method=method).headers
+    assert headers["content-type"] == sent
+    assert ("content-security-policy" in headers) == (sent == "text/html")
+
+
 def test_stream_object_with_bucket_opens_it_once(store: Store) -> None:
     """Two requests for an object in another bucket open that bucket once."""
     store.client.create_bucket(Bucket="others")
