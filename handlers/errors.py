@@ -122,6 +122,10 @@ class BadUpstream(DownloadError, status=502, kind="bad-upstream"):
     """The service behind this one gave no usable answer."""
 
 
+class RangeIgnored(BadUpstream):
+    """The upstream answered a request for a range with the whole body."""
+
+
 class UpstreamFailed(BadUpstream):
     """The upstream closed the connection or answered 5xx, which often is transient."""
 

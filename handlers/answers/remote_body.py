@@ -33,7 +33,8 @@ async def answer_with_url(
 
     `length` is the number of bytes that the body must have; None if unknown. The request to the
     upstream has `headers`, and x-request-id with the id of this download. The download's exit
-    stack (`download.owner`) closes the connection to the upstream. Raises DownloadError.
+    stack (`download.owner`) closes the connection to the upstream. Raises DownloadError, and
+    NoBulkSlot before it asks the upstream.
     """
     settings = download.runtime.settings
     remote = RemoteBody(
@@ -45,6 +46,10 @@ async def answer_with_url(
         retry_policy=download.retry_policy(),
         headers={"x-request-id": download.record.request_id, **(headers or {})},
     )
+    if download.record.method != "HEAD":
+        spec = _upstream_range(selectors, length)
+        part = spec.within(length) if spec and length is not None else None
+        download.require_bulk_slot(part.length if part else length)
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)
     body = _version(remote, upstream, download.body_resumer()).body(upstream)
@@ -79,9 +84,9 @@ def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Ve
     if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
 
-    async def request_part(part: Part, owner: Owner) -> Upstream:
+    async def request_part(part: Part, owner: Owner, is_conditional: bool) -> Upstream:
         once = replace(remote, retry_policy=NO_RETRY, length=upstream.object_length)
-        asking = {"if-range": if_range}
+        asking = {"if-range": if_range} if is_conditional else {}
         return await once.open(owner, method="GET", conditions=asking, spec=part.spec)
 
     return Version(

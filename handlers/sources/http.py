@@ -92,9 +92,8 @@ class RemoteBody:
             )
         except Exception as error:
             # Don't log the text: it may contain the URL and a token.
-            raise translate_error(
-                error, self.session, f"upstream: {type(error).__name__}"
-            ) from error
+            text = f"upstream: {type(error).__name__}"
+            raise translate_error(error, self.session, self.url, text) from error
         return RawResponse(
             response.status,
             {name.lower(): value for name, value in response.headers.items()},

@@ -1,7 +1,7 @@
 """Opens and closes the clients of both upstreams, which all requests of a lifespan share."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from .s3.botocore import (
     missing_transport_parts,
     open_botocore_client,
 )
-from .s3.bucket import Bucket, Buckets
+from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
 from .s3.signed import SignedBucket, resolve_endpoint
 
 logger = logging.getLogger("downspout")
@@ -56,7 +56,9 @@ async def open_clients(
     stack = AsyncExitStack()
     try:
         signing: BotocoreClient | None = None
+        headers = {"x-amz-request-payer": "requester"} if settings.s3_requester_pays else {}
         if s3 is None:
+            headers[CHECKSUM_MODE] = "ENABLED"
             opening = open_botocore_client(
                 settings,
                 max_connections=settings.store_connections + SPARE_CONNECTIONS,
@@ -65,7 +67,7 @@ async def open_clients(
             client = await stack.enter_async_context(opening)
             s3, signing = client.s3, client if _can_sign(settings) else None
         # A host's S3 client may have event handlers that must see every request: use it for all.
-        open_bucket = partial(_open_bucket, settings, s3, signing)
+        open_bucket = partial(_open_bucket, settings, s3, signing, headers)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         if http is None:
             http = await stack.enter_async_context(_http_session(settings))
@@ -90,11 +92,15 @@ def _can_sign(settings: Settings) -> bool:
 
 
 async def _open_bucket(
-    settings: Settings, s3: S3Client, signing: BotocoreClient | None, name: str
+    settings: Settings,
+    s3: S3Client,
+    signing: BotocoreClient | None,
+    headers: Mapping[str, str],
+    name: str,
 ) -> Bucket:
     """Return a SignedBucket if `signing` allows it for this bucket, else a BotocoreBucket."""
     timeout = settings.upstream_read_timeout
-    bucket = BotocoreBucket(s3, name, timeout)
+    bucket = BotocoreBucket(s3, name, timeout, dict(headers))
     if signing is None or signing.get_credentials is None:
         return bucket
     request = await bucket.prepare_get(_SAMPLE_KEY)

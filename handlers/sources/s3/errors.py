@@ -9,12 +9,19 @@ from ..errors import ERROR_BY_STATUS
 # An S3 error is a few hundred bytes of XML; the error page of a proxy has a few thousand bytes.
 MAX_ERROR_SIZE = 64 * 1024
 
+
+class RejectedHeader(errors.BadUpstream):
+    """The store does not accept a header of the request."""
+
+
 _BY_CODE: dict[str, type[errors.DownloadError]] = {
     "NoSuchKey": errors.NotFound,
     # S3 also denies access to a missing object if the credentials can't list the bucket. Other
     # 403s mean a wrong access key, clock or signature; InvalidObjectState an archived object.
     "AccessDenied": errors.AccessDenied,
     "InvalidObjectState": errors.AccessDenied,
+    "InvalidArgument": RejectedHeader,
+    "NotImplemented": RejectedHeader,
     "RequestTimeout": errors.UpstreamTimeout,
     "SlowDown": errors.UpstreamBusy,
 }
@@ -25,6 +32,8 @@ _BY_STATUS: dict[int, type[errors.DownloadError]] = {
 }
 # For responses without an error code, as all responses to a HEAD are.
 _BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
+    HTTPStatus.BAD_REQUEST: RejectedHeader,
+    HTTPStatus.NOT_IMPLEMENTED: RejectedHeader,
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.FORBIDDEN: errors.AccessDenied,
 }
