@@ -204,6 +204,34 @@ def test_store_that_refuses_a_replaced_tag_breaks_the_transfer(
     assert received.body == BODY[:500]
 
 
+class IgnoresIfRange(Ceph):
+    """An upstream that answers If-Range with the whole body, and cuts its first body."""
+
+    is_cut = False
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.lines = [f"last-modified: {DATE}", "accept-ranges: bytes"]
+        if "if-range" in exchange.headers:
+            exchange.headers.pop("range")
+        if self.is_cut:
+            await super().__call__(exchange)
+        else:
+            self.is_cut = True
+            lines = [f"content-length: {len(BODY)}", f"etag: {self.etag}", *self.lines]
+            await exchange.head(200, *lines)
+            await exchange.body(BODY[:500])
+            await exchange.pause(0.2)  # or the service may lose the bytes that have arrived
+
+
+def test_upstream_that_refuses_its_own_tag_in_if_range_is_resumed(
+    service_with: ServiceWith, upstream: Misbehaving
+) -> None:
+    """The bytes route asks once more without If-Range, and compares ETag, date and length."""
+    upstream.behaviour = IgnoresIfRange()
+    assert fetch(service_with().port, f"/tasks/1/bytes/{len(BODY)}").body == BODY
+    assert ["if-range" in one.headers for one in upstream.exchanges] == [False, True, False]
+
+
 @pytest.mark.parametrize("source", ["s3", "http"])
 def test_store_that_cuts_each_kilobyte_gets_few_requests(
     service_with: ServiceWith, upstream: Misbehaving, source: str
