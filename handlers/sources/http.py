@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from urllib.parse import quote, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from .. import errors
 from ..body.retry import NO_RETRY, RetryPolicy
@@ -17,6 +19,8 @@ from .errors import ERROR_BY_STATUS, translate_error
 from .response import FIXED_HEADERS, READ_BUFFER, RawResponse, check_response, payload_reader
 
 _MAX_RETRY_AFTER = 3600
+
+_NOT_IN_URLS = re.compile("[^!-~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,8 @@ class RemoteBody:
         self, owner: Owner, *, method: str, conditions: Mapping[str, str], spec: Spec | None
     ) -> Upstream:
         range_header = {"range": f"bytes={spec}"} if spec else {}
-        response = await self._request(
-            method, {**FIXED_HEADERS, **self.headers, **conditions, **range_header}
-        )
-        owner.callback(response.close)
+        sent = {**FIXED_HEADERS, **self.headers, **conditions, **range_header}
+        response = await self._request(owner, method, sent)
         status, headers = response.status, response.headers
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
             encoding = headers.get("content-encoding", "identity").lower()
@@ -75,11 +77,15 @@ class RemoteBody:
         response.close()
         raise self._error(status, headers, conditions, spec)
 
-    async def _request(self, method: str, headers: Mapping[str, str]) -> RawResponse:
+    async def _request(self, owner: Owner, method: str, headers: Mapping[str, str]) -> RawResponse:
+        try:
+            url = exact_url(self.url)
+        except ValueError as error:
+            raise errors.BadUpstream("the upstream's URL is invalid") from error
         try:
             response = await self.session.request(
                 method,
-                self.url,
+                url,
                 headers=headers,
                 allow_redirects=False,
                 auto_decompress=False,
@@ -95,6 +101,7 @@ class RemoteBody:
             raise translate_error(
                 error, self.session, f"upstream: {type(error).__name__}"
             ) from error
+        owner.callback(response.close)
         return RawResponse(
             response.status,
             {name.lower(): value for name, value in response.headers.items()},
@@ -125,6 +132,21 @@ class RemoteBody:
         if kind is errors.UpstreamBusy and re.fullmatch("[0-9]{1,8}", retry_after):
             return kind(text, retry_after=min(int(retry_after), _MAX_RETRY_AFTER))
         return kind(text)
+
+
+def exact_url(text: str) -> URL:
+    """Return the URL to request, with path and query as `text` has them; raise ValueError.
+
+    `%2F` and `/` are different (RFC 3986, 2.2), and the signature of a presigned URL covers them.
+    Only characters that no URL may have, like spaces and letters beyond ASCII, are encoded.
+    """
+    url, parts = URL(text), urlsplit(text)
+    path, query = (
+        _NOT_IN_URLS.sub(lambda found: quote(found[0]), part) for part in (parts.path, parts.query)
+    )
+    return URL.build(
+        scheme=url.scheme, authority=url.raw_authority, path=path, query_string=query, encoded=True
+    )
 
 
 def _may_be_unmodified(stated: Validators, conditions: Mapping[str, str]) -> bool:
