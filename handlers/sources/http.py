@@ -20,6 +20,14 @@ from .response import FIXED_HEADERS, READ_BUFFER, RawResponse, check_response, p
 
 _MAX_RETRY_AFTER = 3600
 
+# Statuses of upstreams that answer GET only. A presigned GET URL, for one, is not valid for HEAD.
+_HEAD_REFUSED = (
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.NOT_IMPLEMENTED,
+)
+
 _NOT_IN_URLS = re.compile("[^!-~]")
 
 
@@ -61,6 +69,9 @@ class RemoteBody:
         range_header = {"range": f"bytes={spec}"} if spec else {}
         sent = {**FIXED_HEADERS, **self.headers, **conditions, **range_header}
         response = await self._request(owner, method, sent)
+        if method == "HEAD" and response.status in _HEAD_REFUSED:
+            response = await self._request(owner, "GET", sent)
+            response.close()  # Don't read the body.
         status, headers = response.status, response.headers
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
             encoding = headers.get("content-encoding", "identity").lower()

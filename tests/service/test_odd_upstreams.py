@@ -104,3 +104,68 @@ def test_user_and_password_in_url_become_authorization(upstream: Misbehaving) ->
         assert fetch(port, "/").status == 200
     assert upstream.requests == ["GET /a%2Fb"]
     assert upstream.exchanges[0].headers["authorization"] == "Basic dXNlcjpwYXNz"
+
+
+# GET, but not HEAD.
+
+
+def get_only(status: int, *lines: str) -> Behaviour:
+    """Answer GET with a body without end, so that reading it would be seen; HEAD with `status`."""
+
+    async def answering(exchange: Exchange) -> None:
+        if exchange.method == "HEAD":
+            await exchange.answer(status, b"SECRET")
+            return
+        if exchange.headers.get("if-none-match") == '"v1"':
+            await exchange.answer(304, b"", 'etag: "v1"')
+            return
+        await exchange.head(200, 'etag: "v1"', "content-type: image/png", *lines)
+        await exchange.flood()
+
+    return answering
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
+def test_head_refused_by_upstream_is_answered_by_get(
+    upstream: Misbehaving, troubled: RunningService, status: int
+) -> None:
+    """HEAD has the headers of the upstream's GET, whose body is not read."""
+    upstream.behaviour = get_only(status, "content-length: 1000000000")
+    head = troubled.request("HEAD", "/tasks/1/bytes/1000000000")
+    assert (head.status_code, head.headers["content-length"]) == (200, "1000000000")
+    assert (head.headers["etag"], head.headers["content-type"]) == ('"v1"', "image/png")
+    assert upstream.requests == [f"{method} /bytes/1/1000000000" for method in ("HEAD", "GET")]
+    wait_until(lambda: upstream.exchanges[1].is_over)
+    assert upstream.exchanges[1].sent < 100_000_000
+    assert troubled.acquired_connections() == 0
+
+
+def test_conditional_head_refused_by_upstream_returns_304(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """The GET has the conditions of the HEAD."""
+    upstream.behaviour = get_only(403)
+    headers = {"if-none-match": '"v1"'}
+    assert troubled.request("HEAD", "/tasks/1/bytes/5", headers=headers).status_code == 304
+
+
+@pytest.mark.parametrize("length", [None, 1_000_000_000])
+def test_stream_url_head_refused_by_upstream_is_answered_by_get(
+    upstream: Misbehaving, length: int | None
+) -> None:
+    """A presigned GET URL is not valid for HEAD; the host's client still gets an answer."""
+    upstream.behaviour = get_only(403, "content-length: 1000000000")
+    with host_of(upstream.url + "/x", length) as port:
+        head = fetch(port, "/", method="HEAD")
+    assert (head.status, head.headers["content-length"]) == (200, "1000000000")
+
+
+@pytest.mark.parametrize(("status", "answered"), [(403, 502), (404, 404), (405, 502), (501, 502)])
+def test_head_is_an_error_where_get_is_one(
+    upstream: Misbehaving, troubled: RunningService, status: int, answered: int
+) -> None:
+    """If the upstream refuses GET, too, HEAD has the status of GET."""
+    upstream.behaviour = answer_with(status, b"SECRET")
+    assert troubled.get("/tasks/1/bytes/5").status_code == answered
+    assert troubled.request("HEAD", "/tasks/1/bytes/5").status_code == answered
+    assert upstream.requests == [f"{method} /bytes/1/5" for method in ("GET", "HEAD", "GET")]
