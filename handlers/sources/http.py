@@ -13,6 +13,7 @@ from yarl import URL
 from .. import errors
 from ..body.retry import NO_RETRY, RetryPolicy
 from ..body.upstream import Owner, Upstream
+from ..rfc9110.codings import content_codings
 from ..rfc9110.conditions import Validators, evaluate_conditions
 from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
@@ -41,7 +42,10 @@ class RemoteBody:
     session: aiohttp.ClientSession
     url: str
     length: int | None
-    """Bytes that the whole body must have; None if the upstream may decide."""
+    """Bytes that the whole body must have; None if the upstream may decide.
+
+    If `codings` is None, an encoded body has the length that the upstream states instead.
+    """
 
     read_timeout: float
     """Seconds without a byte after which a read fails."""
@@ -52,6 +56,9 @@ class RemoteBody:
     retry_policy: RetryPolicy = NO_RETRY
     headers: Mapping[str, str] = field(default_factory=dict)
     """Additional headers of every request for this body."""
+
+    codings: tuple[str, ...] | None = None
+    """The content codings of the version to resume; None if the upstream may decide."""
 
     async def open(
         self, owner: Owner, *, method: str, conditions: Mapping[str, str], spec: Spec | None = None
@@ -74,12 +81,8 @@ class RemoteBody:
             response.close()  # Don't read the body.
         status, headers = response.status, response.headers
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
-            encoding = headers.get("content-encoding", "identity").lower()
-            if encoding != "identity":
-                text = f"upstream sent content-encoding {encoding!r}, only identity was accepted"
-                raise errors.BadUpstream(text)
-            has_body = method != "HEAD"
-            return check_response(response, spec, "upstream", total=self.length, has_body=has_body)
+            total, has_body = self._expected_length(headers), method != "HEAD"
+            return check_response(response, spec, "upstream", total=total, has_body=has_body)
         if status == HTTPStatus.NOT_MODIFIED:
             upstream = Upstream(status=status, headers=headers, length=None)
             if _may_be_unmodified(upstream.validators, conditions):
@@ -87,6 +90,21 @@ class RemoteBody:
         # Close it now, without reading the error's body: a retry needs the connection.
         response.close()
         raise self._error(status, headers, conditions, spec)
+
+    def _expected_length(self, headers: Mapping[str, str]) -> int | None:
+        """Return the bytes that the whole body must have, with the codings in `headers`.
+
+        An encoded body is passed on as it is, although no request accepts one.
+        """
+        stated = headers.get("content-encoding", "")
+        codings = content_codings(stated)
+        if codings is None:
+            raise errors.BadUpstream(f"upstream sent content-encoding {stated!r}")
+        if self.codings is None:
+            return None if codings else self.length
+        if codings != self.codings:
+            raise errors.PreconditionFailed(f"upstream's content-encoding is now {stated!r}")
+        return self.length
 
     async def _request(self, owner: Owner, method: str, headers: Mapping[str, str]) -> RawResponse:
         try:
@@ -133,7 +151,7 @@ class RemoteBody:
             return errors.PreconditionFailed(text)
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and spec:
             stated = re.fullmatch(r"bytes \*/([0-9]{1,18})", headers.get("content-range", ""))
-            length = int(stated[1]) if stated and self.length is None else self.length
+            length = int(stated[1]) if stated else self.length
             if length is None or spec.within(length) is None:
                 return errors.RangeNotSatisfiable(text, length=length)
         if status == HTTPStatus.NOT_FOUND:

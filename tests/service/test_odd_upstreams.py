@@ -169,3 +169,136 @@ def test_head_is_an_error_where_get_is_one(
     assert troubled.get("/tasks/1/bytes/5").status_code == answered
     assert troubled.request("HEAD", "/tasks/1/bytes/5").status_code == answered
     assert upstream.requests == [f"{method} /bytes/1/5" for method in ("GET", "HEAD", "GET")]
+
+
+# Content-Encoding that nobody asked for.
+
+
+class EncodingUpstream:
+    """An upstream that sends `body` gzipped, with ranges, and cuts whole bodies at `cut_at`."""
+
+    def __init__(self, body: bytes, *, cut_at: int | None = None, chunked: bool = False) -> None:
+        self.body = body
+        self.cut_at = cut_at
+        self.chunked = chunked
+        self.codings: Iterator[str] = itertools.repeat("gzip")
+
+    async def __call__(self, exchange: Exchange) -> None:
+        lines = ["content-type: text/plain", 'etag: "gz"', f"last-modified: {DATE}"]
+        lines += ["accept-ranges: bytes", f"content-encoding: {next(self.codings)}"]
+        found = select(exchange.headers, len(self.body), '"gz"')
+        body = self.body[found.first : found.end]
+        lines += found.content_range
+        if self.chunked:
+            await exchange.head(found.status, "transfer-encoding: chunked", *lines)
+            await exchange.raw(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        elif self.cut_at is not None and found.status == 200 and exchange.method == "GET":
+            await exchange.head(200, f"content-length: {len(body)}", *lines)
+            await exchange.body(body[: self.cut_at])
+            exchange.reset()
+        else:
+            await exchange.answer(found.status, body, *lines)
+
+
+@pytest.mark.parametrize("body", [GZIPPED, LONGER], ids=["shorter", "longer"])
+def test_encoded_body_is_passed_on_as_it_is(
+    upstream: Misbehaving, troubled: RunningService, body: bytes
+) -> None:
+    """GET and HEAD have the upstream's Content-Encoding and the length that it states."""
+    upstream.behaviour = EncodingUpstream(body)
+    received = fetch(troubled.port, "/tasks/1/bytes/1024")
+    assert (received.status, received.body, received.whole) == (200, body, True)
+    assert received.headers["content-encoding"] == "gzip"
+    assert received.headers["content-length"] == str(len(body))
+    head = fetch(troubled.port, "/tasks/1/bytes/1024", method="HEAD")
+    for name in ("content-encoding", "content-length", "content-type", "etag", "accept-ranges"):
+        assert head.headers[name] == received.headers[name]
+
+
+@pytest.mark.parametrize("length", [None, 1024])
+def test_stream_url_encoded_body_is_passed_on_as_it_is(
+    upstream: Misbehaving, length: int | None
+) -> None:
+    """A host's `length` is that of the unencoded body."""
+    upstream.behaviour = EncodingUpstream(GZIPPED)
+    with host_of(upstream.url + "/x", length) as port:
+        received = fetch(port, "/")
+    assert (received.body, received.headers["content-encoding"]) == (GZIPPED, "gzip")
+
+
+def test_encoded_body_in_chunks_is_passed_on_in_chunks(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """An encoded body without a stated length gets none, since the size is another one."""
+    upstream.behaviour = EncodingUpstream(GZIPPED, chunked=True)
+    received = fetch(troubled.port, "/tasks/1/bytes/1024")
+    assert (received.status, received.whole) == (200, True)
+    assert "content-length" not in received.headers
+    assert zlib.decompress(received.body.split(b"\r\n", 1)[1], wbits=31) == BODY
+
+
+@pytest.mark.parametrize("body", [GZIPPED, LONGER], ids=["shorter", "longer"])
+@pytest.mark.parametrize(
+    "wanted", ["0-8", "5-", "-10", "900-2000", "1000-", "1030-", "1030-1040", "5000-"]
+)
+def test_range_of_encoded_body_is_of_the_encoded_bytes(
+    upstream: Misbehaving, troubled: RunningService, body: bytes, wanted: str
+) -> None:
+    """The client gets the range of the encoded bytes or all of them, never another range."""
+    upstream.behaviour = EncodingUpstream(body)
+    received = fetch(troubled.port, "/tasks/1/bytes/1024", headers={"range": f"bytes={wanted}"})
+    assert received.headers["content-encoding"] == "gzip"
+    assert received.whole
+    # The upstream is asked for a range within 1024 bytes, which is often another one.
+    is_part = wanted == "0-8" or (wanted == "5-" and body == GZIPPED)
+    assert received.status == (206 if is_part else 200)
+    if is_part:
+        found = select({"range": f"bytes={wanted}"}, len(body), '"gz"')
+        assert received.body == body[found.first : found.end]
+        assert received.headers["content-range"] == found.content_range[0].split(": ")[1]
+    else:
+        assert received.body == body
+
+
+@pytest.mark.parametrize("wanted", ["0-8", "5-", "-10"])
+def test_stream_url_range_of_encoded_body_returns_206(upstream: Misbehaving, wanted: str) -> None:
+    """Without a `length` the range is forwarded as given, and the upstream's 206 passed back."""
+    upstream.behaviour = EncodingUpstream(GZIPPED)
+    found = select({"range": f"bytes={wanted}"}, len(GZIPPED), '"gz"')
+    with host_of(upstream.url + "/x") as port:
+        part = fetch(port, "/", headers={"range": f"bytes={wanted}"})
+    assert (part.status, part.body) == (206, GZIPPED[found.first : found.end])
+    assert part.headers["content-encoding"] == "gzip"
+    assert part.headers["content-range"] == found.content_range[0].split(": ")[1]
+
+
+@pytest.mark.parametrize("body", [GZIPPED, LONGER], ids=["shorter", "longer"])
+def test_encoded_body_interrupted_is_resumed(
+    upstream: Misbehaving, troubled: RunningService, body: bytes
+) -> None:
+    """A broken encoded body goes on at its next encoded byte."""
+    upstream.behaviour = EncodingUpstream(body, cut_at=100)
+    received = fetch(troubled.port, "/tasks/1/bytes/1024")
+    assert (received.body, received.whole) == (body, True)
+    assert upstream.exchanges[1].headers["range"] == f"bytes=100-{len(body) - 1}"
+
+
+@pytest.mark.parametrize("codings", [("gzip", "identity"), ("gzip", "br"), ("identity", "gzip")])
+def test_encoded_body_never_resumes_with_another_coding(
+    upstream: Misbehaving, troubled: RunningService, codings: tuple[str, ...]
+) -> None:
+    """A part with another Content-Encoding is another version, even with the same ETag."""
+    upstream.behaviour = EncodingUpstream(BODY, cut_at=100)
+    upstream.behaviour.codings = itertools.chain(codings, itertools.repeat(codings[-1]))
+    received = fetch(troubled.port, "/tasks/1/bytes/1024")
+    assert (received.status, received.body, received.whole) == (200, BODY[:100], False)
+    assert len(upstream.exchanges) == 2
+
+
+def test_invalid_content_encoding_returns_502(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """A Content-Encoding that cannot be passed on is a 502: its bytes would be sent bare."""
+    upstream.behaviour = answer_with(200, BODY, "content-encoding: gzip; q=1")
+    assert troubled.get("/tasks/1/bytes/1024").status_code == 502
+    assert troubled.request("HEAD", "/tasks/1/bytes/1024").status_code == 502
