@@ -302,3 +302,100 @@ def test_invalid_content_encoding_returns_502(
     upstream.behaviour = answer_with(200, BODY, "content-encoding: gzip; q=1")
     assert troubled.get("/tasks/1/bytes/1024").status_code == 502
     assert troubled.request("HEAD", "/tasks/1/bytes/1024").status_code == 502
+
+
+# Bodies that end with their connection.
+
+
+def until_close(sent: bytes, *, status: int = 200, lines: tuple[str, ...] = ()) -> Behaviour:
+    async def answering(exchange: Exchange) -> None:
+        await exchange.head(status, *lines)
+        if exchange.method == "GET":
+            await exchange.body(sent)
+
+    return answering
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_body_that_ends_with_connection_is_served(
+    upstream: Misbehaving, troubled: RunningService, method: str
+) -> None:
+    """The size in the path says whether such a body is complete."""
+    upstream.behaviour = until_close(BODY)
+    received = fetch(troubled.port, "/tasks/1/bytes/1024", method=method)
+    assert (received.status, received.headers["content-length"]) == (200, "1024")
+    assert received.whole
+    assert received.body == (BODY if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("sent", [b"", BODY[:1], BODY[:1023], BODY + b"x"])
+def test_body_that_ends_with_connection_at_another_length_breaks_transfer(
+    upstream: Misbehaving, troubled: RunningService, sent: bytes
+) -> None:
+    """A body cut short of its known length never looks complete, nor does a longer one."""
+    upstream.behaviour = until_close(sent)
+    received = fetch(troubled.port, "/tasks/1/bytes/1024")
+    assert received.status == 200
+    assert not received.whole
+    assert BODY.startswith(received.body)
+    wait_until(lambda: troubled.acquired_connections() == 0)
+
+
+def test_body_that_ends_with_connection_is_resumed(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """Cut short, such a body goes on at its next byte, in a part that ends the same way."""
+    lines = ('etag: "v1"', "accept-ranges: bytes")
+
+    async def cut_once(exchange: Exchange) -> None:
+        if "range" in exchange.headers:
+            part = (*lines, "content-range: bytes 600-1023/1024")
+            await until_close(BODY[600:], status=206, lines=part)(exchange)
+        else:
+            await until_close(BODY[:600], lines=lines)(exchange)
+
+    upstream.behaviour = cut_once
+    received = fetch(troubled.port, "/tasks/1/bytes/1024")
+    assert (received.body, received.whole) == (BODY, True)
+
+
+@pytest.mark.parametrize(("length", "status"), [(None, 502), (1024, 200)])
+def test_stream_url_body_that_ends_with_connection_needs_length(
+    upstream: Misbehaving, length: int | None, status: int
+) -> None:
+    """Without a known length a cut body would look complete, so it is a 502."""
+    upstream.behaviour = until_close(BODY)
+    with host_of(upstream.url + "/x", length) as port:
+        assert fetch(port, "/").status == status
+
+
+@pytest.mark.parametrize(
+    "line", ["content-encoding: gzip", "transfer-encoding: gzip", "transfer-encoding: identity"]
+)
+def test_coded_body_that_ends_with_connection_returns_502(
+    upstream: Misbehaving, troubled: RunningService, line: str
+) -> None:
+    """The known length is not that of a coded body."""
+    upstream.behaviour = until_close(BODY, lines=(line,))
+    assert fetch(troubled.port, "/tasks/1/bytes/1024").status == 502
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_range_of_object_that_ends_with_connection_is_served(
+    upstream: Misbehaving, service_with: ServiceWith, is_direct: bool
+) -> None:
+    """The store's Content-Range states the length of a part; without it, a body is a 502."""
+
+    async def answering(exchange: Exchange) -> None:
+        sent = BODY[:8] if exchange.path.startswith("/photos/test/2/") else BODY[:9]
+        lines = ('etag: "v1"', "content-range: bytes 0-8/1024")
+        is_part = "range" in exchange.headers
+        await until_close(sent, status=206 if is_part else 200, lines=lines)(exchange)
+
+    upstream.behaviour = answering
+    service = service_with(s3_direct=is_direct, max_resumes=1)
+    part = fetch(service.port, "/tasks/1/image", headers={"range": "bytes=0-8"})
+    assert (part.status, part.body, part.whole) == (206, BODY[:9], True)
+    cut = fetch(service.port, "/tasks/2/image", headers={"range": "bytes=0-8"})
+    assert (cut.status, cut.whole) == (206, False)
+    assert fetch(service.port, "/tasks/1/image").status == 502
