@@ -17,6 +17,7 @@ from ..rfc9110.codings import content_codings
 from ..rfc9110.conditions import Validators, evaluate_conditions
 from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
+from .raw_head import join_headers
 from .response import FIXED_HEADERS, READ_BUFFER, RawResponse, check_response, payload_reader
 
 _MAX_RETRY_AFTER = 3600
@@ -133,7 +134,7 @@ class RemoteBody:
         owner.callback(response.close)
         return RawResponse(
             response.status,
-            {name.lower(): value for name, value in response.headers.items()},
+            join_headers(response.headers.items()),
             payload_reader(response.content.readany, self.read_timeout, "upstream"),
             response.close,
         )

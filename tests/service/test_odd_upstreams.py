@@ -399,3 +399,30 @@ def test_range_of_object_that_ends_with_connection_is_served(
     cut = fetch(service.port, "/tasks/2/image", headers={"range": "bytes=0-8"})
     assert (cut.status, cut.whole) == (206, False)
     assert fetch(service.port, "/tasks/1/image").status == 502
+
+
+# Repeated headers.
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/tasks/1/bytes/1024", "/tasks/1/image"])
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_repeated_headers_of_upstream_are_joined(
+    upstream: Misbehaving, service_with: ServiceWith, method: str, path: str, is_direct: bool
+) -> None:
+    """`private` stays, although `max-age=600` follows in a header of its own."""
+    lines = ["cache-control: private", "cache-control: max-age=600"]
+    lines += ["content-language: de", "Content-Language: en"]
+    upstream.behaviour = answer_with(200, BODY, 'etag: "v1"', *lines)
+    received = fetch(service_with(s3_direct=is_direct).port, path, method=method)
+    assert received.status == 200
+    assert received.headers["cache-control"] == "private, max-age=600"
+    assert received.headers["content-language"] == "de, en"
+
+
+def test_repeated_validators_of_upstream_count_as_none(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """Two different ETags name no version, so none is sent and nothing is resumed."""
+    upstream.behaviour = answer_with(200, BODY, 'etag: "v1"', 'etag: "v2"')
+    assert "etag" not in fetch(troubled.port, "/tasks/1/bytes/1024").headers
