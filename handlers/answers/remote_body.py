@@ -47,6 +47,7 @@ async def answer_with_url(
         connect_timeout=settings.upstream_connect_timeout,
         retry_policy=download.retry_policy(),
         headers={"x-request-id": download.record.request_id, **(headers or {})},
+        proxies=download.serving.proxies,
     )
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)

@@ -17,6 +17,7 @@ from ..rfc9110.codings import content_codings
 from ..rfc9110.conditions import Validators, evaluate_conditions
 from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
+from .proxies import Proxies
 from .raw_head import join_headers
 from .response import FIXED_HEADERS, READ_BUFFER, RawResponse, check_response, payload_reader
 
@@ -57,6 +58,8 @@ class RemoteBody:
     retry_policy: RetryPolicy = NO_RETRY
     headers: Mapping[str, str] = field(default_factory=dict)
     """Additional headers of every request for this body."""
+
+    proxies: Proxies = field(default_factory=Proxies)
 
     codings: tuple[str, ...] | None = None
     """The content codings of the version to resume; None if the upstream may decide."""
@@ -112,11 +115,13 @@ class RemoteBody:
             url = exact_url(self.url)
         except ValueError as error:
             raise errors.BadUpstream("the upstream's URL is invalid") from error
+        proxy = self.proxies.proxy_for(url)
         try:
             response = await self.session.request(
                 method,
                 url,
                 headers=headers,
+                proxy=proxy,
                 allow_redirects=False,
                 auto_decompress=False,
                 raise_for_status=False,
