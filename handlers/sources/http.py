@@ -80,7 +80,7 @@ class RemoteBody:
         range_header = {"range": f"bytes={spec}"} if spec else {}
         sent = {**FIXED_HEADERS, **self.headers, **conditions, **range_header}
         response = await self._request(owner, method, sent)
-        if method == "HEAD" and response.status in _HEAD_REFUSED:
+        if method == "HEAD" and self._must_repeat_as_get(response):
             response = await self._request(owner, "GET", sent)
             response.close()  # Don't read the body.
         status, headers = response.status, response.headers
@@ -94,6 +94,12 @@ class RemoteBody:
         # Close it now, without reading the error's body: a retry needs the connection.
         response.close()
         raise self._error(status, headers, conditions, spec)
+
+    def _must_repeat_as_get(self, response: RawResponse) -> bool:
+        """Return whether the upstream refuses HEAD, or answers it with the length of no body."""
+        has_no_length = response.headers.get("content-length") == "0" and self.length != 0
+        is_empty = response.status == HTTPStatus.OK and has_no_length
+        return is_empty or response.status in _HEAD_REFUSED
 
     def _expected_length(self, headers: Mapping[str, str]) -> int | None:
         """Return the bytes that the whole body must have, with the codings in `headers`.

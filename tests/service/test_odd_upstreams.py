@@ -140,6 +140,30 @@ def test_head_refused_by_upstream_is_answered_by_get(
     assert troubled.acquired_connections() == 0
 
 
+@pytest.mark.parametrize("length", [None, 1024])
+def test_head_with_length_zero_is_answered_by_get(
+    upstream: Misbehaving, length: int | None
+) -> None:
+    """Some upstreams answer every HEAD with `Content-Length: 0`, which is not that of GET."""
+
+    async def zero_to_head(exchange: Exchange) -> None:
+        await exchange.answer(200, b"" if exchange.method == "HEAD" else BODY)
+
+    upstream.behaviour = zero_to_head
+    with host_of(upstream.url + "/x", length) as port:
+        head = fetch(port, "/", method="HEAD")
+    assert (head.status, head.headers["content-length"]) == (200, "1024")
+
+
+def test_head_of_empty_body_sends_one_request(
+    upstream: Misbehaving, troubled: RunningService
+) -> None:
+    """If the length is known to be 0, HEAD needs no GET."""
+    upstream.behaviour = answer_with(200)
+    assert troubled.request("HEAD", "/tasks/1/bytes/0").headers["content-length"] == "0"
+    assert upstream.requests == ["HEAD /bytes/1/0"]
+
+
 def test_conditional_head_refused_by_upstream_returns_304(
     upstream: Misbehaving, troubled: RunningService
 ) -> None:
