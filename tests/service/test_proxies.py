@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import httpx
@@ -14,24 +16,41 @@ from handlers import create_app
 from tests.support.behaviours import BODY
 from tests.support.client import fetch
 from tests.support.components import settings_for
-from tests.support.misbehaving import Exchange, Misbehaving, misbehaving
+from tests.support.misbehaving import Behaviour, Exchange, Misbehaving, misbehaving
 from tests.support.serving import RunningService, serving
-
-VARIABLES = ["http_proxy", "https_proxy", "no_proxy", "all_proxy"]
 
 
 async def send_body(exchange: Exchange) -> None:
-    """Answer as a store, an upstream or a proxy that refuses tunnels."""
-    if exchange.method == "CONNECT":
-        await exchange.answer(403)
-        return
+    """Answer as a store and as an upstream."""
     await exchange.answer(200, BODY, 'etag: "v1"')
 
 
+def forward_to(upstream: Misbehaving) -> Behaviour:
+    """Behave as a proxy that finds every host at `upstream`, and refuses tunnels."""
+
+    async def forwarding(exchange: Exchange) -> None:
+        if exchange.method == "CONNECT":
+            await exchange.answer(403)
+            return
+        url = urlsplit(exchange.path)
+        assert url.scheme == "http"
+        lines = [f"{exchange.method} {urlunsplit(('', '', *url[2:]))} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in exchange.headers.items()]
+        reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
+        writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode())
+        while data := await reader.read(65536):
+            await exchange.raw(data)
+        writer.close()
+
+    return forwarding
+
+
 @pytest.fixture
-def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Misbehaving]:
+def proxy(
+    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Generator[Misbehaving]:
     """Run a proxy, name it in the environment, and have credentials in .netrc."""
-    for name in VARIABLES:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     netrc = tmp_path / ".netrc"
@@ -39,7 +58,8 @@ def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Misbehav
     netrc.chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(netrc))
-    with misbehaving(send_body) as server:
+    upstream.behaviour = send_body
+    with misbehaving(forward_to(upstream)) as server:
         monkeypatch.setenv("HTTP_PROXY", server.url)
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         yield server
@@ -58,7 +78,7 @@ def behind_proxy(**changes: str) -> Generator[RunningService]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_store_and_upstream_are_requested_through_http_proxy(
-    proxy: Misbehaving, method: str
+    proxy: Misbehaving, upstream: Misbehaving, method: str
 ) -> None:
     """Both sources heed HTTP_PROXY, and neither sends credentials of .netrc."""
     with behind_proxy() as service:
@@ -68,9 +88,31 @@ def test_store_and_upstream_are_requested_through_http_proxy(
         f"{method} http://store.invalid:81/photos/test/1/image.jpg",
         f"{method} http://files.invalid/1024%2F",
     ]
-    upstream_headers = proxy.exchanges[1].headers
-    assert upstream_headers["host"] == "files.invalid"
-    assert not {"authorization", "proxy-authorization"} & upstream_headers.keys()
+    assert upstream.requests == [f"{method} /photos/test/1/image.jpg", f"{method} /1024%2F"]
+    received = upstream.exchanges[1].headers
+    assert received["host"] == "files.invalid"
+    assert not {"authorization", "proxy-authorization"} & received.keys()
+
+
+def test_body_interrupted_behind_proxy_is_resumed(
+    proxy: Misbehaving, upstream: Misbehaving
+) -> None:
+    """The rest of a broken body is requested through the proxy, too."""
+
+    async def breaks_once(exchange: Exchange) -> None:
+        lines = ("accept-ranges: bytes", 'etag: "v1"')
+        if "range" in exchange.headers:
+            stated = "content-range: bytes 600-1023/1024"
+            await exchange.answer(206, BODY[600:], stated, *lines)
+            return
+        await exchange.head(200, "content-length: 1024", *lines)
+        await exchange.body(BODY[:600])
+
+    upstream.behaviour = breaks_once
+    with behind_proxy() as service:
+        received = fetch(service.port, "/tasks/1/bytes/1024")
+    assert (received.body, received.whole) == (BODY, True)
+    assert proxy.requests == ["GET http://files.invalid/1024%2F"] * 2
 
 
 def test_https_upstream_is_requested_through_tunnel_of_https_proxy(proxy: Misbehaving) -> None:
@@ -97,7 +139,6 @@ def test_no_proxy_hosts_are_requested_directly(
 ) -> None:
     """Store and upstream on a host of NO_PROXY are requested without the proxy."""
     monkeypatch.setenv("NO_PROXY", exceptions)
-    upstream.behaviour = send_body
     with serving(settings_for(upstream.url)) as service:
         assert fetch(service.port, "/tasks/1/image").status == 200
         assert fetch(service.port, "/tasks/1/bytes/1024").status == 200
@@ -119,7 +160,6 @@ async def test_session_of_host_is_used_without_proxy_variables(
     proxy: Misbehaving, upstream: Misbehaving
 ) -> None:
     """A host's own session decides by itself about proxies."""
-    upstream.behaviour = send_body
     async with aiohttp.ClientSession() as session:
         app = create_app(settings_for(upstream.url), http=session)
         transport = httpx.ASGITransport(app)
