@@ -10,6 +10,7 @@ import aiohttp
 import anyio
 
 from ..settings import Settings
+from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
 from .s3.botocore import (
     BotocoreBucket,
@@ -38,11 +39,15 @@ _SAMPLE_KEY = "key"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clients:
-    """The S3 client, the buckets and the HTTP session that serve requests."""
+    """The S3 client, the buckets and the HTTP session that serve requests.
+
+    A host's own session decides by itself about proxies, so `proxies` is then empty.
+    """
 
     s3: S3Client
     buckets: Buckets
     http: aiohttp.ClientSession
+    proxies: Proxies
 
 
 @asynccontextmanager
@@ -69,9 +74,10 @@ async def open_clients(
         # A host's S3 client may have event handlers that must see every request: use it for all.
         open_bucket = partial(_open_bucket, settings, s3, signing, headers)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
+        proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
             http = await stack.enter_async_context(_http_session(settings))
-        yield Clients(s3=s3, buckets=buckets, http=http)
+        yield Clients(s3=s3, buckets=buckets, http=http, proxies=proxies)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()

@@ -30,7 +30,8 @@ GRACE = 25
 
 SHORT_SIZE = 16 * 1024
 SHORT_RATE = 50  # downloads a second
-LONG_SIZE = 6 * MIB
+# Much more than the buffers between service and client hold, about 10 MiB.
+LONG_SIZE = 40 * MIB
 LONG_SECONDS = 60.0
 LONG = 50  # downloads at once
 RECEIVE_BUFFER = 64 * 1024

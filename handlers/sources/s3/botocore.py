@@ -24,6 +24,7 @@ from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
+from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader
 from .errors import error_for_response, read_error_body
 from .sigv4 import Credentials
@@ -213,7 +214,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         return SimpleNamespace(
             url=response.url,
             status=response.status,
-            raw_headers=tuple(filter(_is_readable, response.raw_headers)),
+            raw_headers=join_raw_headers(filter(_is_readable, response.raw_headers)),
             content=response.content,
             read=read,
             close=response.close,
