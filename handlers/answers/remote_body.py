@@ -10,7 +10,7 @@ from ..body.resume import BodyResumer
 from ..body.retry import NO_RETRY
 from ..body.upstream import Owner, Upstream
 from ..download.handle import Download
-from ..errors import RangeNotSatisfiable
+from ..errors import PreconditionFailed, RangeNotSatisfiable
 from ..rfc9110.codings import content_codings
 from ..rfc9110.conditions import forwardable_conditions, if_range_holds, single_strong_tag
 from ..rfc9110.dates import http_date
@@ -120,7 +120,13 @@ def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Ve
 
     async def request_part(part: Part, owner: Owner, is_conditional: bool) -> Upstream:
         asking = {"if-range": if_range} if is_conditional else {}
-        return await once.open(owner, method="GET", conditions=asking, spec=part.spec)
+        opened = await once.open(owner, method="GET", conditions=asking, spec=part.spec)
+        # Only a 206 to If-Range may omit its Last-Modified (RFC 9110, 15.3.7).
+        theirs = opened.validators
+        if not is_conditional and if_range not in (theirs.etag, theirs.last_modified):
+            opened.close()
+            raise PreconditionFailed("the upstream's ETag or Last-Modified has changed")
+        return opened
 
     return Version(
         validators=stated,
