@@ -336,7 +336,7 @@ def test_host_headers_do_not_change_framing_or_problems(store: Store) -> None:
         assert (whole.headers["content-length"], whole.body) == ("10", b"0123456789")
         parts = fetch(hosted.port, "/files/one", headers={"range": "bytes=0-1,5-6"})
         assert parts.headers["content-type"].startswith("multipart/byteranges")
-        missing = fetch(hosted.port, "/files/none")
+        missing = fetch(hosted.port, "/files/missing")
         assert missing.headers["content-type"] == "application/problem+json"
         assert missing.headers["cache-control"] == "no-store"
         assert missing.headers["x-own"] == "1"
