@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -624,3 +624,25 @@ def test_unknown_service_attribute_raises() -> None:
     """An unknown attribute of service.py raises AttributeError."""
     with pytest.raises(AttributeError, match="application"):
         _ = service_module.application
+
+
+def test_endless_header_does_not_grow_memory(upstream: Misbehaving) -> None:
+    """A header field of 100 MB is a 431 that takes no memory and does not stop the service."""
+    with ServiceProcess(make_environ(upstream)) as process:
+        url = process.url()
+        before = read_peak_memory(process.process.pid)
+        with connect(parse_port(url)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nname: ")
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    client.sendall(bytes(b"x") * 1_000_000)
+            assert read_answer(client).status == 431
+        assert read_peak_memory(process.process.pid) - before < 10_000
+        assert process.saw("refused a request with 431: ")
+        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+
+
+def read_peak_memory(pid: int) -> int:
+    """Return the most memory in KiB that a process has had resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
