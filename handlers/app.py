@@ -21,7 +21,7 @@ from .lifespan import SharedLifespan
 from .metrics import metrics
 from .openapi import openapi
 from .rfc9110.conditions import CONDITIONS
-from .runtime import Runtime, get_runtime
+from .runtime import Runtime, get_runtime, is_draining
 from .settings import Settings
 from .sources.s3.botocore import S3Client
 from .telemetry.metrics import Metrics
@@ -121,4 +121,4 @@ class _Application(Starlette):
                 allow_headers=CORS_REQUEST_HEADERS,
                 expose_headers=(*CORS_RESPONSE_HEADERS, *metadata),
             )
-        return RequestId(traced(stack))
+        return RequestId(traced(stack), partial(is_draining, self))

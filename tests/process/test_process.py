@@ -635,7 +635,7 @@ def test_endless_header_does_not_grow_memory(upstream: Misbehaving) -> None:
             client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nname: ")
             with suppress(ConnectionError):
                 for _ in range(100):
-                    client.sendall(bytes(b"x") * 1_000_000)
+                    client.sendall(b"x" * 1_000_000)
             assert read_answer(client).status == 431
         assert read_peak_memory(process.process.pid) - before < 10_000
         assert process.saw("refused a request with 431: ")
