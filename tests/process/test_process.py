@@ -81,7 +81,9 @@ def test_uvicorn_with_service_app_serves_downloads(store: Store) -> None:
     store.put("test/1/image.jpg", PICTURE)
     with ServiceProcess(store.environ, *UVICORN) as process:
         url = wait_for_uvicorn_url(process)
-        assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
+        answer = httpx.get(f"{url}/tasks/1/image", trust_env=False)
+        assert answer.content == PICTURE
+        assert "content-encoding" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,8 @@ def test_other_server_with_service_app_serves_downloads(
     with ServiceProcess(store.environ, "-m", *words) as process:
         found: httpx.Response = wait_until(answer)
         assert found.content == PICTURE
+        assert found.request.headers["accept-encoding"]
+        assert "content-encoding" not in found.headers
         process.process.terminate()
         # uvicorn raises the signal again after its shutdown.
         assert process.end() in (0, -signal.SIGTERM)
