@@ -321,6 +321,32 @@ def test_port_in_use_is_one_line(store: Store) -> None:
             assert process.end() == 1
             [line] = process.lines
     assert line.startswith(f"can't listen on HOST 127.0.0.1, PORT {port}: ")
+    assert line.endswith("another process uses this port; stop it, or set PORT to another")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["x86_64-conda-linux-gnu", "192.0.2.1", "2001:db8::1", "localhost:80", "a..b", "a" * 64],
+)
+def test_wrong_host_is_one_line_that_names_the_variable(store: Store, host: str) -> None:
+    """A HOST that is not this machine's is one line with the next step; the exit code is 1."""
+    with ServiceProcess({**store.environ, "HOST": host}) as process:
+        assert process.end() == 1
+        [line] = process.lines
+    assert line.startswith(f"can't listen on HOST {host}, PORT 0: ")
+    assert line.endswith("set it to 127.0.0.1 or 0.0.0.0, or unset it")
+
+
+def test_keep_alive_timeout_closes_an_idle_connection(upstream: Misbehaving) -> None:
+    """An idle connection is closed after KEEP_ALIVE_TIMEOUT."""
+    with (
+        ServiceProcess(make_environ(upstream, KEEP_ALIVE_TIMEOUT="1")) as process,
+        connect(parse_port(process.url())) as client,
+    ):
+        client.settimeout(10)  # By default a connection is kept for 95 seconds.
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.recv(1 << 16).endswith(b"ok\n")
+        assert client.recv(1) == b""
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
