@@ -13,6 +13,7 @@ if __name__ == "__main__":
         signal.signal(number, lambda *_: sys.exit(0))
 
 import asyncio
+import errno
 import gc
 import logging
 import multiprocessing
@@ -36,9 +37,6 @@ from handlers import BrokenTransfer, CannotStart, chain_problem, cli, create_app
 from handlers.server import DrainOnSignal, StandaloneProtocol
 from settings import ServerSettings, Settings, SettingsError
 
-# Longer than routers keep idle connections (Heroku 90 s, nginx 60 and 75 s), so the router closes
-# them. If the service closed one, a request that the router has just sent on it would be lost.
-KEEP_ALIVE_SECONDS = 95
 BACKLOG = 2048
 UNSENT_BYTES = 128 * 1024
 FLUSH_SECONDS = 2  # for uvicorn to send its buffered bytes after the last download
@@ -50,6 +48,15 @@ GC_THRESHOLDS = (10_000, 10, 10)
 
 ANNOUNCED_APP = "announced_app"  # `app` under serve(), which has already logged the warnings
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+LISTEN_HINTS = {
+    errno.EADDRINUSE: "another process uses this port; stop it, or set PORT to another",
+    errno.EACCES: "this user may not use this port; set PORT to 1024 or more",
+}
+HOST_HINT = (
+    "HOST must be an address or a name of this machine; conda and csh set HOST to something else; "
+    "set it to 127.0.0.1 or 0.0.0.0, or unset it"
+)
 
 EXIT_OK = 0
 EXIT_CANNOT_LISTEN = 1
@@ -140,9 +147,10 @@ def serve(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     try:
         listener = listen(settings)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long.
         where = f"HOST {settings.host}, PORT {settings.port}"
-        print(f"can't listen on {where}: {error}", file=sys.stderr)
+        hint = LISTEN_HINTS.get(getattr(error, "errno", 0), HOST_HINT)
+        print(f"can't listen on {where}: {error}: {hint}", file=sys.stderr)
         return EXIT_CANNOT_LISTEN
     config = uvicorn.Config(
         f"service:{ANNOUNCED_APP}",
@@ -155,7 +163,7 @@ def serve(settings: ServerSettings) -> int:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=FLUSH_SECONDS,
         forwarded_allow_ips=settings.forwarded_allow_ips,
     )
@@ -187,7 +195,7 @@ def supervise(config: uvicorn.Config, listener: socket.socket, settings: Setting
 
 
 def listen(settings: ServerSettings) -> socket.socket:
-    """Return a socket that listens on HOST and PORT; raises OSError."""
+    """Return a socket that listens on HOST and PORT; raises OSError or UnicodeError."""
     listener = socket.create_server(
         (settings.host, settings.port),
         family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,

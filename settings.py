@@ -26,6 +26,10 @@ class ServerSettings(Settings):
         matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated by commas", "*"),
     )
     """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; `*` trusts all."""
+    # Heroku keeps idle connections for 90 s, nginx for 60 and 75 s. If the service closed one
+    # first, a request that the router has just sent on it would be lost.
+    keep_alive_timeout: int = setting(95, whole_number(1, 7200))
+    """Seconds that an idle connection stays open; more than the router keeps it."""
     log_format: str | None = setting(None, matching("text|json", "must be text or json"))
     """Format of log lines: `text` or `json`. Default: `text` on a terminal, else `json`."""
     log_level: str = setting(

@@ -6,7 +6,7 @@ from functools import partial
 import aiohttp
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .access.authorization import Access
 from .access.hooks import Authorize, Locate, run_hook
@@ -14,6 +14,7 @@ from .answers.path import ExactRoute
 from .answers.problems import EXCEPTION_HANDLERS
 from .bytes import stream_bytes
 from .download.client_limit import ClientLimit
+from .download.host_middleware import mark_direct_call
 from .health import healthz, readyz
 from .image import image
 from .landing import landing
@@ -21,7 +22,7 @@ from .lifespan import SharedLifespan
 from .metrics import metrics
 from .openapi import openapi
 from .rfc9110.conditions import CONDITIONS
-from .runtime import Runtime, get_runtime
+from .runtime import Runtime, get_runtime, is_draining
 from .settings import Settings
 from .sources.s3.botocore import S3Client
 from .telemetry.metrics import Metrics
@@ -109,6 +110,11 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
 class _Application(Starlette):
     """A Starlette application with middleware outside Starlette's own error handling."""
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.user_middleware:  # Nobody has called `add_middleware`.
+            mark_direct_call(scope, send)
+        await super().__call__(scope, receive, send)
+
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()
         settings = get_runtime(self).settings
@@ -121,4 +127,4 @@ class _Application(Starlette):
                 allow_headers=CORS_REQUEST_HEADERS,
                 expose_headers=(*CORS_RESPONSE_HEADERS, *metadata),
             )
-        return RequestId(traced(stack))
+        return RequestId(traced(stack), partial(is_draining, self))

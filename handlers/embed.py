@@ -1,6 +1,7 @@
 """Downloads in a host's own handlers: `stream_object` and `stream_url`."""
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from .answers.stored_object import answer_with_object
 from .download.handle import get_download
 from .download.scope import DownloadScope
 from .errors import NotFound
+from .runtime import is_draining
 from .sources.s3.names import check_key
 from .telemetry.request_id import RequestId
 
@@ -108,7 +110,8 @@ class _EmbeddedDownload(StreamingResponse):
         super().__init__(_no_body())
         self._downloads = downloads
         app = request_response(handler)
-        self._app = RequestId(DownloadScope(app, source=source, refuse=refusal, is_guarded=False))
+        scope = DownloadScope(app, source=source, refuse=refusal, is_guarded=False)
+        self._app = RequestId(scope, partial(is_draining, downloads))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, send and close the download; raise if its body breaks: the server then cuts it."""

@@ -49,6 +49,12 @@ class Runtime:
     """None before and after the lifespan."""
 
 
+def is_draining(app: Starlette) -> bool:
+    """Return whether an application that `create_app` made accepts no more downloads."""
+    serving = get_runtime(app).serving
+    return serving is not None and serving.admission.is_draining
+
+
 def get_runtime(app: Starlette) -> Runtime:
     """Return the runtime of an application that `create_app` made."""
     runtime: Runtime = app.state.runtime

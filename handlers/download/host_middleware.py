@@ -7,6 +7,18 @@ import anyio
 from starlette.types import Message, Scope, Send
 
 _IDENTITY = (b"content-encoding", b"identity")
+_SERVERS = {"uvicorn", "hypercorn", "granian"}
+_IS_DIRECT = "downspout.is_direct"
+
+
+def mark_direct_call(scope: Scope, send: Send) -> None:
+    """Mark the scope if a server itself calls the application, so nothing can compress answers.
+
+    A middleware or host can change an answer only through a `send` of its own. The `send` of a
+    known server is a method of one of its classes.
+    """
+    sender = type(getattr(send, "__self__", None))
+    scope[_IS_DIRECT] = sender.__module__.partition(".")[0] in _SERVERS
 
 
 def compatible_send(scope: Scope, send: Send) -> Send:
@@ -14,9 +26,10 @@ def compatible_send(scope: Scope, send: Send) -> Send:
 
     A compressed body would lose its Content-Length, keep the strong entity tag of the uncompressed
     bytes and, with some middleware, look complete after an error. Starlette's GZipMiddleware skips
-    only answers with a Content-Encoding, so they get "identity" (RFC 9110, 8.4.1, disapproves).
+    only answers with a Content-Encoding, so they get "identity" (RFC 9110, 8.4.1, disapproves),
+    unless a server itself calls the application.
     """
-    is_at_risk = any(
+    is_at_risk = not scope.get(_IS_DIRECT) and any(
         name == b"accept-encoding" and value.strip() not in (b"", b"identity")
         for name, value in scope["headers"]
     )

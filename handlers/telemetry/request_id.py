@@ -1,7 +1,8 @@
-"""Request ids: the client's X-Request-ID if it is valid, else a new one."""
+"""Request ids, and the headers that every answer of the application has."""
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,9 +15,15 @@ _KEY = "downspout.request_id"
 
 @dataclass(slots=True)
 class RequestId:
-    """Pure ASGI middleware that gives every request an id and every answer its X-Request-ID."""
+    """Pure ASGI middleware that gives every request an id and every answer its X-Request-ID.
+
+    The id is the client's X-Request-ID if that is valid, else a new one. While the application
+    drains, every answer closes its connection, so that the client's next request goes to another
+    process (RFC 9112, 9.6).
+    """
 
     app: ASGIApp
+    is_draining: Callable[[], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, with its id in the scope and in the answer's headers."""
@@ -30,7 +37,11 @@ class RequestId:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [h for h in message.get("headers", ()) if h[0] != b"x-request-id"]
-                message = {**message, "headers": [*headers, (b"x-request-id", request_id)]}
+                headers.append((b"x-request-id", request_id))
+                # HTTP/2 has no Connection header.
+                if self.is_draining() and scope.get("http_version", "1.1").startswith("1"):
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, send_with_id)

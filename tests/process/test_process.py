@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,9 @@ def test_uvicorn_with_service_app_serves_downloads(store: Store) -> None:
     store.put("test/1/image.jpg", PICTURE)
     with ServiceProcess(store.environ, *UVICORN) as process:
         url = wait_for_uvicorn_url(process)
-        assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
+        answer = httpx.get(f"{url}/tasks/1/image", trust_env=False)
+        assert answer.content == PICTURE
+        assert "content-encoding" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,8 @@ def test_other_server_with_service_app_serves_downloads(
     with ServiceProcess(store.environ, "-m", *words) as process:
         found: httpx.Response = wait_until(answer)
         assert found.content == PICTURE
+        assert found.request.headers["accept-encoding"]
+        assert "content-encoding" not in found.headers
         process.process.terminate()
         # uvicorn raises the signal again after its shutdown.
         assert process.end() in (0, -signal.SIGTERM)
@@ -317,6 +321,32 @@ def test_port_in_use_is_one_line(store: Store) -> None:
             assert process.end() == 1
             [line] = process.lines
     assert line.startswith(f"can't listen on HOST 127.0.0.1, PORT {port}: ")
+    assert line.endswith("another process uses this port; stop it, or set PORT to another")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["x86_64-conda-linux-gnu", "192.0.2.1", "2001:db8::1", "localhost:80", "a..b", "a" * 64],
+)
+def test_wrong_host_is_one_line_that_names_the_variable(store: Store, host: str) -> None:
+    """A HOST that is not this machine's is one line with the next step; the exit code is 1."""
+    with ServiceProcess({**store.environ, "HOST": host}) as process:
+        assert process.end() == 1
+        [line] = process.lines
+    assert line.startswith(f"can't listen on HOST {host}, PORT 0: ")
+    assert line.endswith("set it to 127.0.0.1 or 0.0.0.0, or unset it")
+
+
+def test_keep_alive_timeout_closes_an_idle_connection(upstream: Misbehaving) -> None:
+    """An idle connection is closed after KEEP_ALIVE_TIMEOUT."""
+    with (
+        ServiceProcess(make_environ(upstream, KEEP_ALIVE_TIMEOUT="1")) as process,
+        connect(parse_port(process.url())) as client,
+    ):
+        client.settimeout(10)  # By default a connection is kept for 95 seconds.
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert client.recv(1 << 16).endswith(b"ok\n")
+        assert client.recv(1) == b""
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -624,3 +654,25 @@ def test_unknown_service_attribute_raises() -> None:
     """An unknown attribute of service.py raises AttributeError."""
     with pytest.raises(AttributeError, match="application"):
         _ = service_module.application
+
+
+def test_endless_header_does_not_grow_memory(upstream: Misbehaving) -> None:
+    """A header field of 100 MB is a 431 that takes no memory and does not stop the service."""
+    with ServiceProcess(make_environ(upstream)) as process:
+        url = process.url()
+        before = read_peak_memory(process.process.pid)
+        with connect(parse_port(url)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nname: ")
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    client.sendall(b"x" * 1_000_000)
+            assert read_answer(client).status == 431
+        assert read_peak_memory(process.process.pid) - before < 10_000
+        assert process.saw("refused a request with 431: ")
+        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+
+
+def read_peak_memory(pid: int) -> int:
+    """Return the most memory in KiB that a process has had resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])

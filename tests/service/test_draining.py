@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import anyio
 import anyio.to_thread
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 from starlette.types import Message, Scope
 
-from handlers import create_app, drain
+from handlers import create_app, drain, stream_object
+from handlers.server import Protocol
 from tests.support.client import ask, connect, fetch, read_answer
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import Loop, RunningService, serving, wait_until
+from tests.support.serving import Loop, RunningService, entering, serving, serving_app, wait_until
 
 PATH = "/tasks/1/image"
 
@@ -152,3 +158,70 @@ def make_scope() -> Scope:
         "root_path": "",
         "headers": [],
     }
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("http", ["httptools", "h11", Protocol])
+def test_draining_closes_the_connection_of_every_answer(
+    upstream: Misbehaving, loop: Loop, http: str | type[Protocol]
+) -> None:
+    """While draining, every answer on a kept connection has "Connection: close"."""
+    upstream.behaviour = small
+    requests = [
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/readyz", 503),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/", 200),
+        ("GET", "/nothing", 404),
+        ("POST", PATH, 405),
+        ("GET", PATH, 503),
+        ("HEAD", "/tasks/1/bytes/5", 503),
+        ("GET", "/host/object", 503),
+    ]
+    app = create_app(settings_for(upstream.url))
+
+    async def host_drain(_: Request) -> Response:
+        await drain(app, 0)
+        return Response()
+
+    async def host_object(_: Request) -> Response:
+        return stream_object(app, "key")
+
+    own = [Route("/host/drain", host_drain), Route("/host/object", host_object)]
+    host = Starlette(routes=[*own, Mount("", app)], lifespan=entering(app))
+    with serving_app(host, loop=loop, http=http) as port, ExitStack() as opened:
+        kept = [opened.enter_context(connect(port)) for _ in requests]
+        for client in kept:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"connection: close" not in client.recv(1 << 16)
+        assert fetch(port, "/host/drain").status == 200
+        for client, (method, path, status) in zip(kept, requests, strict=True):
+            client.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            answer = read_answer(client, method=method)
+            assert (answer.status, answer.headers["connection"]) == (status, "close"), path
+
+
+def test_draining_closes_the_connection_of_an_answer_that_begins_late(
+    upstream: Misbehaving,
+) -> None:
+    """A download that was requested before the drain, and answered in it, closes."""
+    go_on = threading.Event()
+
+    async def late(exchange: Exchange) -> None:
+        while not go_on.is_set():
+            await exchange.pause(0.01)
+        await exchange.answer(200, b"small")
+
+    upstream.behaviour = late
+    with serving(settings_for(upstream.url)) as service, connect(service.port) as client:
+        client.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        wait_until(lambda: upstream.exchanges)
+        is_over = start_drain(service, 60)
+        wait_until(lambda: service.get("/readyz").status_code == 503)
+        go_on.set()
+        answer = read_answer(client)
+        assert (answer.status, answer.body) == (200, b"small")
+        assert answer.headers["connection"] == "close"
+        wait_until(is_over)

@@ -21,8 +21,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers import BrokenTransfer, create_app
+from handlers.server import Protocol
 from tests.support.behaviours import BODY
 from tests.support.client import abort, ask, connect, fetch
 from tests.support.components import BUCKET, Store, settings_for
@@ -163,6 +165,50 @@ def test_uncompressed_response_has_no_content_encoding(store: Store, accepted: s
         answer = fetch(urlsplit(process.url()).port or 0, "/tasks/7/image", headers=PAGE)
         assert answer.body == PICTURE
         assert "content-encoding" not in answer.headers
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11", Protocol])
+def test_response_under_a_server_alone_has_no_content_encoding(
+    store: Store, http: str | type[Protocol]
+) -> None:
+    """If the server itself calls the application, no answer has `identity`."""
+    store.put("test/7/image.jpg", PICTURE, ContentType="application/octet-stream")
+    with serving_app(create_app(settings_for(store.url)), http=http) as port:
+        for method, headers in (("GET", {}), ("HEAD", {}), ("GET", {"range": "bytes=5-"})):
+            path, asked = "/tasks/7/image", {**PAGE, **headers}
+            answer = fetch(port, path, method=method, headers=asked)
+            assert answer.status in (200, 206)
+            assert "content-encoding" not in answer.headers
+
+
+def wrapped(app: Starlette) -> ASGIApp:
+    return GZipMiddleware(app)
+
+
+def added(app: Starlette) -> ASGIApp:
+    app.add_middleware(GZipMiddleware)
+    return app
+
+
+def dispatched(app: Starlette) -> ASGIApp:
+    async def host(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return GZipMiddleware(host)
+
+
+@pytest.mark.parametrize("around", [wrapped, added, dispatched])
+@pytest.mark.parametrize("http", ["httptools", "h11", Protocol])
+def test_gzip_middleware_without_a_mount_does_not_compress(
+    store: Store, http: str | type[Protocol], around: Callable[[Starlette], ASGIApp]
+) -> None:
+    """Middleware around the application, or added to it, does not compress a download."""
+    store.put("test/7/image.jpg", PICTURE, ContentType="application/octet-stream")
+    with serving_app(around(create_app(settings_for(store.url))), http=http) as port:
+        answer = fetch(port, "/tasks/7/image", headers=PAGE)
+        assert (answer.status, answer.body) == (200, PICTURE)
+        assert answer.headers["content-length"] == str(len(PICTURE))
+        assert answer.headers["content-encoding"] == "identity"
 
 
 # Error handlers

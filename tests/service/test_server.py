@@ -20,7 +20,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from handlers import create_app
 from handlers.server import Protocol
@@ -232,3 +233,30 @@ def test_health_request_under_the_protocol_returns_200(upstream: Misbehaving) ->
     with running_host(upstream.url) as port, connect(port) as client:
         ask(client, "/media/healthz", headers={"connection": "close"})
         assert read_answer(client).status == 200
+
+
+async def greet(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("hello")
+    await websocket.close()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_websocket_of_a_host_works_under_the_protocol(before: int) -> None:
+    """A host's WebSocket works, also on a connection that has served a request."""
+    host = Starlette(routes=[Route("/upload", upload), WebSocketRoute("/greet", greet)])
+    handshake = (
+        b"GET /greet HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    with serving_app(host, http=PROTOCOL, ws="wsproto") as port, connect(port) as client:
+        client.sendall(b"GET /upload HTTP/1.1\r\nhost: x\r\n\r\n" * before)
+        received = b""
+        while received.count(b"200 OK") < before:
+            received += client.recv(1 << 16)
+        client.sendall(handshake)
+        while b"hello" not in received:
+            data = client.recv(1 << 16)
+            assert data, received
+            received += data
+    assert b"HTTP/1.1 101 " in received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -105,7 +106,11 @@ class ServicePool:
 
 @contextmanager
 def serving_app(
-    app: ASGIApp, *, loop: Loop = "asyncio", http: str = "httptools"
+    app: ASGIApp,
+    *,
+    loop: Loop = "asyncio",
+    http: str | type[asyncio.Protocol] = "httptools",
+    ws: Literal["none", "wsproto"] = "none",
 ) -> Generator[int]:
     """Run any ASGI application under uvicorn in a thread; yield its port."""
     config = uvicorn.Config(
@@ -113,7 +118,7 @@ def serving_app(
         port=0,
         loop=loop,
         http=http,
-        ws="none",
+        ws=ws,
         lifespan="on",
         log_config=None,
         server_header=False,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from handlers.server import HeadBuffer
+from handlers.server.connection import HeadBuffer
 
 HEAD, BODY = b"HTTP/1.1 200 OK\r\n\r\n", memoryview(b"body")
 

@@ -22,5 +22,5 @@ async def test_request_id_of_mounted_app_is_replaced() -> None:
         raise AssertionError
 
     given = [(b"x-request-id", b"ours")]
-    await RequestId(answering)({"type": "http", "headers": given}, nothing, keep)
+    await RequestId(answering, lambda: False)({"type": "http", "headers": given}, nothing, keep)
     assert sent[0]["headers"] == [(b"etag", b'"1"'), (b"x-request-id", b"ours")]

@@ -77,6 +77,7 @@ ALL_VARIABLES = {
     "PORT": ("0", 0),
     "WEB_CONCURRENCY": ("2", 2),
     "FORWARDED_ALLOW_IPS": ("*", "*"),
+    "KEEP_ALIVE_TIMEOUT": ("620", 620),
     "LOG_FORMAT": ("json", "json"),
     "LOG_LEVEL": ("warning", "warning"),
 }
@@ -294,6 +295,7 @@ def test_several_errors_are_reported_together() -> None:
         ("PORT", "8000.5"),
         ("WEB_CONCURRENCY", "0"),
         ("FORWARDED_ALLOW_IPS", "everyone"),
+        ("KEEP_ALIVE_TIMEOUT", "0"),
         ("UPSTREAM_CONNECT_TIMEOUT", "0"),
         ("UPSTREAM_READ_TIMEOUT", "nan"),
         ("FIRST_BYTE_TIMEOUT", "inf"),
