@@ -43,7 +43,7 @@ def close_idle(session: aiohttp.ClientSession, url: str, error: Exception) -> No
     if isinstance(error, aiohttp.ClientConnectorError):
         return  # A new connection failed, so no idle one was left.
     origin = URL(url)
-    target = (origin.host, origin.port, origin.scheme == "https")
+    target = (origin.raw_host, origin.port, origin.scheme == "https")
     # aiohttp has no public method for it. Without `_conns`, each dead connection costs a retry.
     for key, connections in getattr(session.connector, "_conns", {}).items():
         if (key.host, key.port, key.is_ssl) == target:
