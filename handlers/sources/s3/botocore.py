@@ -1,4 +1,4 @@
-"""The S3 client, its credentials and its buckets: the only file that knows botocore."""
+"""The S3 client and its buckets; only this file, `session` and `credentials` know botocore."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import AioSession
 from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from ...body.upstream import Owner, Read
@@ -26,6 +25,7 @@ from ...settings import Settings
 from ..errors import close_idle
 from ..response import READ_BUFFER, RawResponse, payload_reader
 from .errors import error_for_response, read_error_body
+from .session import create_session, tls_verify
 from .sigv4 import Credentials
 
 # Bytes of a read; aiobotocore's default is 1 KiB. A slow client's download holds a few chunks:
@@ -47,15 +47,6 @@ _UNUSED_HEADERS = {
 
 _prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar("prepared", default=None)
 _responses: ContextVar[ExitStack | None] = ContextVar("responses", default=None)
-
-
-def chain_problem() -> str | None:
-    """Return the text of the error in botocore's configuration files or profile, or None."""
-    try:
-        Session().get_scoped_config()
-    except exceptions.BotoCoreError as error:
-        return str(error)
-    return None
 
 
 def missing_transport_parts() -> list[str]:
@@ -87,6 +78,9 @@ class BotocoreClient:
     get_credentials: Callable[[], Awaitable[Credentials]] | None
     """Returns the current credentials; None instead of a function if botocore finds none."""
 
+    renew: Callable[[], Awaitable[bool]] | None
+    """See `RenewedCredentials.renew`; None if the settings have the access key."""
+
     _transport: "_OwnedTransport"
 
     async def raw_session(self, url: str) -> aiohttp.ClientSession | None:
@@ -100,26 +94,24 @@ async def open_botocore_client(
     settings: Settings, *, max_connections: int, idle_seconds: float
 ) -> AsyncIterator[BotocoreClient]:
     """Open an S3 client, close it at exit; raise CannotStart if botocore rejects the settings."""
-    session = get_session()
-    key_id, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    if key_id and secret:
-        session.set_credentials(key_id, secret, settings.aws_session_token)
+    session, chain = create_session(settings, is_unsent=lambda: _prepared.get() is not None)
     transports: list[_OwnedTransport] = []
 
     def make_transport(**options: Any) -> _OwnedTransport:
         transports.append(_OwnedTransport(**options))
         return transports[-1]
 
-    creating = _create_client(
-        settings,
-        session,
-        http_session_cls=make_transport,
-        max_pool_connections=max_connections,
-        connector_args={"keepalive_timeout": idle_seconds},
-    )
+    pool = {
+        "http_session_cls": make_transport,
+        "max_pool_connections": max_connections,
+        "connector_args": {"keepalive_timeout": idle_seconds},
+    }
     async with AsyncExitStack() as stack:
         try:
-            s3 = await stack.enter_async_context(creating)
+            if chain:
+                stack.push_async_callback(chain.aclose)
+                await chain.start()
+            s3 = await stack.enter_async_context(_create_client(settings, session, **pool))
             credentials = await session.get_credentials()
         except Exception as error:
             text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
@@ -129,7 +121,8 @@ async def open_botocore_client(
         events.register("before-call.s3.HeadObject", _request_checksum)
         events.register("before-call.s3.HeadBucket", _disable_region_redirect)
         events.register_last("before-send.s3.GetObject", _keep_prepared)
-        yield BotocoreClient(s3, credentials and credentials.get_frozen_credentials, transports[0])
+        renew = chain and chain.renew
+        yield BotocoreClient(s3, credentials.get_frozen_credentials, renew, transports[0])
 
 
 def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
@@ -151,7 +144,7 @@ def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
         "s3",
         region_name=settings.s3_region,
         endpoint_url=settings.s3_endpoint_url,
-        verify=settings.s3_tls_verify,
+        verify=tls_verify(settings, session),
         config=config,
     )
 

@@ -16,7 +16,7 @@ from .names import check_bucket
 
 
 class Bucket(Protocol):
-    """A SignedBucket or a BotocoreBucket; for an error response, both raise DownloadError."""
+    """A SignedBucket, BotocoreBucket or RenewingBucket; DownloadError for an error response."""
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; `headers` may have range and if-match. `owner` closes the response."""
@@ -74,7 +74,8 @@ class StoredObject:
             async with AsyncExitStack() as owner:
                 with suppress(RangeNotSatisfiable):  # An empty object exists by now.
                     await self._open(owner, Spec(0, 0), None)
-            raise
+            # The object exists by now, or the GET renewed the access key.
+            response = await self.bucket.head(self.key)
         return check_response(response, None, "store", has_body=False)
 
     async def probe(self, deadline: float) -> None:

@@ -15,6 +15,11 @@ _BY_CODE: dict[str, type[errors.DownloadError]] = {
     # 403s mean a wrong access key, clock or signature; InvalidObjectState an archived object.
     "AccessDenied": errors.AccessDenied,
     "InvalidObjectState": errors.AccessDenied,
+    "ExpiredToken": errors.CredentialsRejected,
+    "InvalidAccessKeyId": errors.CredentialsRejected,
+    "InvalidToken": errors.CredentialsRejected,
+    "SignatureDoesNotMatch": errors.CredentialsRejected,
+    "TokenRefreshRequired": errors.CredentialsRejected,
     "RequestTimeout": errors.UpstreamTimeout,
     "SlowDown": errors.UpstreamBusy,
 }
@@ -25,6 +30,7 @@ _BY_STATUS: dict[int, type[errors.DownloadError]] = {
 }
 # For responses without an error code, as all responses to a HEAD are.
 _BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
+    HTTPStatus.BAD_REQUEST: errors.CredentialsRejected,  # S3's status for an expired token
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.FORBIDDEN: errors.AccessDenied,
 }
