@@ -22,7 +22,7 @@ class Provider:
 
     now: float = 1000.0
     key: str | None = "key 1"
-    lifetime: float = 900.0
+    lifetime: float = 890.0
     error: Exception | None = None
     is_hanging: bool = False
     loads: int = 0
@@ -78,7 +78,8 @@ async def renewed(provider: Provider) -> AsyncIterator[RenewedCredentials]:
 
 async def get_key(renewed: RenewedCredentials) -> str:
     """Return the current access key; let a fetch that has been started go on."""
-    key = (await renewed.get_frozen_credentials()).access_key
+    async with asyncio.timeout(10):
+        key = (await renewed.get_frozen_credentials()).access_key
     for _ in range(10):
         await asyncio.sleep(0)
     return key
