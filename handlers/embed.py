@@ -77,9 +77,11 @@ def stream_url(
 ) -> StreamingResponse:
     """Return a response that streams the body at `url`, for a host's handler to return.
 
-    `length` is the number of bytes that the body must have; by default, the upstream's
-    Content-Length. The request to `url` has `headers`; redirects are not followed. Otherwise it
-    works like `stream_object`. Never let a client choose `url`: it could name an internal server.
+    `length` is the number of bytes that the body must have, unless the upstream encodes it
+    (Content-Encoding); by default, the upstream's Content-Length. `url` is requested byte for
+    byte; only characters that no URL may have are percent-encoded. The request has `headers`;
+    redirects are not followed. Otherwise it works like `stream_object`. Never let a client choose
+    `url`: it could name an internal server.
     """
 
     async def handler(request: Request) -> Response:

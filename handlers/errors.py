@@ -100,6 +100,7 @@ class RangeNotSatisfiable(DownloadError, status=416, kind="range-not-satisfiable
 
     def __init__(self, log_text: str = "", *, length: int | None = None) -> None:
         super().__init__(log_text)
+        self.length = length
         if length is not None:  # The object's length (RFC 9110, 15.5.17).
             self.headers["content-range"] = f"bytes */{length}"
 
@@ -120,6 +121,10 @@ class HeaderTooLarge(DownloadError, status=431, kind="header-too-large"):
 
 class BadUpstream(DownloadError, status=502, kind="bad-upstream"):
     """The service behind this one gave no usable answer."""
+
+
+class RangeIgnored(BadUpstream):
+    """The upstream answered a request for a range with the whole body."""
 
 
 class UpstreamFailed(BadUpstream):

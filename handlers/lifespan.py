@@ -64,6 +64,7 @@ class SharedLifespan:
             serving = Serving(
                 buckets=clients.buckets,
                 http=clients.http,
+                proxies=clients.proxies,
                 admission=Admission(settings.max_downloads, wait=wait),
                 read_ahead=Budget(settings.read_ahead_bytes),
                 readiness=Readiness(probe.probe),

@@ -13,6 +13,7 @@ from .download.admission import Admission
 from .download.client_limit import ClientLimit
 from .download.monitor import Monitor
 from .settings import Settings
+from .sources.proxies import Proxies
 from .sources.readiness import Readiness
 from .sources.s3.bucket import Buckets
 from .telemetry.metrics import Metrics
@@ -24,6 +25,9 @@ class Serving:
 
     buckets: Buckets
     http: aiohttp.ClientSession
+    proxies: Proxies = field(default_factory=Proxies)
+    """The proxies that requests of `http` go through."""
+
     admission: Admission
     read_ahead: Budget
     readiness: Readiness

@@ -68,6 +68,10 @@ class Settings:
     s3_tls_verify: bool | str | None = setting(None, kinds.TLS_VERIFY, "AWS_TLS_VERIFY")
     """Whether the store's certificate is verified: `true`, `false`, or the path of a CA bundle.
     Default: `true`, with the bundle of AWS_CA_BUNDLE or the profile's ca_bundle."""
+    s3_unsigned: bool = setting(False, kinds.SWITCH)
+    """Whether requests to the store have no signature and need no access key: a public bucket."""
+    s3_requester_pays: bool = setting(False, kinds.SWITCH)
+    """Whether you agree to pay for requests to a requester-pays bucket."""
     s3_direct: bool = setting(True, kinds.SWITCH)
     """Whether requests to an ordinary bucket are signed and sent without botocore; faster."""
     aws_access_key_id: str | None = setting(
@@ -116,7 +120,7 @@ class Settings:
     first_byte_timeout: float = setting(20.0, kinds.seconds(0.05, 3600))
     """Maximum seconds until an answer begins, with queue, connection, retries; then 503 or 504."""
     max_resumes: int = setting(10, kinds.whole_number(0, 1000))
-    """Attempts in a row to resume a broken body without a new byte; then the connection is cut."""
+    """Attempts in a row to resume a body within 64 KiB of progress; then the connection is cut."""
     client_stall_timeout: float = setting(30.0, kinds.seconds(1, 3600))
     """Seconds that a client may take no byte before its connection is closed."""
     # A modem of 1996 is three times as fast.

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from ..body.upstream import Upstream
+from ..rfc9110.codings import content_codings
 
 # The client gets these upstream headers unchanged. It never gets cookies, nor headers of the store
 # itself (server, x-amz-*) or of its connection.
@@ -40,9 +41,6 @@ _ATTR_CHAR = "!#$&+-.^_`|~"  # RFC 8187, 3.2.1
 # S3 sends binary/octet-stream for an object that was stored without a type.
 _NO_TYPE = ("", "binary/octet-stream")
 
-# "aws-chunked" was the coding of the upload, not of the stored bytes.
-_NO_CODINGS = ("aws-chunked", "identity")
-
 # Directives for shared caches; private="NAME" lets them store an answer without the header NAME.
 _SHARED_DIRECTIVES = ("", "public", "private", "s-maxage", "proxy-revalidate", "must-understand")
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
@@ -66,10 +64,8 @@ def download_headers(
         headers.setdefault("cache-control", default_cache_control)
     if _TOKENS.fullmatch(language := stored.get("content-language", "")):
         headers["content-language"] = language
-    if _TOKENS.fullmatch(coding := stored.get("content-encoding", "")):
-        codings = [c for c in re.findall(_TCHARS, coding) if c.lower() not in _NO_CODINGS]
-        if codings:
-            headers["content-encoding"] = ", ".join(codings)
+    if codings := content_codings(stored.get("content-encoding", "")):
+        headers["content-encoding"] = ", ".join(codings)
     return headers | type_headers(stored, default_type)
 
 

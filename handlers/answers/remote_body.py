@@ -10,6 +10,8 @@ from ..body.resume import BodyResumer
 from ..body.retry import NO_RETRY
 from ..body.upstream import Owner, Upstream
 from ..download.handle import Download
+from ..errors import RangeNotSatisfiable
+from ..rfc9110.codings import content_codings
 from ..rfc9110.conditions import forwardable_conditions, if_range_holds, single_strong_tag
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, Spec, resolve_ranges
@@ -31,9 +33,10 @@ async def answer_with_url(
 ) -> StreamingResponse:
     """Return the response with the body at `url`, or with the range that the request selects.
 
-    `length` is the number of bytes that the body must have; None if unknown. The request to the
-    upstream has `headers`, and x-request-id with the id of this download. The download's exit
-    stack (`download.owner`) closes the connection to the upstream. Raises DownloadError.
+    `length` is the number of bytes that the body must have unless the upstream encodes it; None if
+    unknown. The request to the upstream has `headers`, and x-request-id with the id of this
+    download. The download's exit stack (`download.owner`) closes the connection to the upstream.
+    Raises DownloadError, and NoBulkSlot before it asks the upstream.
     """
     settings = download.runtime.settings
     remote = RemoteBody(
@@ -44,7 +47,12 @@ async def answer_with_url(
         connect_timeout=settings.upstream_connect_timeout,
         retry_policy=download.retry_policy(),
         headers={"x-request-id": download.record.request_id, **(headers or {})},
+        proxies=download.serving.proxies,
     )
+    if download.record.method != "HEAD":
+        spec = _upstream_range(selectors, length)
+        part = spec.within(length) if spec and length is not None else None
+        download.require_bulk_slot(part.length if part else length)
     opening = _open(remote, download.record.method, selectors, download.owner)
     upstream = await download.in_time(opening)
     body = _version(remote, upstream, download.body_resumer()).body(upstream)
@@ -57,20 +65,44 @@ async def _open(
     remote: RemoteBody, method: str, selectors: RequestSelectors, owner: AsyncExitStack
 ) -> Upstream:
     spec, if_range = _upstream_range(selectors, remote.length), selectors.if_range
-    conditions = forwardable_conditions(selectors.conditions)
-    if spec is None or if_range is None:
-        return await remote.open(owner, method=method, conditions=conditions, spec=spec)
-    if single_strong_tag(if_range) or http_date(if_range):
-        asking = conditions | {"if-range": if_range}
-        upstream = await remote.open(owner, method=method, conditions=asking, spec=spec)
-        stated = upstream.validators
-        # A 206 must have the ETag, but may omit Last-Modified (RFC 9110, 15.3.7).
-        is_told = single_strong_tag(if_range) or stated.last_modified
-        if upstream.part is None or not is_told or if_range_holds(if_range, stated, now=None):
+    if spec and (if_range is None or single_strong_tag(if_range) or http_date(if_range)):
+        upstream = await _open_range(remote, spec, selectors, owner)
+        if upstream is not None:
             return upstream
-        # The upstream ignored If-Range and sent a range of another version: request the whole.
-        upstream.close()
+    conditions = forwardable_conditions(selectors.conditions)
     return await remote.open(owner, method=method, conditions=conditions)
+
+
+async def _open_range(
+    remote: RemoteBody, spec: Spec, selectors: RequestSelectors, owner: AsyncExitStack
+) -> Upstream | None:
+    """Return the upstream's answer to a range; None if the client must get the whole body."""
+    conditions, if_range = forwardable_conditions(selectors.conditions), selectors.if_range
+    if if_range is not None:
+        conditions["if-range"] = if_range
+    try:
+        upstream = await remote.open(owner, method="GET", conditions=conditions, spec=spec)
+    except RangeNotSatisfiable as error:
+        if remote.length in (None, error.length):
+            raise
+        return None
+    if upstream.part is None or upstream.total is None:
+        return upstream
+    # `spec` is within `remote.length` bytes, but an encoded body has another length.
+    is_requested = resolve_ranges(selectors.specs or [], upstream.total) == [upstream.part]
+    if is_requested and (if_range is None or _is_same_version(if_range, upstream)):
+        return upstream
+    upstream.close()
+    return None
+
+
+def _is_same_version(if_range: str, upstream: Upstream) -> bool:
+    """Return False for a 206 of another version, from an upstream that ignores If-Range."""
+    stated = upstream.validators
+    # A 206 must have the ETag, but may omit Last-Modified (RFC 9110, 15.3.7).
+    if not single_strong_tag(if_range) and not stated.last_modified:
+        return True
+    return if_range_holds(if_range, stated, now=None)
 
 
 def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Version:
@@ -79,9 +111,15 @@ def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Ve
     if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
 
-    async def request_part(part: Part, owner: Owner) -> Upstream:
-        once = replace(remote, retry_policy=NO_RETRY, length=upstream.object_length)
-        asking = {"if-range": if_range}
+    once = replace(
+        remote,
+        retry_policy=NO_RETRY,
+        length=upstream.object_length,
+        codings=content_codings(upstream.headers.get("content-encoding", "")),
+    )
+
+    async def request_part(part: Part, owner: Owner, is_conditional: bool) -> Upstream:
+        asking = {"if-range": if_range} if is_conditional else {}
         return await once.open(owner, method="GET", conditions=asking, spec=part.spec)
 
     return Version(

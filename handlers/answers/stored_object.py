@@ -67,7 +67,9 @@ class _ObjectAnswer:
         return self._not_modified(metadata) or self._stream(metadata, exact_body(metadata))
 
     async def get(self) -> StreamingResponse:
-        """Open the object and return the response to a GET; raise DownloadError."""
+        """Open the object and return the response to a GET; raise DownloadError or NoBulkSlot."""
+        if not self.download.can_be_large():
+            self.download.require_bulk_slot(await self._body_length())
         if single := self.selectors.single_get():
             spec, tag = single
             try:
@@ -95,10 +97,17 @@ class _ObjectAnswer:
                 refused = current
         raise UpstreamBusy(f"object replaced between HEAD and GET {ATTEMPTS} times", retry_after=1)
 
+    async def _body_length(self) -> int | None:
+        """Return the length of the response's body, without opening it; None if unknown."""
+        metadata = await self.stored.head()
+        parts = self._parts(metadata)
+        return metadata.length if parts is None else sum(part.length for part in parts)
+
     def _version(self, current: Validators, total: int | None, tag: str | None) -> Version:
-        async def request_part(part: Part, owner: Owner) -> Upstream:
+        async def request_part(part: Part, owner: Owner, is_conditional: bool) -> Upstream:
             once = replace(self.stored, retry_policy=NO_RETRY)
-            return await once.open(owner, spec=part.spec, if_match=tag)
+            if_match = tag if is_conditional else None
+            return await once.open(owner, spec=part.spec, if_match=if_match)
 
         return Version(
             validators=current,

@@ -1,6 +1,6 @@
 """One version of an object or of a remote body; all bytes of a response are of one version."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -8,10 +8,13 @@ from functools import partial
 from ..body.checksums import Verifier
 from ..body.read_ahead import ReadAheadPolicy, read_ahead
 from ..body.resume import BodyResumer, exact_body
-from ..body.upstream import Chunk, OpenPart, Owner, Upstream
-from ..errors import BadUpstream, PreconditionFailed
+from ..body.upstream import Chunk, Owner, Upstream
+from ..errors import PreconditionFailed, RangeIgnored
 from ..rfc9110.conditions import Validators
 from ..rfc9110.ranges import Part
+
+RequestPart = Callable[[Part, Owner, bool], Awaitable[Upstream]]
+"""Requests a part, for the owner to close; the bool says whether with the condition."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +25,11 @@ class Version:
     total: int | None
     """Bytes of the whole body; None if unknown."""
 
-    request_part: OpenPart
-    """Requests a part once; after a failure, BodyResumer calls it again."""
+    request_part: RequestPart
+    """Requests a part once, with a condition that excludes other versions or without."""
 
     is_resumable: bool
-    """Whether the condition that `request_part` sends excludes all other versions."""
+    """Whether `request_part` has such a condition."""
 
     resumer: BodyResumer
     ahead: ReadAheadPolicy | None = None
@@ -38,7 +41,7 @@ class Version:
         is_same = (
             theirs.etag == ours.etag
             and theirs.last_modified in (None, ours.last_modified)
-            and upstream.object_length in (None, self.total)
+            and (self.total is None or upstream.object_length in (None, self.total))
         )
         if not is_same:
             upstream.close()
@@ -47,10 +50,23 @@ class Version:
 
     async def open_part(self, part: Part, owner: Owner) -> Upstream:
         """Open exactly `part` of this version, for `owner` to close; raise DownloadError."""
-        upstream = self.check(await self.request_part(part, owner))
-        if upstream.part != part:
+        return self._check_part(part, await self.request_part(part, owner, True))
+
+    async def open_rest(self, part: Part, owner: Owner) -> Upstream:
+        """Open exactly `part`, as `open_part` does, also if the upstream refuses the condition.
+
+        Some stores refuse their own entity tag. A part without the condition is of this version if
+        its own entity tag, date and length are the same.
+        """
+        try:
+            return await self.open_part(part, owner)
+        except (PreconditionFailed, RangeIgnored):
+            return self._check_part(part, await self.request_part(part, owner, False))
+
+    def _check_part(self, part: Part, upstream: Upstream) -> Upstream:
+        if self.check(upstream).part != part:
             upstream.close()
-            raise BadUpstream("the upstream sent the whole body instead of the requested range")
+            raise RangeIgnored("the upstream sent the whole body instead of the requested range")
         return upstream
 
     async def open_later_part(self, part: Part) -> Upstream:
@@ -65,7 +81,7 @@ class Version:
 
         async def open_at(position: int, owner: ExitStack) -> Upstream:
             rest = Part(part.first + position, part.last)
-            return self._read_ahead(await self.open_part(rest, owner), rest, owner)
+            return self._read_ahead(await self.open_rest(rest, owner), rest, owner)
 
         body = self._read_ahead(upstream, part, self.resumer.owner)
         return exact_body(body, partial(self.resumer.resume, open_at), verifier)

@@ -22,6 +22,9 @@ longer has this version.
 Resume = Callable[[int, BrokenTransfer, float], Awaitable[Upstream]]
 """Returns the rest of a broken body, as `BodyResumer.resume` does for a given `open_at`."""
 
+# Seconds. Heroku's router cuts a response that is silent for 55 s.
+MAX_SILENCE = 45.0
+
 _GONE = (errors.NotFound, errors.PreconditionFailed, errors.RangeNotSatisfiable)
 
 
@@ -33,13 +36,18 @@ class BodyResumer:
     """The download's exit stack, which closes all connections."""
 
     max_resumes: int
-    """Maximum attempts in a row without a received byte."""
+    """Maximum attempts in a row before a body has got `min_progress` more bytes."""
 
     observer: Observer = NO_OBSERVER
 
-    max_silence: float = 45.0
-    """Maximum seconds without a byte. Heroku's router cuts a silent response after 55 s."""
+    max_silence: float = MAX_SILENCE
+    """Maximum seconds without a byte."""
 
+    min_progress: int = 64 * 1024
+    """So the store gets at most 16 times `max_resumes` requests for each MiB of a body."""
+
+    _tries: int = field(default=0, init=False)
+    _progress_at: int = field(default=0, init=False)
     _opened: ExitStack | None = field(default=None, init=False)
 
     async def resume(
@@ -51,6 +59,8 @@ class BodyResumer:
         BrokenTransfer if the upstream no longer has this version.
         """
         self.observer.upstream_failed(broken)
+        if position - self._progress_at >= self.min_progress:
+            self._tries, self._progress_at = 0, position
         upstream = await self._open(open_at, position, broken, silent_since, self.max_resumes)
         self.observer.body_resumed()
         return upstream
@@ -61,8 +71,10 @@ class BodyResumer:
         Raises BrokenTransfer for every failure, since the client already has the status.
         """
         unopened = BrokenTransfer("truncated", "can't open the next part of the multipart body")
-        attempts = 1 + self.max_resumes
-        return await self._open(open_at, 0, unopened, time.monotonic(), attempts)
+        self._tries = 0
+        upstream = await self._open(open_at, 0, unopened, time.monotonic(), 1 + self.max_resumes)
+        self._tries = self._progress_at = 0
+        return upstream
 
     async def _open(
         self,
@@ -76,8 +88,9 @@ class BodyResumer:
             self._opened = ExitStack()
             self.owner.callback(self._opened.close)
         self._opened.close()
-        for tries in range(attempts):
-            delay = retry_delay(tries)
+        while self._tries < attempts:
+            delay = retry_delay(self._tries)
+            self._tries += 1
             left = silent_since + self.max_silence - time.monotonic() - delay
             if left <= 0:
                 break

@@ -10,11 +10,12 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from ..body.read_ahead import ReadAheadPolicy
-from ..body.resume import BodyResumer
+from ..body.resume import MAX_SILENCE, BodyResumer
 from ..body.retry import RetryPolicy
 from ..errors import NotStarted, UpstreamTimeout
 from ..runtime import Runtime, Serving
 from ..telemetry.record import Record
+from .admission import SMALL, NoBulkSlot
 from .monitor import Monitor
 
 SCOPE_KEY = "downspout.download"
@@ -48,6 +49,18 @@ class Download:
         """When FIRST_BYTE_TIMEOUT ends for this request, as a time.monotonic()."""
         return self.record.began + self.runtime.settings.first_byte_timeout
 
+    def can_be_large(self) -> bool:
+        """Return whether a bulk slot is certain for this download, however large it is."""
+        return self.serving.admission.can_be_large(self.monitor)
+
+    def require_bulk_slot(self, length: int | None) -> None:
+        """Raise NoBulkSlot if a body of `length` bytes (None: unknown) may get no bulk slot.
+
+        Call it before the upstream opens the body: a client that is turned away costs nothing.
+        """
+        if (length is None or length > SMALL) and not self.can_be_large():
+            raise NoBulkSlot
+
     async def in_time(self, work: Awaitable[T], *, is_upstream: bool = True) -> T:
         """Return the result of `work`; raises UpstreamTimeout at the deadline.
 
@@ -69,8 +82,11 @@ class Download:
         return RetryPolicy(until=self.deadline, observer=self.record)
 
     def body_resumer(self) -> BodyResumer:
-        """Return what resumes broken bodies, up to MAX_RESUMES times in a row without a byte."""
-        return BodyResumer(self.owner, self.runtime.settings.max_resumes, self.record)
+        """Return what resumes broken bodies, up to MAX_RESUMES times in a row without progress."""
+        settings = self.runtime.settings
+        # A silence is noticed after the read timeout; then there must be time for an attempt.
+        silence = max(MAX_SILENCE, 2 * settings.upstream_read_timeout)
+        return BodyResumer(self.owner, settings.max_resumes, self.record, silence)
 
     def read_ahead(self) -> ReadAheadPolicy:
         """Return the policy for reading a body ahead with READ_AHEAD_CONNECTIONS."""

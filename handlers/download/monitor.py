@@ -114,8 +114,7 @@ class Monitor:
         is_large = (record.expected or 0) > SMALL
         if record.expected is None:
             is_large = start["status"] == HTTPStatus.OK
-        if is_large and record.method != "HEAD":
-            self.admission.try_acquire_bulk(self)
+        self.admission.decide(self, is_large=is_large and record.method != "HEAD")
         return {**start, "headers": [*headers, record.server_timing()]}
 
     async def _listen(self) -> None:

@@ -1,7 +1,7 @@
 """Opens and closes the clients of both upstreams, which all requests of a lifespan share."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,7 @@ import aiohttp
 import anyio
 
 from ..settings import Settings
+from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
 from .s3.botocore import (
     BotocoreBucket,
@@ -18,7 +19,7 @@ from .s3.botocore import (
     missing_transport_parts,
     open_botocore_client,
 )
-from .s3.bucket import Bucket, Buckets
+from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
 from .s3.credentials import RenewingBucket
 from .s3.signed import SignedBucket, resolve_endpoint
 
@@ -39,11 +40,15 @@ _SAMPLE_KEY = "key"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clients:
-    """The S3 client, the buckets and the HTTP session that serve requests."""
+    """The S3 client, the buckets and the HTTP session that serve requests.
+
+    A host's own session decides by itself about proxies, so `proxies` is then empty.
+    """
 
     s3: S3Client
     buckets: Buckets
     http: aiohttp.ClientSession
+    proxies: Proxies
 
 
 @asynccontextmanager
@@ -58,7 +63,9 @@ async def open_clients(
     try:
         signing: BotocoreClient | None = None
         renew: Callable[[], Awaitable[bool]] | None = None
+        headers = {"x-amz-request-payer": "requester"} if settings.s3_requester_pays else {}
         if s3 is None:
+            headers[CHECKSUM_MODE] = "ENABLED"
             opening = open_botocore_client(
                 settings,
                 max_connections=settings.store_connections + SPARE_CONNECTIONS,
@@ -68,13 +75,14 @@ async def open_clients(
             s3, signing = client.s3, client if _can_sign(settings) else None
             renew = client.renew
         # A host's S3 client may have event handlers that must see every request: use it for all.
-        open_bucket = partial(_open_bucket, settings, s3, signing)
+        open_bucket = partial(_open_bucket, settings, s3, signing, headers)
         if renew is not None:
             open_bucket = partial(_open_renewing_bucket, open_bucket, renew)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
+        proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
             http = await stack.enter_async_context(_http_session(settings))
-        yield Clients(s3=s3, buckets=buckets, http=http)
+        yield Clients(s3=s3, buckets=buckets, http=http, proxies=proxies)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()
@@ -95,11 +103,15 @@ def _can_sign(settings: Settings) -> bool:
 
 
 async def _open_bucket(
-    settings: Settings, s3: S3Client, signing: BotocoreClient | None, name: str
+    settings: Settings,
+    s3: S3Client,
+    signing: BotocoreClient | None,
+    headers: Mapping[str, str],
+    name: str,
 ) -> Bucket:
     """Return a SignedBucket if `signing` allows it for this bucket, else a BotocoreBucket."""
     timeout = settings.upstream_read_timeout
-    bucket = BotocoreBucket(s3, name, timeout)
+    bucket = BotocoreBucket(s3, name, timeout, dict(headers))
     if signing is None or signing.get_credentials is None:
         return bucket
     request = await bucket.prepare_get(_SAMPLE_KEY)

@@ -60,3 +60,9 @@ def join_headers(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
         name, value = given.lower(), spaced.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def join_raw_headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """Do as `join_headers` for aiobotocore, which keeps only the last of a repeated name."""
+    joined = join_headers((name.decode(), value.decode()) for name, value in fields)
+    return tuple((name.encode(), value.encode()) for name, value in joined.items())

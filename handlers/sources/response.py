@@ -119,8 +119,10 @@ def _check_length(
         if length is None or expected not in (None, length):
             raise BadUpstream(f"{source} states content-length {stated}, expected {expected}")
         return length
-    # Without content-length, only chunked framing marks the end of a body (RFC 9112, 6.3).
+    # Without content-length, chunks or the end of the connection mark the end of a body (RFC 9112,
+    # 6.3). Whether a body that ends with its connection is complete, only its length tells.
     encoding = headers.get("transfer-encoding", "").strip().lower()
-    if has_body and encoding != "chunked":
+    is_delimited = encoding == "chunked" or (not encoding and expected is not None)
+    if has_body and not is_delimited:
         raise BadUpstream(f"{source} sent a body with neither content-length nor chunks")
     return expected

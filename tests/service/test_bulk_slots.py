@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 
+import pytest
+
 from tests.support.client import ask, connect, fetch
 from tests.support.components import settings_for
-from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.misbehaving import Exchange, Misbehaving, not_there
 from tests.support.serving import RunningService, serving
 
 MIB = 1024 * 1024
@@ -80,6 +82,22 @@ def test_object_over_1_mib_without_bulk_slot_returns_503(upstream: Misbehaving) 
         assert len(fetch(service.port, PATH).body) == MIB
         store.size = MIB + 1
         assert fetch(service.port, PATH).status == 503
+
+
+@pytest.mark.parametrize("path", [PATH, f"/tasks/1/bytes/{2 * MIB}"])
+def test_client_without_bulk_slot_opens_no_body(upstream: Misbehaving, path: str) -> None:
+    """A client that is turned away costs the store a HEAD at the most."""
+    with all_bulk_slots_taken(upstream) as (service, _):
+        before = len(upstream.exchanges)
+        assert fetch(service.port, path).status == 503
+        assert [one.method for one in upstream.exchanges[before:]] in ([], ["HEAD"])
+
+
+def test_missing_object_without_bulk_slot_is_404_at_once(upstream: Misbehaving) -> None:
+    """Without a body there is nothing to wait for."""
+    with all_bulk_slots_taken(upstream) as (service, _):
+        upstream.behaviour = not_there
+        assert fetch(service.port, PATH).status == 404
 
 
 def test_finished_large_downloads_release_their_bulk_slots(upstream: Misbehaving) -> None:

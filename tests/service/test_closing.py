@@ -302,8 +302,8 @@ def test_small_downloads_are_served_while_bulk_slots_are_taken(upstream: Misbeha
         service = clients.service
         waiting = connect(service.port)
         ask(waiting, PATHS["http"])
-        wait_until(lambda: len(upstream.exchanges) == 8)
-        wait_until(lambda: service.acquired_connections() == 7)
+        wait_until(lambda: service.counts() == (7, 1))
+        assert (len(upstream.exchanges), service.acquired_connections()) == (7, 7)
         upstream.behaviour = small
         for path in ("/tasks/1/image", "/tasks/1/bytes/5"):
             assert service.get(path).content == SMALL

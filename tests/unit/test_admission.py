@@ -75,10 +75,10 @@ async def test_bulk_slots_are_seven_eighths_of_all() -> None:
     downloads = [Download(admission) for _ in range(15)]
     for download in downloads[:14]:
         await admission.acquire(download, in_five_seconds())
-        admission.try_acquire_bulk(download)
+        admission.decide(download, is_large=True)
     await admission.acquire(downloads[14], in_five_seconds())
     with pytest.raises(NoBulkSlot):
-        admission.try_acquire_bulk(downloads[14])
+        admission.decide(downloads[14], is_large=True)
     with pytest.raises(NoSlot):
         await admission.acquire_bulk(downloads[14], until=0)
     admission.release_bulk(downloads[0])

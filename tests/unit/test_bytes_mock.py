@@ -39,8 +39,8 @@ class MockSession:
         self.response = response
         self.asked: list[tuple[str, str]] = []
 
-    async def request(self, method: str, url: str, **_: object) -> MockResponse:
-        self.asked.append((method, url))
+    async def request(self, method: str, url: object, **_: object) -> MockResponse:
+        self.asked.append((method, str(url)))
         return self.response
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
+from botocore.exceptions import CredentialRetrievalError
 
+from handlers.errors import BadUpstream
 from handlers.sources.s3 import credentials
 from handlers.sources.s3.credentials import REFRESH_SECONDS, RETRY_SECONDS, RenewedCredentials
 
@@ -158,10 +159,10 @@ async def test_failing_provider_leaves_valid_credentials(
     assert await get_key(renewed) == "key 1"
     assert "AWS credentials: can't be renewed" in caplog.text
     provider.now += 900
-    with pytest.raises(CredentialRetrievalError, match="answer 500"):
+    with pytest.raises(BadUpstream, match="answer 500"):
         await renewed.get_frozen_credentials()
     provider.error, provider.key = None, "key 2"
-    with pytest.raises(CredentialRetrievalError):
+    with pytest.raises(BadUpstream, match="answer 500"):
         await renewed.get_frozen_credentials()
     provider.now += RETRY_SECONDS
     assert await get_key(renewed) == "key 2"
@@ -177,7 +178,7 @@ async def test_chain_without_credentials_is_run_once_in_some_seconds(
         results = await asyncio.gather(
             *(renewed.get_frozen_credentials() for _ in range(20)), return_exceptions=True
         )
-        assert all(isinstance(result, NoCredentialsError) for result in results)
+        assert all(isinstance(result, BadUpstream) for result in results)
     assert provider.loads == 2
     provider.now += RETRY_SECONDS
     provider.key = "key 1"

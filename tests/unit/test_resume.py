@@ -6,10 +6,13 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 import pytest
 
+from handlers import Settings, create_app
 from handlers.body.resume import BodyResumer, exact_body
+from handlers.download import handle
 from handlers.errors import BrokenTransfer, DownloadError, NotFound, UpstreamBusy
 from handlers.rfc9110.ranges import Part
 from tests.support.memory_store import MemoryConnection, MemoryStore, RecordingObserver
@@ -22,17 +25,25 @@ class Download:
     """A download of the whole object from a store in memory."""
 
     def __init__(
-        self, store: MemoryStore, *, max_resumes: int = 3, max_silence: float = 45.0
+        self,
+        store: MemoryStore,
+        *,
+        max_resumes: int = 3,
+        max_silence: float = 45.0,
+        min_progress: int = 1,
     ) -> None:
         self.store = store
         self.observer = RecordingObserver()
         self.max_resumes, self.max_silence = max_resumes, max_silence
+        self.min_progress = min_progress
         self.received = bytearray()
 
     async def run(self, pause: float = 0.0) -> None:
         """Take each chunk after a pause; raise BrokenTransfer."""
         async with AsyncExitStack() as owner:
-            resumer = BodyResumer(owner, self.max_resumes, self.observer, self.max_silence)
+            resumer = BodyResumer(
+                owner, self.max_resumes, self.observer, self.max_silence, self.min_progress
+            )
             first = self.store.upstream(self.store.connect(Part(0, SIZE - 1)), owner)
             first.length = SIZE
             async for chunk in exact_body(first, partial(resumer.resume, self.store.open_at)):
@@ -153,3 +164,24 @@ async def test_later_part_is_retried_and_is_no_resume(store: MemoryStore) -> Non
         upstream = await BodyResumer(owner, 3, observer).open(open_at)  # type: ignore[arg-type]
         assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
     assert (observer.failed, observer.resumed) == (["busy", "busy"], 0)
+
+
+async def test_body_with_little_progress_raises_after_max_resumes(store: MemoryStore) -> None:
+    """A store that cuts each chunk gets MAX_RESUMES requests for each `min_progress` bytes."""
+    store.spoil = break_after_each_chunk
+    download = Download(store, max_resumes=2, min_progress=4 * store.chunk)
+    with pytest.raises(BrokenTransfer):
+        await download.run()
+    assert len(store.connections) == 1 + 2
+    assert len(download.received) == 3 * store.chunk
+
+
+def test_silence_limit_leaves_time_for_an_attempt_after_the_read_timeout() -> None:
+    """A silence of 60 seconds is noticed only after 60 seconds, and then resumed."""
+    app = create_app(Settings(s3_image_bucket="photos", upstream_read_timeout=60.0))
+    none: Any = None
+    download = handle.Download(
+        runtime=app.state.runtime, record=none, monitor=none, http_version="1.1", is_private=False
+    )
+    download.owner = AsyncExitStack()
+    assert download.body_resumer().max_silence >= 60 + 45

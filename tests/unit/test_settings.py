@@ -38,6 +38,8 @@ ALL_VARIABLES = {
     "AWS_ENDPOINT_URL_S3": ("http://store.example", "http://store.example"),
     "S3_ADDRESSING_STYLE": ("virtual", "virtual"),
     "AWS_TLS_VERIFY": (certifi.where(), certifi.where()),
+    "S3_UNSIGNED": ("true", True),
+    "S3_REQUESTER_PAYS": ("1", True),
     "S3_DIRECT": ("false", False),
     "AWS_ACCESS_KEY_ID": ("AKIA", "AKIA"),
     "AWS_SECRET_ACCESS_KEY": ("wJalr", "wJalr"),

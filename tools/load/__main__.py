@@ -14,6 +14,7 @@ from collections.abc import Callable
 from .aborts import aborts
 from .cuts import cuts, replaced
 from .figures import Figures
+from .rolling import rolling
 from .sigterm import sigterm
 from .slow import slow
 
@@ -23,6 +24,7 @@ CASES: dict[str, Callable[[Figures], None]] = {
     "slow": slow,
     "aborts": aborts,
     "sigterm": sigterm,
+    "rolling": rolling,
 }
 
 

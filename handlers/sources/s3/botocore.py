@@ -3,29 +3,29 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession
 from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.utils import get_environ_proxies
 
 from ...body.upstream import Owner, Read
-from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
+from ...errors import BadUpstream, CannotStart, DownloadError, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
+from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader
+from .credentials import NO_CREDENTIALS
 from .errors import error_for_response, read_error_body
-from .session import create_session, tls_verify
+from .session import create_client, create_session
 from .sigv4 import Credentials
 
 # Bytes of a read; aiobotocore's default is 1 KiB. A slow client's download holds a few chunks:
@@ -34,6 +34,8 @@ CHUNK_SIZE = 128 * 1024
 
 # aiobotocore raises aiohttp's errors, ResponseStreamingError and IncompleteReadError.
 _BODY_ERRORS = (exceptions.BotoCoreError, aiohttp.ClientError, OSError)
+
+_PARAMETERS = {"range": "Range", "if-match": "IfMatch", "x-amz-request-payer": "RequestPayer"}
 
 # Headers that downspout does not use, and whose invalid values make botocore raise an error.
 _UNUSED_HEADERS = {
@@ -47,6 +49,7 @@ _UNUSED_HEADERS = {
 
 _prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar("prepared", default=None)
 _responses: ContextVar[ExitStack | None] = ContextVar("responses", default=None)
+_headers: ContextVar[Mapping[str, str]] = ContextVar("headers", default=MappingProxyType({}))
 
 
 def missing_transport_parts() -> list[str]:
@@ -76,7 +79,7 @@ class BotocoreClient:
 
     s3: S3Client
     get_credentials: Callable[[], Awaitable[Credentials]] | None
-    """Returns the current credentials; None instead of a function if botocore finds none."""
+    """Returns the current credentials; None instead of a function for unsigned requests."""
 
     renew: Callable[[], Awaitable[bool]] | None
     """See `RenewedCredentials.renew`; None if the settings have the access key."""
@@ -111,47 +114,24 @@ async def open_botocore_client(
             if chain:
                 stack.push_async_callback(chain.aclose)
                 await chain.start()
-            s3 = await stack.enter_async_context(_create_client(settings, session, **pool))
-            credentials = await session.get_credentials()
+            s3 = await stack.enter_async_context(create_client(settings, session, **pool))
+            credentials = None if settings.s3_unsigned else await session.get_credentials()
         except Exception as error:
             text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
             raise CannotStart(text) from error
         events = s3.meta.events
-        events.register("before-call.s3.GetObject", _request_checksum)
-        events.register("before-call.s3.HeadObject", _request_checksum)
+        events.register("before-call.s3.GetObject", _add_headers)
+        events.register("before-call.s3.HeadObject", _add_headers)
         events.register("before-call.s3.HeadBucket", _disable_region_redirect)
         events.register_last("before-send.s3.GetObject", _keep_prepared)
         renew = chain and chain.renew
-        yield BotocoreClient(s3, credentials.get_frozen_credentials, renew, transports[0])
+        get_credentials = credentials and credentials.get_frozen_credentials
+        yield BotocoreClient(s3, get_credentials, renew, transports[0])
 
 
-def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
-    style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
-    config = AioConfig(
-        # Many S3-compatible stores support neither newer signatures nor S3's checksums.
-        signature_version="s3v4",
-        response_checksum_validation="when_required",
-        request_checksum_calculation="when_required",
-        s3={"addressing_style": style},
-        connect_timeout=settings.upstream_connect_timeout,
-        read_timeout=settings.upstream_read_timeout,
-        retries={"mode": "standard", "total_max_attempts": 1},  # RetryPolicy retries.
-        # Read botocore's data files in a thread, not on the event loop (aiobotocore#1023).
-        warm_up_loader_caches=True,
-        **pool,
-    )
-    return session.create_client(
-        "s3",
-        region_name=settings.s3_region,
-        endpoint_url=settings.s3_endpoint_url,
-        verify=tls_verify(settings, session),
-        config=config,
-    )
-
-
-def _request_checksum(params: dict[str, Any], **_: object) -> None:
-    """Request the checksum by a header: with the parameter, botocore would verify ranges, too."""
-    params["headers"]["x-amz-checksum-mode"] = "ENABLED"
+def _add_headers(params: dict[str, Any], **_: object) -> None:
+    """Add the headers that are no parameters in a call of `_request`."""
+    params["headers"].update(_headers.get())
 
 
 def _keep_prepared(request: AWSPreparedRequest, **_: object) -> None:
@@ -188,8 +168,8 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
             response = await session.request(
                 method, allow_redirects=False, read_bufsize=READ_BUFFER, **options
             )
-        except aiohttp.ClientConnectionError:
-            close_idle(session)
+        except aiohttp.ClientConnectionError as error:
+            close_idle(session, str(options["url"]), error)
             raise
         if responses := _responses.get():
             responses.callback(response.close)
@@ -203,7 +183,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         return SimpleNamespace(
             url=response.url,
             status=response.status,
-            raw_headers=tuple(filter(_is_readable, response.raw_headers)),
+            raw_headers=join_raw_headers(filter(_is_readable, response.raw_headers)),
             content=response.content,
             read=read,
             close=response.close,
@@ -225,12 +205,12 @@ class BotocoreBucket:
     client: S3Client
     name: str
     read_timeout: float
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of every request; see `Bucket`."""
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
-        names = {"range": "Range", "if-match": "IfMatch"}
-        options: dict[str, Any] = {names[name]: value for name, value in headers.items()}
-        with _request(owner):
+        with _request(owner, headers) as options:
             output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
         owner.callback(body.close)  # A host's client has no _OwnedTransport.
@@ -238,10 +218,10 @@ class BotocoreBucket:
         read = payload_reader(read_chunk, self.read_timeout, "store", _BODY_ERRORS)
         return _response(output, read, body.close)
 
-    async def head(self, key: str) -> RawResponse:
+    async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        with ExitStack() as owner, _request(owner):
-            output = await self.client.head_object(Bucket=self.name, Key=key)
+        with ExitStack() as owner, _request(owner, headers) as options:
+            output = await self.client.head_object(Bucket=self.name, Key=key, **options)
         return _response(output, _read_nothing, lambda: None)
 
     async def prepare_get(self, key: str) -> tuple[str, str] | None:
@@ -267,13 +247,21 @@ async def _read_nothing() -> bytes:
 
 
 @contextmanager
-def _request(owner: Owner) -> Generator[None]:
-    """Let `owner` close the response; on an error, close it and raise a DownloadError."""
+def _request(owner: Owner, headers: Mapping[str, str]) -> Generator[dict[str, Any]]:
+    """Yield the parameters for a request with `headers`; let `owner` close the response.
+
+    On an error, close the response and raise a DownloadError.
+    """
     responses = ExitStack()
     token = _responses.set(responses)
+    # As a parameter, x-amz-checksum-mode would make botocore verify the checksum, also of a range.
+    others = {name: value for name, value in headers.items() if name not in _PARAMETERS}
+    headers_token = _headers.set(others)
     try:
-        yield
+        yield {_PARAMETERS[name]: headers[name] for name in headers.keys() - others.keys()}
         owner.callback(responses.pop_all().close)
+    except DownloadError:
+        raise
     except exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -282,9 +270,12 @@ def _request(owner: Owner) -> Generator[None]:
         raise UpstreamTimeout(f"store: {error}") from error
     except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
+    except exceptions.NoCredentialsError as error:
+        raise BadUpstream(NO_CREDENTIALS) from error
     # botocore raises ValueError and others, too, for responses that it can't parse.
     except Exception as error:
         raise BadUpstream(f"store: {type(error).__name__}: {error}") from error
     finally:
+        _headers.reset(headers_token)
         _responses.reset(token)
         responses.close()

@@ -9,20 +9,30 @@ from typing import Protocol
 
 from ...body.retry import NO_RETRY, RetryPolicy
 from ...body.upstream import Owner, Upstream
-from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfiable
+from ...errors import BadUpstream, DownloadError, NotFound, PreconditionFailed, RangeNotSatisfiable
 from ...rfc9110.ranges import Spec
 from ..response import RawResponse, check_response
+from .errors import RejectedHeader
 from .names import check_bucket
+
+CHECKSUM_MODE = "x-amz-checksum-mode"
 
 
 class Bucket(Protocol):
     """A SignedBucket, BotocoreBucket or RenewingBucket; DownloadError for an error response."""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request; x-amz-checksum-mode only until the store rejects it."""
+
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
-        """Send a GetObject; `headers` may have range and if-match. `owner` closes the response."""
+        """Send a GetObject; `owner` closes the response.
+
+        `headers` are those of the bucket, and range and if-match if needed.
+        """
         ...
 
-    async def head(self, key: str) -> RawResponse:
+    async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject and return its response, which has no body."""
         ...
 
@@ -50,7 +60,7 @@ class StoredObject:
         if if_match:
             headers["if-match"] = if_match
         try:
-            response = await self.bucket.get(owner, self.key, headers)
+            response = await self._send(partial(self.bucket.get, owner, self.key), headers)
         except RangeNotSatisfiable as error:
             if spec is None:
                 raise BadUpstream("store answered 416 to a request without a range") from error
@@ -67,16 +77,51 @@ class StoredObject:
 
     async def _head(self) -> Upstream:
         try:
-            response = await self.bucket.head(self.key)
-        except NotFound:
+            response = await self._send(partial(self.bucket.head, self.key), {})
+        except (NotFound, RejectedHeader):
             # The response to a HEAD has no error code: a missing bucket or a rejected access key
-            # looks like a missing object. The error code of a GET tells them apart.
+            # looks like a missing object, an expired token (400) like a rejected header. The error
+            # code of a GET tells them apart.
             async with AsyncExitStack() as owner:
                 with suppress(RangeNotSatisfiable):  # An empty object exists by now.
                     await self._open(owner, Spec(0, 0), None)
             # The object exists by now, or the GET renewed the access key.
-            response = await self.bucket.head(self.key)
-        return check_response(response, None, "store", has_body=False)
+            response = await self._send(partial(self.bucket.head, self.key), {})
+        upstream = check_response(response, None, "store", has_body=False)
+        if not upstream.length:  # Some stores answer a HEAD without a length, or with 0.
+            upstream.length = await self._measure()
+        return upstream
+
+    async def _measure(self) -> int | None:
+        """Return the object's length from the Content-Range of a GET for its first byte."""
+        async with AsyncExitStack() as owner:
+            try:
+                return (await self._open(owner, Spec(0, 0), None)).object_length
+            except RangeNotSatisfiable:
+                return 0
+
+    async def _send(
+        self, send: Callable[[Mapping[str, str]], Awaitable[RawResponse]], headers: dict[str, str]
+    ) -> RawResponse:
+        """Send a request with the bucket's headers; drop x-amz-checksum-mode if that helps.
+
+        Backblaze B2 answers 400 to every request with that header.
+        """
+        fixed = self.bucket.headers
+        try:
+            return await send({**fixed, **headers})
+        except RejectedHeader:
+            if CHECKSUM_MODE not in fixed:
+                raise
+        without = {name: value for name, value in fixed.items() if name != CHECKSUM_MODE}
+        try:
+            response = await send({**without, **headers})
+        except DownloadError as error:
+            if not isinstance(error, RejectedHeader):
+                fixed.pop(CHECKSUM_MODE, None)
+            raise
+        fixed.pop(CHECKSUM_MODE, None)
+        return response
 
     async def probe(self, deadline: float) -> None:
         """Return if the store answers 200 or 404 before `deadline`, by time.monotonic().

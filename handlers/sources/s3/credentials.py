@@ -14,7 +14,7 @@ from botocore import exceptions
 from botocore.credentials import ReadOnlyCredentials
 
 from ...body.upstream import Owner
-from ...errors import CredentialsRejected
+from ...errors import BadUpstream, CredentialsRejected
 from ..response import RawResponse
 from .bucket import Bucket
 from .sigv4 import Credentials
@@ -38,6 +38,11 @@ _PROVIDER_DOWN = (
     exceptions.MetadataRetrievalError,
     KeyError,
     OSError,
+)
+
+NO_CREDENTIALS = (
+    "store: no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "S3_UNSIGNED=true for a public bucket"
 )
 
 # Signs requests that are not sent.
@@ -88,7 +93,7 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
         return self
 
     async def get_frozen_credentials(self) -> Credentials:
-        """Return the current credentials; raises one of botocore's errors if none are valid."""
+        """Return the current credentials; raises BadUpstream if none are valid."""
         if self._is_unsent():
             return self._current or _PLACEHOLDER
         if self._current is None or self._expires_within(None):
@@ -166,8 +171,8 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
 
     def _raise_error(self) -> None:
         if self._error is None or isinstance(self._error, exceptions.NoCredentialsError):
-            raise exceptions.NoCredentialsError
-        raise exceptions.CredentialRetrievalError(provider="AWS", error_msg=_text(self._error))
+            raise BadUpstream(NO_CREDENTIALS)
+        raise BadUpstream(f"store: no valid AWS credentials: {_text(self._error)}")
 
 
 def _text(error: Exception) -> str:
@@ -182,13 +187,18 @@ class RenewingBucket:
     renew: Callable[[], Awaitable[bool]]
     """See `RenewedCredentials.renew`."""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request; see `Bucket`."""
+        return self.bucket.headers
+
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
         return await self._send(partial(self.bucket.get, owner, key, headers))
 
-    async def head(self, key: str) -> RawResponse:
+    async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        return await self._send(partial(self.bucket.head, key))
+        return await self._send(partial(self.bucket.head, key, headers))
 
     async def _send(self, request: Callable[[], Awaitable[RawResponse]]) -> RawResponse:
         try:

@@ -9,6 +9,11 @@ from ..errors import ERROR_BY_STATUS
 # An S3 error is a few hundred bytes of XML; the error page of a proxy has a few thousand bytes.
 MAX_ERROR_SIZE = 64 * 1024
 
+
+class RejectedHeader(errors.BadUpstream):
+    """The store does not accept a header of the request."""
+
+
 _BY_CODE: dict[str, type[errors.DownloadError]] = {
     "NoSuchKey": errors.NotFound,
     # S3 also denies access to a missing object if the credentials can't list the bucket. Other
@@ -20,6 +25,8 @@ _BY_CODE: dict[str, type[errors.DownloadError]] = {
     "InvalidToken": errors.CredentialsRejected,
     "SignatureDoesNotMatch": errors.CredentialsRejected,
     "TokenRefreshRequired": errors.CredentialsRejected,
+    "InvalidArgument": RejectedHeader,
+    "NotImplemented": RejectedHeader,
     "RequestTimeout": errors.UpstreamTimeout,
     "SlowDown": errors.UpstreamBusy,
 }
@@ -30,7 +37,8 @@ _BY_STATUS: dict[int, type[errors.DownloadError]] = {
 }
 # For responses without an error code, as all responses to a HEAD are.
 _BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
-    HTTPStatus.BAD_REQUEST: errors.CredentialsRejected,  # S3's status for an expired token
+    HTTPStatus.BAD_REQUEST: RejectedHeader,
+    HTTPStatus.NOT_IMPLEMENTED: RejectedHeader,
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.FORBIDDEN: errors.AccessDenied,
 }

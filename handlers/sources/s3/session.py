@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
-from botocore import exceptions
+from botocore import UNSIGNED, exceptions
 from botocore.session import Session
 
 from ...kinds import TLS_VERIFY
@@ -28,7 +29,7 @@ def chain_problem() -> str | None:
 def create_session(
     settings: Settings, *, is_unsent: Callable[[], bool]
 ) -> tuple[AioSession, RenewedCredentials | None]:
-    """Return a session and the credentials of its clients; None if the settings have the key.
+    """Return a session and the credentials of its clients; None if they are not needed.
 
     `is_unsent` returns whether the request that asks for credentials will not be sent.
     """
@@ -36,6 +37,8 @@ def create_session(
     key_id, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if key_id and secret:
         session.set_credentials(key_id, secret, settings.aws_session_token)
+        return session, None
+    if settings.s3_unsigned:
         return session, None
     chain = RenewedCredentials(partial(_load_chain, settings.s3_region), is_unsent)
     session.register_component("credential_provider", chain)
@@ -53,7 +56,32 @@ async def _load_chain(region: str | None) -> Any:
     return await session.get_credentials()
 
 
-def tls_verify(settings: Settings, session: AioSession) -> bool | str:
+def create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
+    """Return a context manager that opens an S3 client; `pool` are arguments of AioConfig."""
+    style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
+    config = AioConfig(
+        # Many S3-compatible stores support neither newer signatures nor S3's checksums.
+        signature_version=UNSIGNED if settings.s3_unsigned else "s3v4",
+        response_checksum_validation="when_required",
+        request_checksum_calculation="when_required",
+        s3={"addressing_style": style},
+        connect_timeout=settings.upstream_connect_timeout,
+        read_timeout=settings.upstream_read_timeout,
+        retries={"mode": "standard", "total_max_attempts": 1},  # RetryPolicy retries.
+        # Read botocore's data files in a thread, not on the event loop (aiobotocore#1023).
+        warm_up_loader_caches=True,
+        **pool,
+    )
+    return session.create_client(
+        "s3",
+        region_name=settings.s3_region,
+        endpoint_url=settings.s3_endpoint_url,
+        verify=_tls_verify(settings, session),
+        config=config,
+    )
+
+
+def _tls_verify(settings: Settings, session: AioSession) -> bool | str:
     """Return AWS_TLS_VERIFY, else the CA bundle that every AWS tool uses, else True."""
     if settings.s3_tls_verify is not None:
         return settings.s3_tls_verify

@@ -67,16 +67,21 @@ class SignedBucket:
 
     botocore_bucket: Bucket
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request; see `Bucket`."""
+        return self.botocore_bucket.headers
+
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
         response = await self._request(owner, "GET", key, headers)
         return response or await self.botocore_bucket.get(owner, key, headers)
 
-    async def head(self, key: str) -> RawResponse:
+    async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
         with ExitStack() as owner:
-            response = await self._request(owner, "HEAD", key, {})
-        return response or await self.botocore_bucket.head(key)
+            response = await self._request(owner, "HEAD", key, headers)
+        return response or await self.botocore_bucket.head(key, headers)
 
     async def _request(
         self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
@@ -88,7 +93,7 @@ class SignedBucket:
                 method,
                 self.endpoint.host,
                 target,
-                {**headers, "x-amz-checksum-mode": "ENABLED"},
+                headers,
                 region=self.endpoint.region,
                 credentials=await self.get_credentials(),
                 now=time.time(),
@@ -107,7 +112,8 @@ class SignedBucket:
             raise
         except Exception as error:
             text = f"store: {type(error).__name__}: {error}"
-            raise translate_error(error, self.raw_client.session, text) from error
+            session, origin = self.raw_client.session, self.endpoint.origin
+            raise translate_error(error, session, origin, text) from error
         raise error_for_response(response.status, code[1].decode() if code else "")
 
 
