@@ -128,6 +128,35 @@ def test_credentials_file_that_appears_after_start_is_read(
         wait_until(lambda: service.get(IMAGE).status_code == 200)
 
 
+@both_paths
+def test_web_identity_token_that_appears_after_start_is_used(
+    upstream: Misbehaving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_direct: bool
+) -> None:
+    """A role is assumed with a web identity token that is written after the start."""
+    token = tmp_path / "token"
+
+    async def answer_sts(exchange: Exchange) -> None:
+        expires = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer = (
+            "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>"
+            "<AccessKeyId>key</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            f"<SessionToken>t</SessionToken><Expiration>{expires}</Expiration>"
+            "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+        )
+        await exchange.answer(200, answer.encode(), "connection: close")
+
+    upstream.behaviour = Store(others={"/sts": answer_sts})
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"{upstream.url}/sts")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/downloads")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    with serving(settings(upstream, s3_direct=s3_direct)) as service:
+        assert service.get(IMAGE).status_code == 502
+        token.write_text("token")
+        wait_until(lambda: service.get(IMAGE).status_code == 200)
+        assert service.request("HEAD", IMAGE).status_code == 200
+    assert upstream.requests.count("POST /sts") == 1
+
+
 def write_credentials_file(path: Path, key: str) -> None:
     """Write a shared credentials file with an access key."""
     path.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
