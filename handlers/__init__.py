@@ -11,7 +11,7 @@ from .embed import stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines
 from .settings import Settings, SettingsError
-from .sources.s3.botocore import chain_problem
+from .sources.s3.session import chain_problem
 
 __all__ = [
     "BrokenTransfer",

@@ -133,6 +133,10 @@ class UpstreamFailed(BadUpstream):
     transient = True
 
 
+class CredentialsRejected(BadUpstream):
+    """The store rejects the access key, its token or the signature."""
+
+
 class UpstreamBusy(DownloadError, status=503, kind="upstream-busy"):
     """The service behind this one is overloaded."""
 

@@ -65,8 +65,9 @@ class Settings:
     )
     """Where an S3 request names the bucket: `path`, `virtual` or `auto`.
     Default: `path` with an endpoint URL, else `auto`."""
-    s3_tls_verify: bool | str = setting(True, kinds.TLS_VERIFY, "AWS_TLS_VERIFY")
-    """Whether the store's certificate is verified: `true`, `false`, or the path of a CA bundle."""
+    s3_tls_verify: bool | str | None = setting(None, kinds.TLS_VERIFY, "AWS_TLS_VERIFY")
+    """Whether the store's certificate is verified: `true`, `false`, or the path of a CA bundle.
+    Default: `true`, with the bundle of AWS_CA_BUNDLE or the profile's ca_bundle."""
     s3_unsigned: bool = setting(False, kinds.SWITCH)
     """Whether requests to the store have no signature and need no access key: a public bucket."""
     s3_requester_pays: bool = setting(False, kinds.SWITCH)

@@ -1,7 +1,7 @@
 """Opens and closes the clients of both upstreams, which all requests of a lifespan share."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from .s3.botocore import (
     open_botocore_client,
 )
 from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
+from .s3.credentials import RenewingBucket
 from .s3.signed import SignedBucket, resolve_endpoint
 
 logger = logging.getLogger("downspout")
@@ -61,6 +62,7 @@ async def open_clients(
     stack = AsyncExitStack()
     try:
         signing: BotocoreClient | None = None
+        renew: Callable[[], Awaitable[bool]] | None = None
         headers = {"x-amz-request-payer": "requester"} if settings.s3_requester_pays else {}
         if s3 is None:
             headers[CHECKSUM_MODE] = "ENABLED"
@@ -71,8 +73,11 @@ async def open_clients(
             )
             client = await stack.enter_async_context(opening)
             s3, signing = client.s3, client if _can_sign(settings) else None
+            renew = client.renew
         # A host's S3 client may have event handlers that must see every request: use it for all.
         open_bucket = partial(_open_bucket, settings, s3, signing, headers)
+        if renew is not None:
+            open_bucket = partial(_open_renewing_bucket, open_bucket, renew)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
@@ -116,6 +121,14 @@ async def _open_bucket(
         return bucket
     raw_client = RawClient(session, endpoint.origin, read_timeout=timeout)
     return SignedBucket(raw_client, endpoint, signing.get_credentials, bucket)
+
+
+async def _open_renewing_bucket(
+    open_bucket: Callable[[str], Awaitable[Bucket]],
+    renew: Callable[[], Awaitable[bool]],
+    name: str,
+) -> Bucket:
+    return RenewingBucket(await open_bucket(name), renew)
 
 
 def _http_session(settings: Settings) -> aiohttp.ClientSession:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -64,38 +62,6 @@ def test_signed_bucket_gives_the_answers_of_botocore(
             answers = [s.request(method, path, headers=headers) for s in (a, b)]
             assert comparable_answer(answers[0]) == comparable_answer(answers[1])
         assert c.get("/tasks/88/image").content == b"0123456789"
-
-
-def test_expiring_credentials_are_refreshed(
-    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Credentials that expire soon are refreshed by botocore and sign the next request."""
-    refreshed = 0
-
-    async def answering(exchange: Exchange) -> None:
-        nonlocal refreshed
-        if exchange.path != "/credentials":
-            await exchange.answer(200, b"12345")
-            return
-        refreshed += 1
-        expires = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
-        names = {"AccessKeyId": "key", "SecretAccessKey": "s", "Token": f"token{refreshed}"}
-        await exchange.answer(200, json.dumps({**names, "Expiration": expires}).encode())
-
-    upstream.behaviour = answering
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, "/nonexistent")
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{upstream.url}/credentials")
-    settings = Settings(
-        s3_image_bucket=BUCKET, s3_endpoint_url=upstream.url, s3_region="us-east-1"
-    )
-    with serving(settings) as service:
-        for _ in range(2):
-            assert fetch(service.port, "/tasks/1/image").body == b"12345"
-    objects = [exchange for exchange in upstream.exchanges if exchange.path != "/credentials"]
-    assert all("downspout" in exchange.headers["user-agent"] for exchange in objects)
-    tokens = [exchange.headers["x-amz-security-token"] for exchange in objects]
-    assert len(set(tokens)) == 2
 
 
 @pytest.mark.parametrize("status", [301, 307, 400])

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -116,6 +117,7 @@ class Misbehaving:
     behaviour: Behaviour = not_there
     door: Door | None = None
     port: int = 0
+    tls: ssl.SSLContext | None = None
     open_connections: int = 0
     exchanges: list[Exchange] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -125,7 +127,7 @@ class Misbehaving:
     @property
     def url(self) -> str:
         """The URL of the server, without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def requests(self) -> list[str]:
@@ -146,7 +148,7 @@ class Misbehaving:
         """Accept connections, unless the server does already."""
         if self._listener is None:
             self._listener = await asyncio.start_server(
-                self.serve, "127.0.0.1", self.port, backlog=1024
+                self.serve, "127.0.0.1", self.port, backlog=1024, ssl=self.tls
             )
 
     async def refuse(self) -> None:

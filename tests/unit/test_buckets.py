@@ -16,6 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.botocore import BotocoreBucket
 from handlers.sources.s3.bucket import Buckets
+from handlers.sources.s3.credentials import RenewingBucket
 from handlers.sources.s3.signed import Endpoint, SignedBucket, resolve_endpoint
 from settings import Settings
 from tests.support.components import settings_for
@@ -83,23 +84,30 @@ async def test_bucket_endpoint_follows_botocore_rules(bucket: str, host: str) ->
         assert clients.buckets.default.endpoint.host == host
 
 
-@pytest.mark.parametrize("reason", ["switched off", "proxy", "no credentials"])
-async def test_proxy_or_missing_credentials_use_botocore(
-    monkeypatch: pytest.MonkeyPatch, reason: str
-) -> None:
-    """With S3_DIRECT=false, a proxy or no credentials, all requests go through botocore."""
+@pytest.mark.parametrize("reason", ["switched off", "proxy"])
+async def test_switch_or_proxy_uses_botocore(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    """With S3_DIRECT=false or a proxy, all requests go through botocore."""
     settings = Settings(
         **{**AWS_SETTINGS, "s3_image_bucket": "photos"}, s3_direct=reason != "switched off"
     )
     if reason == "proxy":
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    if reason == "no credentials":
-        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            monkeypatch.setenv(name, "/nonexistent")
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
     async with open_clients(settings) as clients:
         assert isinstance(clients.buckets.default, BotocoreBucket)
+
+
+async def test_bucket_opened_without_credentials_has_its_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bucket that is opened before there are credentials is a SignedBucket all the same."""
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1")
+    async with open_clients(settings) as clients:
+        assert isinstance(clients.buckets.default, RenewingBucket)
+        assert isinstance(clients.buckets.default.bucket, SignedBucket)
+        assert clients.buckets.default.bucket.endpoint.region == "eu-central-1"
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_repr_of_settings_has_no_credentials() -> None:
         ("s3_image_bucket", None),
         ("s3_image_key", ""),
         ("s3_endpoint_url", 5),
-        ("s3_tls_verify", None),
+        ("s3_tls_verify", 5),
     ],
 )
 def test_wrong_value_in_code_raises_settings_error(name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""The S3 client, its credentials and its buckets: the only file that knows botocore."""
+"""The S3 client and its buckets; only this file, `session` and `credentials` know botocore."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -11,22 +11,21 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import AioSession, get_session
-from botocore import UNSIGNED, exceptions
+from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from ...body.upstream import Owner, Read
-from ...errors import BadUpstream, CannotStart, UpstreamFailed, UpstreamTimeout
+from ...errors import BadUpstream, CannotStart, DownloadError, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader
+from .credentials import NO_CREDENTIALS
 from .errors import error_for_response, read_error_body
+from .session import create_client, create_session
 from .sigv4 import Credentials
 
 # Bytes of a read; aiobotocore's default is 1 KiB. A slow client's download holds a few chunks:
@@ -51,15 +50,6 @@ _UNUSED_HEADERS = {
 _prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar("prepared", default=None)
 _responses: ContextVar[ExitStack | None] = ContextVar("responses", default=None)
 _headers: ContextVar[Mapping[str, str]] = ContextVar("headers", default=MappingProxyType({}))
-
-
-def chain_problem() -> str | None:
-    """Return the text of the error in botocore's configuration files or profile, or None."""
-    try:
-        Session().get_scoped_config()
-    except exceptions.BotoCoreError as error:
-        return str(error)
-    return None
 
 
 def missing_transport_parts() -> list[str]:
@@ -89,7 +79,10 @@ class BotocoreClient:
 
     s3: S3Client
     get_credentials: Callable[[], Awaitable[Credentials]] | None
-    """Returns the current credentials; None instead of a function if botocore finds none."""
+    """Returns the current credentials; None instead of a function for unsigned requests."""
+
+    renew: Callable[[], Awaitable[bool]] | None
+    """See `RenewedCredentials.renew`; None if the settings have the access key."""
 
     _transport: "_OwnedTransport"
 
@@ -104,26 +97,24 @@ async def open_botocore_client(
     settings: Settings, *, max_connections: int, idle_seconds: float
 ) -> AsyncIterator[BotocoreClient]:
     """Open an S3 client, close it at exit; raise CannotStart if botocore rejects the settings."""
-    session = get_session()
-    key_id, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    if key_id and secret:
-        session.set_credentials(key_id, secret, settings.aws_session_token)
+    session, chain = create_session(settings, is_unsent=lambda: _prepared.get() is not None)
     transports: list[_OwnedTransport] = []
 
     def make_transport(**options: Any) -> _OwnedTransport:
         transports.append(_OwnedTransport(**options))
         return transports[-1]
 
-    creating = _create_client(
-        settings,
-        session,
-        http_session_cls=make_transport,
-        max_pool_connections=max_connections,
-        connector_args={"keepalive_timeout": idle_seconds},
-    )
+    pool = {
+        "http_session_cls": make_transport,
+        "max_pool_connections": max_connections,
+        "connector_args": {"keepalive_timeout": idle_seconds},
+    }
     async with AsyncExitStack() as stack:
         try:
-            s3 = await stack.enter_async_context(creating)
+            if chain:
+                stack.push_async_callback(chain.aclose)
+                await chain.start()
+            s3 = await stack.enter_async_context(create_client(settings, session, **pool))
             credentials = None if settings.s3_unsigned else await session.get_credentials()
         except Exception as error:
             text = " ".join(f"AWS configuration: {type(error).__name__}: {error}".split())
@@ -133,31 +124,9 @@ async def open_botocore_client(
         events.register("before-call.s3.HeadObject", _add_headers)
         events.register("before-call.s3.HeadBucket", _disable_region_redirect)
         events.register_last("before-send.s3.GetObject", _keep_prepared)
-        yield BotocoreClient(s3, credentials and credentials.get_frozen_credentials, transports[0])
-
-
-def _create_client(settings: Settings, session: AioSession, **pool: Any) -> Any:
-    style = settings.s3_addressing_style or ("path" if settings.s3_endpoint_url else "auto")
-    config = AioConfig(
-        # Many S3-compatible stores support neither newer signatures nor S3's checksums.
-        signature_version=UNSIGNED if settings.s3_unsigned else "s3v4",
-        response_checksum_validation="when_required",
-        request_checksum_calculation="when_required",
-        s3={"addressing_style": style},
-        connect_timeout=settings.upstream_connect_timeout,
-        read_timeout=settings.upstream_read_timeout,
-        retries={"mode": "standard", "total_max_attempts": 1},  # RetryPolicy retries.
-        # Read botocore's data files in a thread, not on the event loop (aiobotocore#1023).
-        warm_up_loader_caches=True,
-        **pool,
-    )
-    return session.create_client(
-        "s3",
-        region_name=settings.s3_region,
-        endpoint_url=settings.s3_endpoint_url,
-        verify=settings.s3_tls_verify,
-        config=config,
-    )
+        renew = chain and chain.renew
+        get_credentials = credentials and credentials.get_frozen_credentials
+        yield BotocoreClient(s3, get_credentials, renew, transports[0])
 
 
 def _add_headers(params: dict[str, Any], **_: object) -> None:
@@ -291,6 +260,8 @@ def _request(owner: Owner, headers: Mapping[str, str]) -> Generator[dict[str, An
     try:
         yield {_PARAMETERS[name]: headers[name] for name in headers.keys() - others.keys()}
         owner.callback(responses.pop_all().close)
+    except DownloadError:
+        raise
     except exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -300,8 +271,7 @@ def _request(owner: Owner, headers: Mapping[str, str]) -> Generator[dict[str, An
     except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
     except exceptions.NoCredentialsError as error:
-        text = "store: no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-        raise BadUpstream(f"{text} S3_UNSIGNED=true for a public bucket") from error
+        raise BadUpstream(NO_CREDENTIALS) from error
     # botocore raises ValueError and others, too, for responses that it can't parse.
     except Exception as error:
         raise BadUpstream(f"store: {type(error).__name__}: {error}") from error

@@ -19,7 +19,7 @@ CHECKSUM_MODE = "x-amz-checksum-mode"
 
 
 class Bucket(Protocol):
-    """A SignedBucket or a BotocoreBucket; for an error response, both raise DownloadError."""
+    """A SignedBucket, BotocoreBucket or RenewingBucket; DownloadError for an error response."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -78,13 +78,15 @@ class StoredObject:
     async def _head(self) -> Upstream:
         try:
             response = await self._send(partial(self.bucket.head, self.key), {})
-        except NotFound:
+        except (NotFound, RejectedHeader):
             # The response to a HEAD has no error code: a missing bucket or a rejected access key
-            # looks like a missing object. The error code of a GET tells them apart.
+            # looks like a missing object, an expired token (400) like a rejected header. The error
+            # code of a GET tells them apart.
             async with AsyncExitStack() as owner:
                 with suppress(RangeNotSatisfiable):  # An empty object exists by now.
                     await self._open(owner, Spec(0, 0), None)
-            raise
+            # The object exists by now, or the GET renewed the access key.
+            response = await self._send(partial(self.bucket.head, self.key), {})
         upstream = check_response(response, None, "store", has_body=False)
         if not upstream.length:  # Some stores answer a HEAD without a length, or with 0.
             upstream.length = await self._measure()

@@ -20,6 +20,11 @@ _BY_CODE: dict[str, type[errors.DownloadError]] = {
     # 403s mean a wrong access key, clock or signature; InvalidObjectState an archived object.
     "AccessDenied": errors.AccessDenied,
     "InvalidObjectState": errors.AccessDenied,
+    "ExpiredToken": errors.CredentialsRejected,
+    "InvalidAccessKeyId": errors.CredentialsRejected,
+    "InvalidToken": errors.CredentialsRejected,
+    "SignatureDoesNotMatch": errors.CredentialsRejected,
+    "TokenRefreshRequired": errors.CredentialsRejected,
     "InvalidArgument": RejectedHeader,
     "NotImplemented": RejectedHeader,
     "RequestTimeout": errors.UpstreamTimeout,
