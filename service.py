@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -33,6 +34,7 @@ from starlette.types import Lifespan
 from uvicorn.supervisors import Multiprocess
 
 from handlers import BrokenTransfer, CannotStart, chain_problem, cli, create_app, curl_lines
+from handlers.log_writer import LogWriter
 from handlers.server import DrainOnSignal, StandaloneProtocol
 from settings import ServerSettings, Settings, SettingsError
 
@@ -67,6 +69,18 @@ FORMATTERS: dict[str, dict[str, Any]] = {
 }
 
 logger = logging.getLogger("downspout")
+
+
+def end_worker(ended_by: Any, number: int, _: FrameType | None) -> None:
+    """Write the queued log lines, then let the signal handler `ended_by` end this process."""
+    logging.shutdown()
+    signal.signal(number, ended_by)
+    signal.raise_signal(number)
+
+
+if __name__ == "__mp_main__":
+    # In a worker, uvicorn restores this handler at the end and raises the signal again.
+    signal.signal(signal.SIGTERM, partial(end_worker, signal.getsignal(signal.SIGTERM)))
 
 
 def main(arguments: list[str]) -> int:
@@ -117,6 +131,9 @@ def make_app(*, is_announced: bool = False) -> Starlette:
     if not is_announced:
         log_open_access(settings, logging.WARNING)
     app = create_app(settings)
+    for handler in logger.handlers:
+        if isinstance(handler, LogWriter):
+            handler.on_drop = app.state.runtime.metrics.drop_log_line
     app.router.lifespan_context = partial(with_frozen_gc, app.router.lifespan_context)
     DrainOnSignal(app)
     return app
@@ -251,14 +268,15 @@ def log_format(settings: ServerSettings) -> str:
 
 def logging_config(settings: ServerSettings) -> dict[str, Any]:
     """Return a logging configuration that sends all logs to standard output."""
-    stdout = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+    stdout = {"()": LogWriter, "formatter": log_format(settings)}
     shared = {"handlers": ["stdout"], "level": settings.log_level.upper(), "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": FORMATTERS,
-        "handlers": {"stdout": {**stdout, "formatter": log_format(settings)}},
+        "handlers": {"stdout": stdout},
         "loggers": {"uvicorn": shared, "downspout": shared},
+        "root": {"handlers": ["stdout"], "level": "WARNING"},
     }
 
 

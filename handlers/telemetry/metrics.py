@@ -51,6 +51,11 @@ class Metrics:
             registry=registry,
         )
         self.first_byte = cache(first_byte.labels)
+        self.drop_log_line = prometheus.Counter(
+            "downspout_log_lines_dropped",
+            "Log lines that were dropped because standard output was blocked.",
+            registry=registry,
+        ).inc
         self._running = gauge("downspout_downloads_running", "Downloads that have a slot.")
         self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
         # An ended process with the same process id may have left its gauges in the directory.

@@ -35,7 +35,13 @@ TESTS_WITH_INNER_IMPORTS = {
 }
 
 # The modules of the package that any host can import.
-PUBLIC = {"handlers", "handlers.cli", "handlers.server", "handlers.settings"}
+PUBLIC = {
+    "handlers",
+    "handlers.cli",
+    "handlers.log_writer",
+    "handlers.server",
+    "handlers.settings",
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
