@@ -77,6 +77,8 @@ def create_app(
     whether it is authorized; it may raise Starlette's HTTPException. `locate` gets the number of
     a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
     None for a 404. Both hooks may be async; a plain function runs in a thread.
+
+    Raises SettingsError if this process does not write to `Settings.metrics_directory`.
     """
     run = partial(run_hook, ThreadPoolExecutor(THREADS, thread_name_prefix="downspout"))
     runtime = Runtime(

@@ -8,8 +8,15 @@ from pathlib import Path
 import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
+from ..settings import SettingsError
+
 # Histogram buckets: from a store in the same rack to the default FIRST_BYTE_TIMEOUT.
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+NOT_WRITTEN = (
+    "metrics_directory: prometheus_client does not write to it: set the environment variable "
+    "PROMETHEUS_MULTIPROC_DIR to this directory before the process starts, or leave both unset"
+)
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 
@@ -18,11 +25,14 @@ class Metrics:
     """The metrics of one application, as in `metrics.downloads(route, outcome).inc()`.
 
     With the directory `shared`, /metrics of each worker process shows the sums over all workers
-    that write to the directory (the multiprocess mode of prometheus_client).
+    that write to the directory (the multiprocess mode of prometheus_client). Raises SettingsError
+    if this process does not write to it.
     """
 
     def __init__(self, shared: str | None = None) -> None:
         self._shared = Path(shared) if shared else None
+        if self._shared:
+            self._shared.mkdir(exist_ok=True)
         self._registry = registry = prometheus.CollectorRegistry()
         gauge = partial(prometheus.Gauge, registry=registry, multiprocess_mode="livesum")
 
@@ -60,6 +70,8 @@ class Metrics:
         self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
         # An ended process with the same process id may have left its gauges in the directory.
         self.set_counts(0, 0)
+        if self._shared and not any(self._shared.glob(f"gauge_*_{os.getpid()}.db")):
+            raise SettingsError([NOT_WRITTEN])
 
     def set_counts(self, running: int, waiting: int) -> None:
         """Set how many downloads have a slot, and how many wait for one."""

@@ -112,10 +112,9 @@ def count_dropped_lines(client: httpx.Client) -> float:
 # Logs in a process that takes itself for a worker, and raises the signal as uvicorn does.
 LAST_LINES = """
 import logging, logging.config, runpy, signal
-from settings import ServerSettings
 
 service = runpy.run_path("service.py", run_name="__mp_main__")
-logging.config.dictConfig(service["logging_config"](ServerSettings(s3_image_bucket="photos")))
+logging.config.dictConfig(service["logging_config"]("text", "info"))
 for number in range(1000):
     logging.getLogger("downspout").info("line %d of the last", number)
 signal.raise_signal(signal.SIGTERM)

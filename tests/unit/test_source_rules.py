@@ -38,7 +38,7 @@ TESTS_WITH_INNER_IMPORTS = {
 PUBLIC = {
     "handlers",
     "handlers.cli",
-    "handlers.log_writer",
+    "handlers.process_log",
     "handlers.server",
     "handlers.settings",
 }

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
-from handlers.log_writer import LogWriter
+from handlers.process_log import LogWriter
 from tests.support.serving import wait_until
 
 PAGE = 4096  # the smallest pipe

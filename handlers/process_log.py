@@ -1,5 +1,9 @@
-"""A logging handler that never blocks: a thread of its own writes the lines."""
+"""The log of `python service.py`: its configuration, handler and filter.
 
+It needs the package python-json-logger.
+"""
+
+import asyncio
 import logging
 import os
 import queue
@@ -7,6 +11,20 @@ import threading
 from collections.abc import Callable
 from logging.handlers import QueueHandler
 from typing import Any
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+
+from .errors import BrokenTransfer, CannotStart
+
+FORMATTERS: dict[str, dict[str, Any]] = {
+    "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+    "json": {
+        "()": "pythonjsonlogger.json.JsonFormatter",
+        "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
+    },
+}
 
 # A line of a download has about 300 bytes, so the queue holds less than a mebibyte.
 MAX_LINES = 2000
@@ -88,3 +106,33 @@ class LogWriter(QueueHandler):
         arguments = ("downspout", logging.WARNING, __file__, 0, text, (self._missing,), None)
         if self._missing and self._try_write(self.prepare(logging.LogRecord(*arguments))):
             self._missing = 0
+
+
+def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
+    """Return a logging configuration that sends all logs to standard output."""
+    stdout = {"()": LogWriter, "formatter": log_format}
+    shared = {"handlers": ["stdout"], "level": log_level.upper(), "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": FORMATTERS,
+        "handlers": {"stdout": stdout},
+        "loggers": {"uvicorn": shared, "downspout": shared},
+        "root": {"handlers": ["stdout"], "level": "WARNING"},
+    }
+
+
+def filter_uvicorn_record(record: logging.LogRecord) -> bool:
+    """Return False to drop the traceback of a broken or drained download from uvicorn's log.
+
+    downspout logs its own line for such a download. If the lifespan raises CannotStart, keep
+    uvicorn's record, but replace the traceback in it by the text of the error.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, BrokenTransfer | asyncio.CancelledError):
+        return False
+    last_line = record.getMessage().rstrip().rpartition("\n")[2]
+    _, is_settings_problem, problem = last_line.partition(f"{CannotStart.__name__}: ")
+    if is_settings_problem:
+        record.msg, record.args = problem, ()
+    return not last_line.endswith(asyncio.CancelledError.__name__)
