@@ -1,6 +1,5 @@
 """The application: its routes, its middleware, and how it answers errors."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import aiohttp
@@ -9,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from .access.authorization import Access
+from .access.daemon_threads import DaemonThreads
 from .access.hooks import Authorize, Locate, run_hook
 from .answers.path import ExactRoute
 from .answers.problems import EXCEPTION_HANDLERS
@@ -80,7 +80,7 @@ def create_app(
 
     Raises SettingsError if this process does not write to `Settings.metrics_directory`.
     """
-    run = partial(run_hook, ThreadPoolExecutor(THREADS, thread_name_prefix="downspout"))
+    run = partial(run_hook, DaemonThreads(THREADS))
     runtime = Runtime(
         settings=settings,
         access=Access(settings, authorize and partial(run, authorize)),

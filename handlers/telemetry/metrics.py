@@ -30,9 +30,7 @@ class Metrics:
     """
 
     def __init__(self, shared: str | None = None) -> None:
-        self._shared = Path(shared) if shared else None
-        if self._shared:
-            self._shared.mkdir(exist_ok=True)
+        self._shared = _make(shared) if shared else None
         self._registry = registry = prometheus.CollectorRegistry()
         gauge = partial(prometheus.Gauge, registry=registry, multiprocess_mode="livesum")
 
@@ -61,17 +59,16 @@ class Metrics:
             registry=registry,
         )
         self.first_byte = cache(first_byte.labels)
-        self.drop_log_line = prometheus.Counter(
-            "downspout_log_lines_dropped",
-            "Log lines that were dropped because standard output was blocked.",
-            registry=registry,
-        ).inc
+        dropped = prometheus.Counter(
+            "downspout_log_lines_dropped", "Log lines that were not written.", registry=registry
+        )
+        self.drop_log_line = dropped.inc
         self._running = gauge("downspout_downloads_running", "Downloads that have a slot.")
         self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
         # An ended process with the same process id may have left its gauges in the directory.
         self.set_counts(0, 0)
-        if self._shared and not any(self._shared.glob(f"gauge_*_{os.getpid()}.db")):
-            raise SettingsError([NOT_WRITTEN])
+        if self._shared:
+            _check_written(self._shared)
 
     def set_counts(self, running: int, waiting: int) -> None:
         """Set how many downloads have a slot, and how many wait for one."""
@@ -86,6 +83,18 @@ class Metrics:
         registry = prometheus.CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
         return prometheus.generate_latest(registry)
+
+
+def _make(directory: str) -> Path:
+    path = Path(directory)
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def _check_written(shared: Path) -> None:
+    """Raise SettingsError unless the gauges of this process are in the directory."""
+    if not any(shared.glob(f"gauge_*_{os.getpid()}.db")):
+        raise SettingsError([NOT_WRITTEN])
 
 
 def _remove_dead_workers(shared: Path) -> None:

@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 
 import service as service_module
 from handlers import BrokenTransfer
+from handlers.process_log import filter_uvicorn_record
 from settings import ServerSettings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
@@ -454,7 +455,7 @@ def test_server_log_drops_only_broken_transfers() -> None:
     hidden = logging.makeLogRecord({"exc_info": (BrokenTransfer, broken(), None)})
     shown = logging.makeLogRecord({"exc_info": (ValueError, ValueError(), None)})
     plain = logging.makeLogRecord({"msg": "Started"})
-    keep = service_module.filter_uvicorn_record
+    keep = filter_uvicorn_record
     assert [keep(hidden), keep(shown), keep(plain)] == [False, True, True]
 
 
