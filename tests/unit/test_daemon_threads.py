@@ -32,7 +32,8 @@ def test_idle_thread_serves_the_next_call() -> None:
 def test_calls_over_the_limit_wait_for_a_thread() -> None:
     """At most `limit` calls run at once; a call that is cancelled while it waits never runs."""
     threads = DaemonThreads(3, idle_seconds=0.05)
-    go_on, ran = threading.Event(), []
+    go_on = threading.Event()
+    ran: list[int] = []
     blocked = [threads.submit(go_on.wait, 10) for _ in range(3)]
     cancelled, waiting = threads.submit(ran.append, 1), threads.submit(ran.append, 2)
     wait_until(lambda: all(one.running() for one in blocked))
