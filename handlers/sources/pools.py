@@ -94,7 +94,7 @@ async def _open_bucket(
 ) -> Bucket:
     """Return a SignedBucket if `signing` allows it for this bucket, else a BotocoreBucket."""
     timeout = settings.upstream_read_timeout
-    bucket = BotocoreBucket(s3, name, timeout)
+    bucket = BotocoreBucket(s3, name, timeout, settings.upstream_connect_timeout + timeout)
     if signing is None or signing.get_credentials is None:
         return bucket
     request = await bucket.prepare_get(_SAMPLE_KEY)

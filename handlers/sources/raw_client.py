@@ -43,6 +43,12 @@ class RawClient:
         self.session = session
         self._read_timeout = read_timeout
         self._loop = asyncio.get_running_loop()
+        # aiobotocore's session does not limit the wait for a free connection and for DNS.
+        given = session.timeout
+        self._connect_timeout = aiohttp.ClientTimeout(
+            connect=given.connect or read_timeout + (given.sock_connect or 0),
+            sock_connect=given.sock_connect,
+        )
         # The connector reads only host, port and TLS from this request, so one object is enough.
         self._connect_request = aiohttp.ClientRequest(
             "GET", URL(origin), session=session, loop=self._loop
@@ -75,7 +81,7 @@ class RawClient:
         if connector is None:
             raise RuntimeError("Session is closed")
         try:
-            return await connector.connect(self._connect_request, [], self.session.timeout)
+            return await connector.connect(self._connect_request, [], self._connect_timeout)
         except TimeoutError as error:
             text = f"Connection timeout to host {self._connect_request.url}"
             raise aiohttp.ConnectionTimeoutError(text) from error

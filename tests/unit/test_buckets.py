@@ -136,7 +136,7 @@ async def test_buckets_opened_concurrently_keep_their_endpoints(
         found: dict[str, tuple[str, str] | None] = {}
 
         async def prepare(bucket: str) -> None:
-            found[bucket] = await BotocoreBucket(client, bucket, 1).prepare_get("key")
+            found[bucket] = await BotocoreBucket(client, bucket, 1, 1).prepare_get("key")
 
         async with anyio.create_task_group() as tasks:
             for bucket in ("bucket-a", "bucket-b", "bucket-c"):

@@ -1,7 +1,8 @@
 """The S3 client, its credentials and its buckets: the only file that knows botocore."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -232,12 +233,13 @@ class BotocoreBucket:
     client: S3Client
     name: str
     read_timeout: float
+    head_timeout: float  # seconds until a response begins, with the wait for a free connection
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
         names = {"range": "Range", "if-match": "IfMatch"}
         options: dict[str, Any] = {names[name]: value for name, value in headers.items()}
-        with _request(owner):
+        async with _request(owner, self.head_timeout):
             output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
         owner.callback(body.close)  # A host's client has no _OwnedTransport.
@@ -247,7 +249,7 @@ class BotocoreBucket:
 
     async def head(self, key: str) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        with ExitStack() as owner, _request(owner):
+        async with AsyncExitStack() as owner, _request(owner, self.head_timeout):
             output = await self.client.head_object(Bucket=self.name, Key=key)
         return _response(output, _read_nothing, lambda: None)
 
@@ -273,20 +275,21 @@ async def _read_nothing() -> bytes:
     return b""
 
 
-@contextmanager
-def _request(owner: Owner) -> Generator[None]:
+@asynccontextmanager
+async def _request(owner: Owner, timeout: float) -> AsyncIterator[None]:
     """Let `owner` close the response; on an error, close it and raise a DownloadError."""
     responses = ExitStack()
     token = _responses.set(responses)
     try:
-        yield
+        async with asyncio.timeout(timeout):  # aiohttp waits forever for its pool.
+            yield
         owner.callback(responses.pop_all().close)
     except exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         raise error_for_response(status, "" if code == str(status) else code) from error
     except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError, TimeoutError) as error:
-        raise UpstreamTimeout(f"store: {error}") from error
+        raise UpstreamTimeout(f"store: {str(error) or 'no connection or answer'}") from error
     except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
     # botocore raises ValueError and others, too, for responses that it can't parse.
