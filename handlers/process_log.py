@@ -30,7 +30,7 @@ FORMATTERS: dict[str, dict[str, Any]] = {
 MAX_LINES = 2000
 
 # For the lines that are queued at the end of the process. A pipe that nobody reads takes none.
-CLOSE_SECONDS = 0.5
+CLOSE_SECONDS = 0.25
 
 STANDARD_OUTPUT = 1
 

@@ -30,7 +30,7 @@ SPARE_CONNECTIONS = 2
 # a connection that the store is closing.
 IDLE_SECONDS = 15.0
 
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 0.5
 
 # Any key will do: `resolve_endpoint` removes it from the URL.
 _SAMPLE_KEY = "key"

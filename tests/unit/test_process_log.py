@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Generator
 
 import pytest
@@ -85,8 +84,11 @@ def test_close_with_blocked_pipe_returns(pipe: tuple[int, int]) -> None:
     writer = LogWriter(pipe[1])
     for _ in range(20):
         log(writer, "x" * 1000)
+    log(writer, "end")
     writer.close()
-    assert os.read(pipe[0], PAGE)
+    assert writer._thread.is_alive()
+    read_lines(pipe[0], "end")
+    writer._thread.join(10)
 
 
 def test_failed_write_is_counted_and_later_lines_are_written(pipe: tuple[int, int]) -> None:
@@ -99,10 +101,9 @@ def test_failed_write_is_counted_and_later_lines_are_written(pipe: tuple[int, in
     wait_until(lambda: counted)
     assert os.read(pipe[0], PAGE) == b"x" * PAGE
     log(writer, "next")
-    [line, notice] = read_lines(pipe[0], "not writable")
-    assert line == "next"
-    assert re.match("1 log lines were dropped", notice)
-    writer.close()
+    writer.close()  # The notice may stand before or behind the line.
+    lines = os.read(pipe[0], PAGE).decode().splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == ["1 log lines were dropped", "next"]
 
 
 def test_closed_pipe_drops_all_lines(pipe: tuple[int, int]) -> None:
