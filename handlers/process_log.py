@@ -81,12 +81,15 @@ class LogWriter(QueueHandler):
 
     def _run(self) -> None:
         for line in iter(self._lines.get, None):
-            if not self._try_write(line):
-                self._missing += 1
-                self.on_drop()
+            self._write(line)
             if self._lines.empty():
                 self._write_notice()
         self._write_notice()
+
+    def _write(self, line: str) -> None:
+        if not self._try_write(line):
+            self._missing += 1
+            self.on_drop()
 
     def _try_write(self, line: str) -> bool:
         rest = memoryview(line.encode(errors="backslashreplace"))
