@@ -12,7 +12,6 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 
-import asyncio
 import errno
 import gc
 import logging
@@ -21,25 +20,27 @@ import os
 import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
+from types import FrameType
 from typing import Any
 
 import uvicorn
-from pythonjsonlogger.core import RESERVED_ATTRS
 from starlette.applications import Starlette
 from starlette.types import Lifespan
 from uvicorn.supervisors import Multiprocess
 
-from handlers import BrokenTransfer, CannotStart, chain_problem, cli, create_app, curl_lines
+from handlers import chain_problem, cli, create_app, curl_lines
+from handlers.process_log import LogWriter, filter_uvicorn_record, logging_config
 from handlers.server import DrainOnSignal, StandaloneProtocol
 from settings import ServerSettings, Settings, SettingsError
 
 BACKLOG = 2048
 UNSENT_BYTES = 128 * 1024
 FLUSH_SECONDS = 2  # for uvicorn to send its buffered bytes after the last download
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - for metrics, if no temporary directory is writable
 SPARE_DESCRIPTORS = 100  # for files, listening sockets and health probes
 
 # A request makes hundreds of objects and no reference cycles. Python's default, a collection after
@@ -63,17 +64,19 @@ EXIT_CANNOT_LISTEN = 1
 EXIT_SETTINGS = 2
 EXIT_STARTUP = 3  # uvicorn's code; its supervisor restarts no worker that exits with it
 
-FORMATTERS: dict[str, dict[str, Any]] = {
-    "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
-    "json": {
-        "()": "pythonjsonlogger.json.JsonFormatter",
-        "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
-        "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
-        "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
-    },
-}
-
 logger = logging.getLogger("downspout")
+
+
+def end_worker(ended_by: Any, number: int, _: FrameType | None) -> None:
+    """Write the queued log lines, then let the signal handler `ended_by` end this process."""
+    logging.shutdown()
+    signal.signal(number, ended_by)
+    signal.raise_signal(number)
+
+
+if __name__ == "__mp_main__":
+    # In a worker, uvicorn restores this handler at the end and raises the signal again.
+    signal.signal(signal.SIGTERM, partial(end_worker, signal.getsignal(signal.SIGTERM)))
 
 
 def main(arguments: list[str]) -> int:
@@ -124,6 +127,9 @@ def make_app(*, is_announced: bool = False) -> Starlette:
     if not is_announced:
         log_open_access(settings, logging.WARNING)
     app = create_app(settings)
+    for handler in logger.handlers:
+        if isinstance(handler, LogWriter):
+            handler.on_drop = app.state.runtime.metrics.drop_log_line
     app.router.lifespan_context = partial(with_frozen_gc, app.router.lifespan_context)
     DrainOnSignal(app)
     return app
@@ -145,6 +151,7 @@ async def with_frozen_gc(lifespan: Lifespan[Starlette], app: Starlette) -> Async
 
 def serve(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
+    directory = metrics_directory_or_exit(settings)
     try:
         listener = listen(settings)
     except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long.
@@ -159,7 +166,7 @@ def serve(settings: ServerSettings) -> int:
         ws="none",
         lifespan="on",
         workers=settings.web_concurrency,
-        log_config=logging_config(settings),
+        log_config=logging_config(log_format(settings), settings.log_level),
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
@@ -169,7 +176,7 @@ def serve(settings: ServerSettings) -> int:
     )
     announce(settings, listener, descriptors=raise_descriptor_limit())
     if config.workers > 1:
-        return supervise(config, listener, settings)
+        return supervise(config, listener, directory)
     running = uvicorn.Server(config)
     # From here on no signal handler may raise: the exception could stop asyncio from creating the
     # server's task. When uvicorn ends, it restores these handlers and raises the signal again;
@@ -183,15 +190,33 @@ def serve(settings: ServerSettings) -> int:
     return EXIT_OK
 
 
-def supervise(config: uvicorn.Config, listener: socket.socket, settings: Settings) -> int:
-    """Serve with several worker processes that share metrics; return the exit code."""
-    with TemporaryDirectory(prefix="downspout-metrics-") as shared:
+def supervise(
+    config: uvicorn.Config, listener: socket.socket, directory: AbstractContextManager[str]
+) -> int:
+    """Serve with worker processes that share metrics in `directory`; return the exit code."""
+    with directory as shared:
         # prometheus_client reads this variable when a worker imports the package.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = settings.metrics_directory or shared
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
     failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)
     return EXIT_SETTINGS if failed else EXIT_OK
+
+
+def metrics_directory_or_exit(settings: ServerSettings) -> AbstractContextManager[str]:
+    """Return PROMETHEUS_MULTIPROC_DIR, or a new directory for the metrics of several workers."""
+    if settings.metrics_directory or settings.web_concurrency == 1:
+        return nullcontext(settings.metrics_directory or "")
+    try:
+        parent = gettempdir()
+    except FileNotFoundError:  # The root file system is read-only.
+        parent = SHARED_MEMORY
+    try:
+        return TemporaryDirectory(prefix="downspout-metrics-", dir=parent)
+    except OSError as error:
+        text = "PROMETHEUS_MULTIPROC_DIR is not set, and no temporary directory is writable"
+        print(f"{text}: set it to a writable directory ({error})", file=sys.stderr)
+        raise SystemExit(EXIT_SETTINGS) from error
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -255,35 +280,6 @@ def log_open_access(settings: Settings, level: int) -> None:
 def log_format(settings: ServerSettings) -> str:
     """Return LOG_FORMAT, or its default: text for a terminal, JSON for programs."""
     return settings.log_format or ("text" if sys.stdout.isatty() else "json")
-
-
-def logging_config(settings: ServerSettings) -> dict[str, Any]:
-    """Return a logging configuration that sends all logs to standard output."""
-    stdout = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
-    shared = {"handlers": ["stdout"], "level": settings.log_level.upper(), "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": FORMATTERS,
-        "handlers": {"stdout": {**stdout, "formatter": log_format(settings)}},
-        "loggers": {"uvicorn": shared, "downspout": shared},
-    }
-
-
-def filter_uvicorn_record(record: logging.LogRecord) -> bool:
-    """Return False to drop the traceback of a broken or drained download from uvicorn's log.
-
-    downspout logs its own line for such a download. If the lifespan raises CannotStart, keep
-    uvicorn's record, but replace the traceback in it by the text of the error.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, BrokenTransfer | asyncio.CancelledError):
-        return False
-    last_line = record.getMessage().rstrip().rpartition("\n")[2]
-    _, is_settings_problem, problem = last_line.partition(f"{CannotStart.__name__}: ")
-    if is_settings_problem:
-        record.msg, record.args = problem, ()
-    return not last_line.endswith(asyncio.CancelledError.__name__)
 
 
 if __name__ == "__main__":

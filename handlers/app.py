@@ -1,6 +1,5 @@
 """The application: its routes, its middleware, and how it answers errors."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import aiohttp
@@ -9,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .access.authorization import Access
+from .access.daemon_threads import DaemonThreads
 from .access.hooks import Authorize, Locate, run_hook
 from .answers.path import ExactRoute
 from .answers.problems import EXCEPTION_HANDLERS
@@ -78,8 +78,10 @@ def create_app(
     whether it is authorized; it may raise Starlette's HTTPException. `locate` gets the number of
     a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
     None for a 404. Both hooks may be async; a plain function runs in a thread.
+
+    Raises SettingsError if this process does not write to `Settings.metrics_directory`.
     """
-    run = partial(run_hook, ThreadPoolExecutor(THREADS, thread_name_prefix="downspout"))
+    run = partial(run_hook, DaemonThreads(THREADS))
     runtime = Runtime(
         settings=settings,
         access=Access(settings, authorize and partial(run, authorize)),

@@ -99,7 +99,11 @@ def _check_tls_verify(value: Any) -> None:
 
 
 def _check_directory(value: Any) -> None:
-    is_right = isinstance(value, str) and Path(value).is_dir() and os.access(value, os.W_OK)
+    is_right = isinstance(value, str) and value != ""
+    if is_right:  # If only the last part of the path is missing, `Metrics` creates it.
+        path = Path(value)
+        parent = path if path.exists() else path.absolute().parent
+        is_right = parent.is_dir() and os.access(parent, os.W_OK)
     _require(is_right, "must be a directory that can be written to")
 
 

@@ -1,6 +1,7 @@
 """Limits concurrent downloads with slots, and drains the downloads at shutdown."""
 
 import asyncio
+import math
 import time
 from typing import Protocol
 
@@ -16,8 +17,9 @@ RETRY_AFTER_SECONDS = 5
 SHARE_FOR_SMALL = 8
 SMALL = 1024 * 1024
 
-# For stopped downloads to write their log line and to close their upstream connections.
-END_SECONDS = 2.0
+# For stopped downloads to write their log line and to close their upstream connections. All waits
+# after SIGTERM have to end within 30 s: tests/unit/test_shutdown.py adds them up.
+END_SECONDS = 0.5
 
 
 class AdmittedDownload(Protocol):
@@ -51,6 +53,8 @@ class Admission:
         """Downloads whose size is still unknown; each of them may need a bulk slot."""
         self._queue: set[anyio.CancelScope] = set()
         self.is_draining = False
+        self._ends_at = math.inf
+        """When a drain gives up the downloads that ignore their stop, by time.monotonic()."""
 
     async def acquire(self, download: AdmittedDownload, until: float) -> None:
         """Take a slot; raises NoSlot at `until` (time.monotonic()), Draining at shutdown."""
@@ -126,7 +130,8 @@ class Admission:
             await self._until_empty()
         for download in list(self._admitted):
             download.stop("drained")
-        with anyio.move_on_after(END_SECONDS):
+        self._ends_at = min(self._ends_at, time.monotonic() + END_SECONDS)
+        with anyio.move_on_after(max(self._ends_at - time.monotonic(), 0)):
             await self._until_empty()
 
     async def _until_empty(self) -> None:

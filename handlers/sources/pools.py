@@ -32,7 +32,7 @@ SPARE_CONNECTIONS = 2
 # a connection that the store is closing.
 IDLE_SECONDS = 15.0
 
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 0.5
 
 # Any key will do: `resolve_endpoint` removes it from the URL.
 _SAMPLE_KEY = "key"
@@ -111,7 +111,8 @@ async def _open_bucket(
 ) -> Bucket:
     """Return a SignedBucket if `signing` allows it for this bucket, else a BotocoreBucket."""
     timeout = settings.upstream_read_timeout
-    bucket = BotocoreBucket(s3, name, timeout, dict(headers))
+    head_timeout = settings.upstream_connect_timeout + timeout
+    bucket = BotocoreBucket(s3, name, timeout, head_timeout, dict(headers))
     if signing is None or signing.get_credentials is None:
         return bucket
     request = await bucket.prepare_get(_SAMPLE_KEY)

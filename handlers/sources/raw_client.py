@@ -6,12 +6,11 @@ aiohttp still provides the pool, its limits, DNS, TLS and the connect timeout.
 import asyncio
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
 from yarl import URL
 
 from .raw_exchange import RawExchange
@@ -19,17 +18,22 @@ from .response import RawResponse
 
 _LINE_BREAK = re.compile("[\r\n\0]")
 
-# The undocumented parts of aiohttp that raw_client.py and raw_exchange.py use.
-_ATTRIBUTES: dict[type, str] = {
-    Connection: "close protocol release transport",
-    ResponseHandler: "connection_lost data_received is_eof read should_close start_timeout",
-    aiohttp.StreamReader: "at_eof on_eof readany set_exception",
+# The undocumented parts of aiohttp that raw_client.py and raw_exchange.py use. These files import
+# none of them, so that they load where one is missing.
+_ATTRIBUTES = {
+    "ClientRequest": "url",
+    "StreamReader": "at_eof on_eof readany set_exception",
+    "client_proto.ResponseHandler": (
+        "__len__ connection_lost data_received is_eof read should_close start_timeout"
+    ),
+    "connector.Connection": "close protocol release transport",
+    "http_parser.RawResponseMessage": "code raw_headers",
 }
-_PARAMETERS: dict[Callable[..., Any], str] = {
-    aiohttp.BaseConnector.connect: "req traces timeout",
-    aiohttp.ClientRequest: "method url session loop",
-    ResponseHandler.set_response_params: (
-        "skip_payload read_until_eof auto_decompress read_timeout read_bufsize"
+_PARAMETERS = {
+    "BaseConnector.connect": "self req traces timeout",
+    "ClientRequest": "method url session loop",
+    "client_proto.ResponseHandler.set_response_params": (
+        "self skip_payload read_until_eof auto_decompress read_timeout read_bufsize"
     ),
 }
 
@@ -43,6 +47,12 @@ class RawClient:
         self.session = session
         self._read_timeout = read_timeout
         self._loop = asyncio.get_running_loop()
+        # aiobotocore's session does not limit the wait for a free connection and for DNS.
+        given = session.timeout
+        self._connect_timeout = aiohttp.ClientTimeout(
+            connect=given.connect or read_timeout + (given.sock_connect or 0),
+            sock_connect=given.sock_connect,
+        )
         # The connector reads only host, port and TLS from this request, so one object is enough.
         self._connect_request = aiohttp.ClientRequest(
             "GET", URL(origin), session=session, loop=self._loop
@@ -70,12 +80,12 @@ class RawClient:
                 exchange.close()
                 raise
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Any:
         connector = self.session.connector
         if connector is None:
             raise RuntimeError("Session is closed")
         try:
-            return await connector.connect(self._connect_request, [], self.session.timeout)
+            return await connector.connect(self._connect_request, [], self._connect_timeout)
         except TimeoutError as error:
             text = f"Connection timeout to host {self._connect_request.url}"
             raise aiohttp.ConnectionTimeoutError(text) from error
@@ -92,13 +102,30 @@ def _encode_request(method: str, target: str, headers: Mapping[str, str]) -> byt
 def missing_parts() -> list[str]:
     """Return the undocumented parts that this version of aiohttp no longer has."""
     missing = [
-        f"{owner.__name__}.{name}"
-        for owner, names in _ATTRIBUTES.items()
+        f"{path}.{name}"
+        for path, names in _ATTRIBUTES.items()
         for name in names.split()
-        if not hasattr(owner, name)
+        if not hasattr(_find(path), name)
     ]
-    for function, names in _PARAMETERS.items():
-        parameters = inspect.signature(function).parameters
-        absent = [name for name in names.split() if name not in parameters]
-        missing += [f"{function.__qualname__}({name})" for name in absent]
+    for path, names in _PARAMETERS.items():
+        if not _accepts(_find(path), names.split()):
+            missing.append(f"{path}({names.removeprefix('self ')})")
     return missing
+
+
+def _find(path: str) -> Any:
+    try:
+        return attrgetter(path)(aiohttp)
+    except AttributeError:
+        return None
+
+
+def _accepts(function: Any, names: list[str]) -> bool:
+    """Return whether a function has these parameters and requires no others."""
+    if function is None:
+        return False
+    parameters = inspect.signature(function).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ordinary = [one for one in parameters if one.kind not in variable]
+    required = {one.name for one in ordinary if one.default is one.empty}
+    return required <= set(names) <= {one.name for one in ordinary}

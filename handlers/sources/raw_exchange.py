@@ -2,9 +2,9 @@
 
 import asyncio
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
-from aiohttp.connector import Connection
 
 from ..body.upstream import Chunk
 from ..errors import BrokenTransfer
@@ -16,14 +16,13 @@ _SOURCE = "store"
 
 
 class RawExchange(asyncio.BufferedProtocol):
-    """Sends one request and receives its response, in place of aiohttp's protocol."""
+    """Sends one request and receives its response, in place of aiohttp's protocol.
+
+    `raw_client.missing_parts` tells whether aiohttp's `connection` has the parts used here.
+    """
 
     def __init__(
-        self,
-        connection: Connection,
-        method: str,
-        read_timeout: float,
-        loop: asyncio.AbstractEventLoop,
+        self, connection: Any, method: str, read_timeout: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         assert connection.protocol is not None  # noqa: S101 - the connection has just been opened
         assert connection.transport is not None  # noqa: S101

@@ -8,8 +8,15 @@ from pathlib import Path
 import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
+from ..settings import SettingsError
+
 # Histogram buckets: from a store in the same rack to the default FIRST_BYTE_TIMEOUT.
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+NOT_WRITTEN = (
+    "metrics_directory: prometheus_client does not write to it: set the environment variable "
+    "PROMETHEUS_MULTIPROC_DIR to this directory before the process starts, or leave both unset"
+)
 
 CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
 
@@ -18,11 +25,12 @@ class Metrics:
     """The metrics of one application, as in `metrics.downloads(route, outcome).inc()`.
 
     With the directory `shared`, /metrics of each worker process shows the sums over all workers
-    that write to the directory (the multiprocess mode of prometheus_client).
+    that write to the directory (the multiprocess mode of prometheus_client). Raises SettingsError
+    if this process does not write to it.
     """
 
     def __init__(self, shared: str | None = None) -> None:
-        self._shared = Path(shared) if shared else None
+        self._shared = _make(shared) if shared else None
         self._registry = registry = prometheus.CollectorRegistry()
         gauge = partial(prometheus.Gauge, registry=registry, multiprocess_mode="livesum")
 
@@ -51,10 +59,16 @@ class Metrics:
             registry=registry,
         )
         self.first_byte = cache(first_byte.labels)
+        dropped = prometheus.Counter(
+            "downspout_log_lines_dropped", "Log lines that were not written.", registry=registry
+        )
+        self.drop_log_line = dropped.inc
         self._running = gauge("downspout_downloads_running", "Downloads that have a slot.")
         self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
         # An ended process with the same process id may have left its gauges in the directory.
         self.set_counts(0, 0)
+        if self._shared:
+            _check_written(self._shared)
 
     def set_counts(self, running: int, waiting: int) -> None:
         """Set how many downloads have a slot, and how many wait for one."""
@@ -69,6 +83,18 @@ class Metrics:
         registry = prometheus.CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
         return prometheus.generate_latest(registry)
+
+
+def _make(directory: str) -> Path:
+    path = Path(directory)
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def _check_written(shared: Path) -> None:
+    """Raise SettingsError unless the gauges of this process are in the directory."""
+    if not any(shared.glob(f"gauge_*_{os.getpid()}.db")):
+        raise SettingsError([NOT_WRITTEN])
 
 
 def _remove_dead_workers(shared: Path) -> None:

@@ -7,12 +7,13 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from starlette.applications import Starlette
 
 import service as service_module
 from handlers import BrokenTransfer
+from handlers.process_log import filter_uvicorn_record
 from settings import ServerSettings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
@@ -313,6 +315,67 @@ def test_wrong_configuration_exits_with_2(command: tuple[str, ...]) -> None:
         assert len(lines) == 4
 
 
+# Runs service.py after making directories read-only, as a container's root file system may be.
+READ_ONLY = """
+import os, sys
+
+binds = "; ".join(f"mount --bind {d} {d} && mount -o remount,bind,ro {d}" for d in sys.argv[1:])
+command = ["sh", "-ec", binds + "; exec " + sys.executable + " service.py"]
+os.execvp("unshare", ["unshare", "--map-root-user", "--mount", *command])
+"""
+TEMPORARY = ("/tmp", "/var/tmp", str(ROOT))
+
+
+@pytest.fixture
+def can_mount() -> None:
+    """Skip the test where users may not mount."""
+    command = ["unshare", "--map-root-user", "--mount", "mount", "--bind", "/tmp", "/tmp"]
+    if not shutil.which("unshare") or subprocess.run(command, check=False).returncode:
+        pytest.skip("a mount namespace is needed")
+
+
+@pytest.fixture
+def in_shared_memory() -> Generator[Path]:
+    path = Path("/dev/shm") / f"downspout-test-{os.getpid()}"
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.usefixtures("can_mount")
+@pytest.mark.parametrize("is_named", [True, False])
+def test_workers_on_read_only_root_count_in_shared_memory(
+    store: Store, in_shared_memory: Path, is_named: bool
+) -> None:
+    """Workers share metrics in PROMETHEUS_MULTIPROC_DIR, also a new one, or in /dev/shm."""
+    store.put("test/1/image.jpg", PICTURE)
+    environ = {**store.environ, "WEB_CONCURRENCY": "2", "COVERAGE_PROCESS_CONFIG": ""}
+    if is_named:
+        environ["PROMETHEUS_MULTIPROC_DIR"] = str(in_shared_memory)
+    with ServiceProcess(environ, "-c", READ_ONLY, *TEMPORARY) as process:
+        url = process.url()
+        assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == PICTURE
+        metrics = httpx.get(f"{url}/metrics", trust_env=False).text
+        assert 'downspout_downloads_total{outcome="complete"' in metrics
+        process.process.send_signal(signal.SIGTERM)
+        assert process.end() == 0
+        assert not process.saw("Traceback")
+    assert in_shared_memory.exists() == is_named
+    assert not list(Path("/dev/shm").glob("downspout-metrics-*"))
+
+
+@pytest.mark.usefixtures("can_mount")
+def test_workers_without_a_writable_directory_exit_with_2(store: Store) -> None:
+    """If no directory is writable, several workers are one line, and one process serves."""
+    environ = {**store.environ, "WEB_CONCURRENCY": "2", "COVERAGE_PROCESS_CONFIG": ""}
+    with ServiceProcess(environ, "-c", READ_ONLY, *TEMPORARY, "/dev/shm") as process:
+        assert process.end() == 2
+        [line] = process.lines
+    assert line.startswith("PROMETHEUS_MULTIPROC_DIR is not set, and no temporary directory is ")
+    environ["WEB_CONCURRENCY"] = "1"
+    with ServiceProcess(environ, "-c", READ_ONLY, *TEMPORARY, "/dev/shm") as process:
+        process.url()
+
+
 def test_port_in_use_is_one_line(store: Store) -> None:
     """A port in use is one line, and the exit code is 1."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -422,7 +485,7 @@ def test_server_log_drops_only_broken_transfers() -> None:
     hidden = logging.makeLogRecord({"exc_info": (BrokenTransfer, broken(), None)})
     shown = logging.makeLogRecord({"exc_info": (ValueError, ValueError(), None)})
     plain = logging.makeLogRecord({"msg": "Started"})
-    keep = service_module.filter_uvicorn_record
+    keep = filter_uvicorn_record
     assert [keep(hidden), keep(shown), keep(plain)] == [False, True, True]
 
 

@@ -1,4 +1,4 @@
-"""A signal during the start or a log write drains the process, which exits with 0."""
+"""A signal during the start, or while nobody reads the log, ends the process with 0."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.support.client import ask, connect
+from tests.support.metrics import parse_samples
 from tests.support.serving import ROOT, ServiceProcess
 
 ENVIRON = {
@@ -56,37 +56,74 @@ def test_signal_before_the_first_step_of_the_server_exits_with_0(number: signal.
         assert not process.saw("ERROR")
 
 
-def test_signal_during_a_log_write_drains(tmp_path: Path) -> None:
-    """A signal that interrupts a log write starts the drain without a traceback."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("is_read", [True, False])
+def test_unread_standard_output_stops_nothing(tmp_path: Path, workers: str, is_read: bool) -> None:
+    """Downloads, health checks and SIGTERM work while nobody reads the log."""
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     environ = {**ENVIRON, "PATH": os.environ["PATH"], "PORT": "0", "LOG_FORMAT": "text"}
-    with (
-        (tmp_path / "stderr").open("w") as stderr,
-        os.fdopen(read_end, "rb", buffering=0) as log,
-        subprocess.Popen(
-            [sys.executable, "service.py"], cwd=ROOT, env=environ, stdout=write_end, stderr=stderr
-        ) as process,
-        ExitStack() as clients,
-    ):
+    with ExitStack() as stack:
+        stderr = stack.enter_context((tmp_path / "stderr").open("w"))
+        log = stack.enter_context(os.fdopen(read_end, "rb", buffering=0))
+        process = subprocess.Popen(
+            [sys.executable, "service.py"],
+            cwd=ROOT,
+            env={**environ, "WEB_CONCURRENCY": workers},
+            stdout=write_end,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        stack.callback(process.wait)
+        stack.callback(kill_group, process.pid)
         os.close(write_end)
         output = b""
-        while b"Application startup complete" not in output:
+        while output.count(b"Application startup complete") < int(workers):
             output += log.read(4096)
         port = int(output.partition(b"listening on ")[2].partition(b"/,")[0].rpartition(b":")[2])
-        while not is_blocked_in_write(process.pid):
-            ask(clients.enter_context(connect(port)), "/tasks/none/image")
-            time.sleep(0.01)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            while not (dropped := count_dropped_lines(client)):
+                for _ in range(100):
+                    assert client.get("/tasks/none/image").status_code == 404
+            assert client.get("/healthz").status_code == 200
+            if is_read:
+                while b"log lines were dropped" not in output:
+                    output += log.read(4096)
+                assert count_dropped_lines(client) >= dropped
         process.send_signal(signal.SIGTERM)
-        output = b"".join(iter(lambda: log.read(4096), b""))
+        if is_read:
+            output += b"".join(iter(lambda: log.read(4096), b""))
         assert process.wait(20) == 0
-    assert b"INFO downspout: draining: " in output
+    if is_read:
+        assert output.count(b"INFO downspout: draining: ") == int(workers)
+        assert output.count(b"Finished server process") == int(workers)
     assert "Traceback" not in (tmp_path / "stderr").read_text()
 
 
-def is_blocked_in_write(pid: int) -> bool:
-    """Return whether the main thread of a process is blocked in write(2) to standard output."""
-    call = Path(f"/proc/{pid}/syscall").read_text().split()
-    return (
-        call[0] in {"1", "64"} and call[1] == "0x1"
-    )  # the number of write(2) on x86-64 and on ARM
+def kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def count_dropped_lines(client: httpx.Client) -> float:
+    return parse_samples(client.get("/metrics").text)["downspout_log_lines_dropped_total"]
+
+
+# Logs in a process that takes itself for a worker, and raises the signal as uvicorn does.
+LAST_LINES = """
+import logging, logging.config, runpy, signal
+
+service = runpy.run_path("service.py", run_name="__mp_main__")
+logging.config.dictConfig(service["logging_config"]("text", "info"))
+for number in range(1000):
+    logging.getLogger("downspout").info("line %d of the last", number)
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_worker_ended_by_sigterm_writes_its_last_lines() -> None:
+    """The lines that are queued when uvicorn raises the signal again are written."""
+    with ServiceProcess(ENVIRON, "-c", LAST_LINES) as process:
+        assert process.end() == -signal.SIGTERM
+        assert [line for line in process.lines if "line 999 of the last" in line]
+        assert len(process.lines) == 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import AsyncIterator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,10 +21,10 @@ from starlette.routing import Mount
 
 from handlers import create_app, sign_url
 from tests.support.behaviours import BODY
-from tests.support.client import abort, ask, connect, fetch
+from tests.support.client import abort, ask, asked, connect, fetch, read_answer
 from tests.support.components import Store, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import RunningService, serving_app, wait_until
+from tests.support.serving import RunningService, ServiceProcess, serving_app, wait_until
 
 IMAGE = "/tasks/7/image"
 KEY = "a:0123456789abcdef"
@@ -190,6 +191,42 @@ def test_blocked_sync_hooks_use_bounded_threads(buckets: Store, hook: str) -> No
             assert threading.active_count() <= before + MAX_THREADS
         finally:
             over.set()
+
+
+# A host whose hook never returns. uvicorn raises SIGTERM again at its end; this host ignores that
+# and returns from its main module, as service.py does.
+BLOCKED = """
+import signal, sys, threading, uvicorn
+from handlers import Settings, create_app
+
+def blocked(_):
+    print("blocked", flush=True)
+    threading.Event().wait()
+
+settings = Settings(s3_image_bucket="photos", s3_region="eu-central-1", first_byte_timeout=0.5)
+app = create_app(settings, **{sys.argv[1]: blocked})
+signal.signal(signal.SIGTERM, lambda *_: None)
+uvicorn.run(app, port=0, timeout_graceful_shutdown=1)
+print("returned", flush=True)
+"""
+
+
+@pytest.mark.parametrize("hook", ["authorize", "locate"])
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_process_with_a_hook_that_never_returns_exits(hook: str, is_answered: bool) -> None:
+    """A hook that never returns is a 504 in time, and does not keep the process from exiting."""
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with ServiceProcess(credentials, "-c", BLOCKED, hook) as process:
+        wait_until(lambda: process.saw("running on "))
+        line = next(line for line in process.lines if "running on " in line)
+        port = int(line.split("running on ")[1].split(" ")[0].rsplit(":", 1)[1])
+        with asked(port, IMAGE) as client:
+            wait_until(lambda: process.saw("blocked"))
+            if is_answered:
+                assert read_answer(client).status == 504
+            process.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: process.saw("returned"))
+            assert process.end() == 0
 
 
 async def never(_: object) -> Any:

@@ -611,6 +611,23 @@ async def test_connect_failure_raises_errors_of_aiohttp(unused_port: int) -> Non
         await get(RawClient(session, store.origin, read_timeout=1))
 
 
+async def test_full_pool_of_session_without_limit_raises_connection_timeout() -> None:
+    """If the session has no limit, the read timeout ends the wait for a connection."""
+    async with (
+        serving(answer_head_and_hang) as store,
+        raw_client(store, connect=None, limit=1) as (client, _),
+    ):
+        response = await get(client)
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await get(client)
+        response.close()
+
+
+async def answer_head_and_hang(request: ReceivedRequest) -> None:
+    await request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    await request.hang()
+
+
 async def test_connection_close_header_closes_the_connection() -> None:
     """A connection whose answer has `Connection: close` is not reused."""
     closing = answer(b"hello", "connection: Close")

@@ -13,22 +13,26 @@ import signal
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
-from handlers import drain
+from handlers import create_app, drain
 from handlers.body.concurrency import ConcurrencyController, ReadAheadLimits, Window
 from handlers.body.piece import Piece
 from handlers.body.read_ahead import Budget
 from tests.support.client import Received, abort, ask, connect, fetch
 from tests.support.components import BUCKET, settings_for
 from tests.support.misbehaving import Exchange, Misbehaving, misbehaving
-from tests.support.serving import RunningService, ServiceProcess, serving, wait_until
+from tests.support.serving import RunningService, ServiceProcess, serving, serving_app, wait_until
 
 KIB, MIB = 1024, 1024 * 1024
 SIZE = 24 * MIB + 12_345
@@ -773,3 +777,60 @@ def test_every_third_answer_cut_serves_full_bodies(
     assert [is_complete(one, BODY[:size]) for one in received] == [True] * len(paths)
     assert {logged_outcome(caplog, path) for path in paths} <= {"complete", "resumed"}
     assert store.faulted > len(paths)
+
+
+@asynccontextmanager
+async def host_client(url: str, connections: int) -> AsyncIterator[Any]:
+    """Open an S3 client of a host, with a small pool."""
+    style = {"addressing_style": "path"}
+    config = AioConfig(signature_version="s3v4", s3=style, max_pool_connections=connections)
+    options = {"region_name": "us-east-1", "endpoint_url": url, "config": config}
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    async with get_session().create_client("s3", **options, **keys) as client:
+        yield client
+
+
+def test_exhausted_pool_of_host_client_ends_the_download(
+    upstream: Misbehaving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the host takes all connections of its pool, a body that needs one breaks in time."""
+    store = RateLimitedStore()
+
+    async def behaviour(exchange: Exchange) -> None:
+        if exchange.path.endswith("/held"):
+            await exchange.head(200, "content-length: 1000000000")
+            await exchange.hang()
+        else:
+            await store(exchange)
+
+    upstream.behaviour = behaviour
+    timeouts = {"upstream_connect_timeout": 0.2, "upstream_read_timeout": 0.3}
+    settings = settings_for(upstream.url, max_resumes=1, **timeouts)
+    mount = Mount("/", Starlette())
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with host_client(upstream.url, 3) as client:
+            mount.app = downloads = create_app(settings, s3=client)
+            async with downloads.router.lifespan_context(downloads):
+                yield
+
+    with serving_app(Starlette(routes=[mount], lifespan=lifespan)) as port:
+        service = RunningService(cast("Starlette", mount.app), port)
+        get_budget(service).controller = GrowingController
+        client, loop = service.app.state.s3, service.app.state.http.connector._loop
+
+        async def hold() -> list[Any]:
+            return await asyncio.gather(
+                *(client.get_object(Bucket=BUCKET, Key="held") for _ in range(3))
+            )
+
+        with closing(connect(port)) as connection:
+            ask(connection, PATH)
+            begun = read_until(connection, lambda: len(store.ranges) > 2)
+            held = asyncio.run_coroutine_threadsafe(hold(), loop)
+            body = split_body(begun + read_rest(connection))
+        assert BODY.startswith(body)
+        assert logged_outcome(caplog) in ("truncated", "upstream_timeout")
+        for output in held.result(10):
+            loop.call_soon_threadsafe(output["Body"].close)

@@ -144,7 +144,7 @@ async def test_buckets_opened_concurrently_keep_their_endpoints(
         found: dict[str, tuple[str, str] | None] = {}
 
         async def prepare(bucket: str) -> None:
-            found[bucket] = await BotocoreBucket(client, bucket, 1).prepare_get("key")
+            found[bucket] = await BotocoreBucket(client, bucket, 1, 1).prepare_get("key")
 
         async with anyio.create_task_group() as tasks:
             for bucket in ("bucket-a", "bucket-b", "bucket-c"):
@@ -173,3 +173,48 @@ async def test_buckets_over_maximum_are_evicted() -> None:
     assert len(opened) == 4
     await buckets.get("bucket-0")
     assert len(opened) == 5
+
+
+async def test_slow_bucket_delays_no_other_bucket() -> None:
+    """While a bucket opens, known and other new ones are there; its own requests open it once."""
+    opened: list[str] = []
+    go_on = asyncio.Event()
+
+    async def open_bucket(name: str) -> Any:
+        opened.append(name)
+        if name == "slow":
+            await go_on.wait()
+        return name
+
+    buckets = Buckets(cast("Any", "default"), open_bucket)
+    assert cast("str", await buckets.get("known")) == "known"
+    slow = [asyncio.create_task(buckets.get("slow")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with anyio.fail_after(5):
+        for name in ("known", "new"):
+            assert cast("str", await buckets.get(name)) == name
+        assert cast("str", await buckets.get(None)) == "default"
+        go_on.set()
+        assert set(map(str, await asyncio.gather(*slow))) == {"slow"}
+    assert opened == ["known", "slow", "new"]
+
+
+async def test_failed_or_cancelled_opening_is_tried_by_the_next_request() -> None:
+    """A request that leaves or fails while it opens a bucket does not fail the waiting ones."""
+    opened: list[str] = []
+
+    async def open_bucket(name: str) -> Any:
+        opened.append(name)
+        if len(opened) == 1:
+            await asyncio.sleep(60)
+        if len(opened) == 2:
+            raise ZeroDivisionError
+        return name
+
+    buckets = Buckets(cast("Any", None), open_bucket)
+    waiting = [asyncio.create_task(buckets.get("slow")) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    with anyio.fail_after(5):
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, ZeroDivisionError, str]

@@ -35,3 +35,39 @@ def test_metric_has_help_text_and_valid_name(name: str) -> None:
     [family] = [m for m in Metrics()._registry.collect() if m.name == name]
     assert family.documentation.endswith(".")
     assert re.fullmatch(r"downspout_[a-z]+(_[a-z]+)*", name)
+
+
+@pytest.mark.parametrize("variable", [None, "other"])
+def test_metrics_directory_that_cannot_count_is_refused(
+    tmp_path: Path, variable: str | None
+) -> None:
+    """A directory given in code is refused if prometheus_client does not write to it."""
+    (tmp_path / "other").mkdir()
+    script = (
+        "import sys; from handlers import Settings, SettingsError, create_app\n"
+        "try: create_app(Settings(s3_image_bucket='photos', metrics_directory=sys.argv[1]))\n"
+        "except SettingsError as error: print(error)"
+    )
+    environ = {"PYTHONPATH": "."}
+    if variable:
+        environ["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / variable)
+    command = [sys.executable, "-c", script, str(tmp_path / "shared")]
+    shown = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    [line] = shown.stdout.splitlines()
+    assert line.startswith("metrics_directory: prometheus_client does not write to it: set ")
+    assert "PROMETHEUS_MULTIPROC_DIR" in line
+
+
+def test_missing_metrics_directory_is_created(tmp_path: Path) -> None:
+    """A directory given in code and in the environment is created, and counts."""
+    script = (
+        "import sys; from handlers import Settings, create_app\n"
+        "app = create_app(Settings(s3_image_bucket='photos', metrics_directory=sys.argv[1]))\n"
+        "app.state.runtime.metrics.resumes('r').inc()\n"
+        "print(app.state.runtime.metrics.text().decode())"
+    )
+    shared = str(tmp_path / "new")
+    environ = {"PROMETHEUS_MULTIPROC_DIR": shared, "PYTHONPATH": "."}
+    command = [sys.executable, "-c", script, shared]
+    text = subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+    assert parse_samples(text)["downspout_resumes_total r"] == 1

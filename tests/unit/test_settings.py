@@ -72,7 +72,7 @@ ALL_VARIABLES = {
     "SHUTDOWN_GRACE": ("26", 26.0),
     "READ_AHEAD_CONNECTIONS": ("1", 1),
     "READ_AHEAD_BYTES": ("268435456", 268435456),
-    "PROMETHEUS_MULTIPROC_DIR": ("/tmp", "/tmp"),
+    "PROMETHEUS_MULTIPROC_DIR": ("/tmp/new-directory", "/tmp/new-directory"),
     "HOST": ("::", "::"),
     "PORT": ("0", 0),
     "WEB_CONCURRENCY": ("2", 2),
@@ -301,6 +301,9 @@ def test_several_errors_are_reported_together() -> None:
         ("FIRST_BYTE_TIMEOUT", "inf"),
         ("QUEUE_TIMEOUT", "soon"),
         ("SHUTDOWN_GRACE", "-1"),
+        ("PROMETHEUS_MULTIPROC_DIR", "/no/such/directory"),
+        ("PROMETHEUS_MULTIPROC_DIR", "/etc/passwd"),
+        ("PROMETHEUS_MULTIPROC_DIR", "/etc/passwd/metrics"),
     ],
 )
 def test_wrong_variable_value_is_one_line(name: str, value: str) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 MAX_FIELDS = 10
-MAX_TOTAL_LINES = 6880
+MAX_TOTAL_LINES = 8060
 
 # Classes with more than MAX_FIELDS fields, and the reason.
 LARGE_CLASSES = {
@@ -35,7 +35,13 @@ TESTS_WITH_INNER_IMPORTS = {
 }
 
 # The modules of the package that any host can import.
-PUBLIC = {"handlers", "handlers.cli", "handlers.server", "handlers.settings"}
+PUBLIC = {
+    "handlers",
+    "handlers.cli",
+    "handlers.process_log",
+    "handlers.server",
+    "handlers.settings",
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

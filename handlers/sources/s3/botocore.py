@@ -1,7 +1,8 @@
 """The S3 client and its buckets; only this file, `session` and `credentials` know botocore."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -205,12 +206,16 @@ class BotocoreBucket:
     client: S3Client
     name: str
     read_timeout: float
+
+    head_timeout: float
+    """Seconds until a response begins, with the wait for a free connection."""
+
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of every request; see `Bucket`."""
 
     async def get(self, owner: Owner, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a GetObject; see `Bucket`."""
-        with _request(owner, headers) as options:
+        async with _request(owner, headers, self.head_timeout) as options:
             output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
         owner.callback(body.close)  # A host's client has no _OwnedTransport.
@@ -220,7 +225,10 @@ class BotocoreBucket:
 
     async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        with ExitStack() as owner, _request(owner, headers) as options:
+        async with (
+            AsyncExitStack() as owner,
+            _request(owner, headers, self.head_timeout) as options,
+        ):
             output = await self.client.head_object(Bucket=self.name, Key=key, **options)
         return _response(output, _read_nothing, lambda: None)
 
@@ -246,11 +254,14 @@ async def _read_nothing() -> bytes:
     return b""
 
 
-@contextmanager
-def _request(owner: Owner, headers: Mapping[str, str]) -> Generator[dict[str, Any]]:
+@asynccontextmanager
+async def _request(
+    owner: Owner, headers: Mapping[str, str], timeout: float
+) -> AsyncIterator[dict[str, Any]]:
     """Yield the parameters for a request with `headers`; let `owner` close the response.
 
-    On an error, close the response and raise a DownloadError.
+    On an error, or if no response has begun after `timeout` seconds, close the response and raise
+    a DownloadError.
     """
     responses = ExitStack()
     token = _responses.set(responses)
@@ -258,7 +269,8 @@ def _request(owner: Owner, headers: Mapping[str, str]) -> Generator[dict[str, An
     others = {name: value for name, value in headers.items() if name not in _PARAMETERS}
     headers_token = _headers.set(others)
     try:
-        yield {_PARAMETERS[name]: headers[name] for name in headers.keys() - others.keys()}
+        async with asyncio.timeout(timeout):  # aiohttp waits forever for its pool.
+            yield {_PARAMETERS[name]: headers[name] for name in headers.keys() - others.keys()}
         owner.callback(responses.pop_all().close)
     except DownloadError:
         raise
@@ -267,7 +279,7 @@ def _request(owner: Owner, headers: Mapping[str, str]) -> Generator[dict[str, An
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         raise error_for_response(status, "" if code == str(status) else code) from error
     except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError, TimeoutError) as error:
-        raise UpstreamTimeout(f"store: {error}") from error
+        raise UpstreamTimeout(f"store: {str(error) or 'no connection or answer'}") from error
     except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         raise UpstreamFailed(f"store: {type(error).__name__}: {error}") from error
     except exceptions.NoCredentialsError as error:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from ...body.retry import NO_RETRY, RetryPolicy
 from ...body.upstream import Owner, Upstream
@@ -145,16 +146,23 @@ class Buckets:
     max_buckets: int = 1000
 
     _opened: dict[str, Bucket] = field(default_factory=dict, init=False)
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary, init=False
+    )
+    """A lock for each bucket that is being opened, so that a slow one delays no other."""
 
     async def get(self, name: str | None) -> Bucket:
         """Return the bucket `name`; None means S3_IMAGE_BUCKET. Raise ValueError if invalid."""
         if name is None:
             return self.default
         check_bucket(name)
-        async with self._lock:
+        return self._opened.get(name) or await self._open(name)
+
+    async def _open(self, name: str) -> Bucket:
+        async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._opened:
+                bucket = await self.open_bucket(name)
                 if len(self._opened) >= self.max_buckets:
                     self._opened.clear()
-                self._opened[name] = await self.open_bucket(name)
+                self._opened[name] = bucket
             return self._opened[name]
