@@ -154,9 +154,9 @@ def serve(settings: ServerSettings) -> int:
     directory = metrics_directory_or_exit(settings)
     try:
         listener = listen(settings)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long.
+    except OSError as error:
         where = f"HOST {settings.host}, PORT {settings.port}"
-        hint = LISTEN_HINTS.get(getattr(error, "errno", 0), HOST_HINT)
+        hint = LISTEN_HINTS.get(error.errno or 0, HOST_HINT)
         print(f"can't listen on {where}: {error}: {hint}", file=sys.stderr)
         return EXIT_CANNOT_LISTEN
     config = uvicorn.Config(
@@ -220,7 +220,7 @@ def metrics_directory_or_exit(settings: ServerSettings) -> AbstractContextManage
 
 
 def listen(settings: ServerSettings) -> socket.socket:
-    """Return a socket that listens on HOST and PORT; raises OSError or UnicodeError."""
+    """Return a socket that listens on HOST and PORT; raises OSError."""
     listener = socket.create_server(
         (settings.host, settings.port),
         family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,

@@ -5,7 +5,7 @@ from functools import partial
 import aiohttp
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from .access.authorization import Access
 from .access.daemon_threads import DaemonThreads
@@ -14,7 +14,6 @@ from .answers.path import ExactRoute
 from .answers.problems import EXCEPTION_HANDLERS
 from .bytes import stream_bytes
 from .download.client_limit import ClientLimit
-from .download.host_middleware import mark_direct_call
 from .health import healthz, readyz
 from .image import image
 from .landing import landing
@@ -111,11 +110,6 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
 
 class _Application(Starlette):
     """A Starlette application with middleware outside Starlette's own error handling."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self.user_middleware:  # Nobody has called `add_middleware`.
-            mark_direct_call(scope, send)
-        await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         stack = super().build_middleware_stack()

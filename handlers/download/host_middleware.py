@@ -6,19 +6,10 @@ from http import HTTPStatus
 import anyio
 from starlette.types import Message, Scope, Send
 
+from ..telemetry.request_id import get_caller
+
 _IDENTITY = (b"content-encoding", b"identity")
 _SERVERS = {"uvicorn", "hypercorn", "granian"}
-_IS_DIRECT = "downspout.is_direct"
-
-
-def mark_direct_call(scope: Scope, send: Send) -> None:
-    """Mark the scope if a server itself calls the application, so nothing can compress answers.
-
-    A middleware or host can change an answer only through a `send` of its own. The `send` of a
-    known server is a method of one of its classes.
-    """
-    sender = type(getattr(send, "__self__", None))
-    scope[_IS_DIRECT] = sender.__module__.partition(".")[0] in _SERVERS
 
 
 def compatible_send(scope: Scope, send: Send) -> Send:
@@ -29,7 +20,7 @@ def compatible_send(scope: Scope, send: Send) -> Send:
     only answers with a Content-Encoding, so they get "identity" (RFC 9110, 8.4.1, disapproves),
     unless a server itself calls the application.
     """
-    is_at_risk = not scope.get(_IS_DIRECT) and any(
+    is_at_risk = not _is_called_by_server(scope) and any(
         name == b"accept-encoding" and value.strip() not in (b"", b"identity")
         for name, value in scope["headers"]
     )
@@ -43,6 +34,15 @@ def compatible_send(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return compatible
+
+
+def _is_called_by_server(scope: Scope) -> bool:
+    """Return whether a server itself calls the application, so nothing can compress answers.
+
+    A middleware or host can change an answer only through a `send` of its own.
+    """
+    is_server = get_caller(scope).partition(".")[0] in _SERVERS
+    return is_server and not scope["app"].user_middleware  # Added with `app.add_middleware`.
 
 
 def _has_plain_body(start: Message) -> bool:

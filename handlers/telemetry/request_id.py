@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SANE_REQUEST_ID = "[A-Za-z0-9._:-]{1,128}"
 _SANE = re.compile(SANE_REQUEST_ID.encode())
 _KEY = "downspout.request_id"
+_CALLER_KEY = "downspout.caller"
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class RequestId:
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = sent if _SANE.fullmatch(sent) else os.urandom(16).hex().encode()
         scope[_KEY] = request_id.decode()
+        # Not `send` itself: uvicorn's `send` refers to the scope, so that would be a cycle.
+        scope[_CALLER_KEY] = type(getattr(send, "__self__", None)).__module__
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -45,6 +48,14 @@ class RequestId:
             await send(message)
 
         await self.app(scope, receive, send_with_id)
+
+
+def get_caller(scope: Scope) -> str:
+    """Return the module of the class whose method is the `send` that the application got.
+
+    A server's `send` is a method of the server's class. A middleware's or host's is a function.
+    """
+    return str(scope.get(_CALLER_KEY, ""))
 
 
 def get_request_id(scope: Scope) -> str:

@@ -25,8 +25,8 @@ LONG = b"x" * 1_000_000
 
 
 class Impatient(Protocol):
-    head_timeout = 0.3
-    linger_timeout = 0.3
+    head_timeout = 0.5
+    linger_timeout = 0.5
 
 
 async def hello(_: Request) -> Response:
@@ -64,8 +64,20 @@ def make_app() -> Starlette:
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
-def port(request: pytest.FixtureRequest) -> Generator[int]:
+def loop(request: pytest.FixtureRequest) -> Loop:
     loop: Loop = request.param
+    return loop
+
+
+@pytest.fixture
+def port(loop: Loop) -> Generator[int]:
+    with serving_app(make_app(), loop=loop, http=Protocol) as port:
+        yield port
+
+
+@pytest.fixture
+def impatient(loop: Loop) -> Generator[int]:
+    """Return the port of a server with short timeouts."""
     with serving_app(make_app(), loop=loop, http=Impatient) as port:
         yield port
 
@@ -182,10 +194,10 @@ def test_malformed_body_of_a_running_request_ends_the_connection(port: int) -> N
     [(b"G", b"ET /"), (GET, b"name: "), (GET + b"\r\n", GET + b"name: ")],
     ids=["line", "field", "next"],
 )
-def test_dripping_head_is_ended_at_its_deadline(port: int, begin: bytes, drip: bytes) -> None:
+def test_dripping_head_is_ended_at_its_deadline(impatient: int, begin: bytes, drip: bytes) -> None:
     """A client that sends a head byte by byte gets 408 after `head_timeout`."""
     received = b""
-    with connect(port) as client:
+    with connect(impatient) as client:
         client.sendall(begin)
         client.settimeout(0.05)
         rest = iter(drip + LONG)
@@ -205,33 +217,47 @@ def read_answer_rest(client: socket.socket) -> bytes:
     return received
 
 
-def test_silent_connection_is_closed_without_an_answer(port: int) -> None:
+def test_silent_connection_is_closed_without_an_answer(impatient: int) -> None:
     """A connection without a byte is closed after `head_timeout`."""
-    wait_for_head_timeout(port)
+    wait_for_head_timeout(impatient)
 
 
-def test_idle_connection_keeps_its_own_timeout(port: int) -> None:
+def test_idle_connection_keeps_its_own_timeout(impatient: int) -> None:
     """The head's deadline does not close a connection that is idle between two requests."""
-    with connect(port) as client:
+    with connect(impatient) as client:
         client.sendall(GET + b"\r\n")
         read_until(client, b"hello")
-        wait_for_head_timeout(port)
+        wait_for_head_timeout(impatient)
         client.sendall(GET + b"\r\n")
         read_until(client, b"hello")
 
 
-def test_head_deadline_waits_for_the_running_answer(port: int) -> None:
+def test_head_deadline_waits_for_the_running_answer(impatient: int) -> None:
     """The first byte of the next request does not end a running answer after `head_timeout`."""
-    with connect(port) as client:
+    with connect(impatient) as client:
         client.sendall(b"GET /paused HTTP/1.1\r\nhost: x\r\n\r\n")
         read_until(client, b"first ")
         client.sendall(b"G")
-        wait_for_head_timeout(port)
-        wait_for_head_timeout(port)
-        assert send_all(port, b"GET /go-on HTTP/1.1\r\nhost: x\r\n" + CLOSE).status == 200
+        wait_for_head_timeout(impatient)
+        wait_for_head_timeout(impatient)
+        assert send_all(impatient, b"GET /go-on HTTP/1.1\r\nhost: x\r\n" + CLOSE).status == 200
         read_until(client, b"second")
         client.sendall(b"ET / HTTP/1.1\r\nhost: x\r\n" + CLOSE)
         assert read_answer(client).status == 200
+
+
+def test_client_that_sends_on_after_a_refusal_is_cut_off(impatient: int) -> None:
+    """After `linger_timeout` the server takes no more bytes of a refused client."""
+    with connect(impatient) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        assert read_answer(client).status == 400
+        with pytest.raises(ConnectionError):
+            send_forever(client)
+
+
+def send_forever(client: socket.socket) -> None:
+    while True:
+        client.sendall(LONG)
 
 
 @pytest.mark.parametrize(
