@@ -33,8 +33,8 @@ MAX_LINES = 2000
 # For the lines that are queued at the end of the process. A pipe that nobody reads takes none.
 CLOSE_SECONDS = 0.25
 
-# After the thread has written all lines, it sleeps so long: to wake it for each line takes CPU time
-# that a small download would notice.
+# The thread sleeps this long once all lines are written. To wake it for each line takes a few
+# percent of the CPU time of a small download.
 PAUSE_SECONDS = 0.02
 
 STANDARD_OUTPUT = 1
