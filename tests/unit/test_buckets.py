@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import anyio
@@ -13,6 +14,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
 from botocore.credentials import ReadOnlyCredentials
 
+from handlers.errors import UpstreamTimeout
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.botocore import BotocoreBucket
 from handlers.sources.s3.bucket import Buckets
@@ -218,3 +220,21 @@ async def test_failed_or_cancelled_opening_is_tried_by_the_next_request() -> Non
     with anyio.fail_after(5):
         results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError, ZeroDivisionError, str]
+
+
+async def test_client_without_a_free_connection_is_an_upstream_timeout() -> None:
+    """GET and HEAD through a client that never answers end after `head_timeout`."""
+
+    class SilentClient:
+        async def get_object(self, **_: object) -> None:
+            await anyio.sleep_forever()
+
+        head_object = get_object
+
+    bucket = BotocoreBucket(cast("Any", SilentClient()), "photos", 60, 0.01)
+    with anyio.fail_after(10):
+        async with AsyncExitStack() as owner:
+            with pytest.raises(UpstreamTimeout, match="no connection or answer"):
+                await bucket.get(owner, "key", {})
+        with pytest.raises(UpstreamTimeout):
+            await bucket.head("key")
