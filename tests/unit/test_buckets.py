@@ -237,4 +237,4 @@ async def test_client_without_a_free_connection_is_an_upstream_timeout() -> None
             with pytest.raises(UpstreamTimeout, match="no connection or answer"):
                 await bucket.get(owner, "key", {})
         with pytest.raises(UpstreamTimeout):
-            await bucket.head("key")
+            await bucket.head("key", {})
