@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import socket
+import threading
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
@@ -795,13 +796,21 @@ def test_exhausted_pool_of_host_client_ends_the_download(
 ) -> None:
     """If the host takes all connections of its pool, a body that needs one breaks in time."""
     store = RateLimitedStore()
+    is_cut = threading.Event()
 
     async def behaviour(exchange: Exchange) -> None:
         if exchange.path.endswith("/held"):
             await exchange.head(200, "content-length: 1000000000")
             await exchange.hang()
+            return
+        answering = asyncio.create_task(store(exchange))
+        while not answering.done() and not is_cut.is_set():
+            await asyncio.wait([answering], timeout=0.01)
+        if answering.done():
+            await answering
         else:
-            await store(exchange)
+            answering.cancel()
+            exchange.reset()
 
     upstream.behaviour = behaviour
     timeouts = {"upstream_connect_timeout": 0.2, "upstream_read_timeout": 0.3}
@@ -829,6 +838,9 @@ def test_exhausted_pool_of_host_client_ends_the_download(
             ask(connection, PATH)
             begun = read_until(connection, lambda: len(store.ranges) > 2)
             held = asyncio.run_coroutine_threadsafe(hold(), loop)
+            # The host's requests wait for connections before the service's, which are cut.
+            wait_until(lambda: sum(e.path.endswith("/held") for e in upstream.exchanges) > 0)
+            is_cut.set()
             body = split_body(begun + read_rest(connection))
         assert BODY.startswith(body)
         assert logged_outcome(caplog) in ("truncated", "upstream_timeout")

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from handlers.access.daemon_threads import DaemonThreads
 from tests.support.serving import wait_until
 
-
-def hook_threads() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name == "downspout hook"]
+HookThreads = Callable[[], list[threading.Thread]]
 
 
-def test_idle_thread_serves_the_next_call() -> None:
+@pytest.fixture
+def hook_threads() -> HookThreads:
+    """Return a function that returns the threads for hooks that this test has started."""
+
+    def find() -> set[threading.Thread]:
+        return {one for one in threading.enumerate() if one.name == "downspout hook"}
+
+    others = find()
+    return lambda: list(find() - others)
+
+
+def test_idle_thread_serves_the_next_call(hook_threads: HookThreads) -> None:
     """Calls one after the other need one thread, a daemon."""
     threads = DaemonThreads(5, idle_seconds=0.05)
     ran_in = set()
@@ -29,7 +39,7 @@ def test_idle_thread_serves_the_next_call() -> None:
     wait_until(lambda: not hook_threads())
 
 
-def test_calls_over_the_limit_wait_for_a_thread() -> None:
+def test_calls_over_the_limit_wait_for_a_thread(hook_threads: HookThreads) -> None:
     """At most `limit` calls run at once; a call that is cancelled while it waits never runs."""
     threads = DaemonThreads(3, idle_seconds=0.05)
     go_on = threading.Event()
@@ -46,7 +56,7 @@ def test_calls_over_the_limit_wait_for_a_thread() -> None:
     wait_until(lambda: not hook_threads())
 
 
-def test_exception_of_a_call_is_the_result() -> None:
+def test_exception_of_a_call_is_the_result(hook_threads: HookThreads) -> None:
     """The caller gets an exception, also SystemExit, and the thread goes on."""
     threads = DaemonThreads(1, idle_seconds=0.05)
 
