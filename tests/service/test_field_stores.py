@@ -47,27 +47,45 @@ class WithoutLengthOfHead(Ceph):
         await exchange.head(200, f"etag: {self.etag}", *self.lines, *length)
 
 
-class RefusesOwnTag(Ceph):
-    """A store that answers 412 to each If-Match, and cuts its first body."""
+class CutsFirstBody(Ceph):
+    """A store that cuts its first body."""
 
+    is_cut = False
     replaced_by: str | None = None
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_cut = False
+    async def __call__(self, exchange: Exchange) -> None:
+        if self.is_cut:
+            await super().__call__(exchange)
+            return
+        self.is_cut = True
+        lines = [f"content-length: {len(BODY)}", f"etag: {self.etag}", *self.lines]
+        await exchange.head(200, *lines)
+        await exchange.body(BODY[:500])
+        await exchange.pause(0.2)  # or the service may lose the bytes that have arrived
+        self.etag = self.replaced_by or self.etag
+
+
+class RefusesOwnTag(CutsFirstBody):
+    """A store that answers 412 to each If-Match."""
 
     async def __call__(self, exchange: Exchange) -> None:
         if "if-match" in exchange.headers:
             await exchange.error(412, "PreconditionFailed")
-        elif self.is_cut:
-            await super().__call__(exchange)
         else:
-            self.is_cut = True
-            lines = [f"content-length: {len(BODY)}", f"etag: {self.etag}", *self.lines]
-            await exchange.head(200, *lines)
-            await exchange.body(BODY[:500])
-            await exchange.pause(0.2)  # or the service may lose the bytes that have arrived
-            self.etag = self.replaced_by or self.etag
+            await super().__call__(exchange)
+
+
+class IgnoresIfRange(CutsFirstBody):
+    """An upstream that answers If-Range with the whole body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = [f"last-modified: {DATE}", "accept-ranges: bytes"]
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if "if-range" in exchange.headers:
+            exchange.headers.pop("range")
+        await super().__call__(exchange)
 
 
 class CutsEachKilobyte(Ceph):
@@ -202,25 +220,6 @@ def test_store_that_refuses_a_replaced_tag_breaks_the_transfer(
     received = fetch(troubled_store.port, IMAGE)
     assert not received.whole
     assert received.body == BODY[:500]
-
-
-class IgnoresIfRange(Ceph):
-    """An upstream that answers If-Range with the whole body, and cuts its first body."""
-
-    is_cut = False
-
-    async def __call__(self, exchange: Exchange) -> None:
-        self.lines = [f"last-modified: {DATE}", "accept-ranges: bytes"]
-        if "if-range" in exchange.headers:
-            exchange.headers.pop("range")
-        if self.is_cut:
-            await super().__call__(exchange)
-        else:
-            self.is_cut = True
-            lines = [f"content-length: {len(BODY)}", f"etag: {self.etag}", *self.lines]
-            await exchange.head(200, *lines)
-            await exchange.body(BODY[:500])
-            await exchange.pause(0.2)  # or the service may lose the bytes that have arrived
 
 
 def test_upstream_that_refuses_its_own_tag_in_if_range_is_resumed(
