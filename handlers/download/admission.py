@@ -49,8 +49,8 @@ class Admission:
         self._admitted: set[AdmittedDownload] = set()
         self._empty = asyncio.Event()
         self._with_bulk: set[AdmittedDownload] = set()
-        self._undecided: set[AdmittedDownload] = set()
-        """Downloads whose size is still unknown; each of them may need a bulk slot."""
+        self._claims: set[AdmittedDownload] = set()
+        """Downloads of a size that is still unknown, for which a free bulk slot is reserved."""
         self._queue: set[anyio.CancelScope] = set()
         self.is_draining = False
         self._ends_at = math.inf
@@ -60,25 +60,27 @@ class Admission:
         """Take a slot; raises NoSlot at `until` (time.monotonic()), Draining at shutdown."""
         await self._take(self._slots, until)
         self._admitted.add(download)
-        self._undecided.add(download)
         self._empty.clear()
 
     def release(self, download: AdmittedDownload) -> None:
         """Release the download's slot, but not its bulk slot."""
         self._admitted.remove(download)
-        self._undecided.discard(download)
+        self._claims.discard(download)
         self._slots.release()
         if not self._admitted:
             self._empty.set()
 
-    def can_be_large(self, download: AdmittedDownload) -> bool:
-        """Return whether the download has a bulk slot, or one is left for it and all undecided."""
-        is_free = self._bulk_slots.value >= len(self._undecided)
-        return is_free or download in self._with_bulk
+    def claim_bulk(self, download: AdmittedDownload) -> bool:
+        """Reserve a bulk slot until `decide`; return False if all are taken or reserved."""
+        if download not in self._with_bulk and download not in self._claims:
+            if self._bulk_slots.value <= len(self._claims):
+                return False
+            self._claims.add(download)
+        return True
 
     def decide(self, download: AdmittedDownload, *, is_large: bool) -> None:
         """Take a bulk slot for a large download, unless it has one; raise NoBulkSlot if none."""
-        self._undecided.discard(download)
+        self._claims.discard(download)
         if is_large and download not in self._with_bulk:
             try:
                 self._bulk_slots.acquire_nowait()

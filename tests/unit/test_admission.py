@@ -85,6 +85,21 @@ async def test_bulk_slots_are_seven_eighths_of_all() -> None:
     await admission.acquire_bulk(downloads[14], in_five_seconds())
 
 
+@pytest.mark.parametrize("is_large", [True, False])
+async def test_claim_reserves_a_bulk_slot_until_the_size_is_known(is_large: bool) -> None:
+    """Downloads that arrive together count on no more bulk slots than there are."""
+    admission = make_admission(16)
+    downloads = [Download(admission) for _ in range(16)]
+    for download in downloads:
+        await admission.acquire(download, in_five_seconds())
+    assert [admission.claim_bulk(one) for one in downloads] == [True] * 14 + [False] * 2
+    assert admission.claim_bulk(downloads[0])
+    admission.decide(downloads[0], is_large=is_large)
+    assert admission.claim_bulk(downloads[14]) is not is_large
+    admission.release(downloads[1])
+    assert admission.claim_bulk(downloads[15])
+
+
 async def test_drain_rejects_new_and_waiting_downloads() -> None:
     """After a drain starts, new and waiting downloads get Draining."""
     admission = make_admission(1)

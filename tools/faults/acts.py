@@ -234,6 +234,9 @@ def housing(*, keep: bool = False) -> Act:
 
     async def act(upstream: Upstream, exchange: Exchange) -> None:
         await exchange.head(200, *lines)
+        if exchange.method == "HEAD":
+            exchange.keep = keep
+            return
         while not upstream.house_opens and exchange.sent < size // 2:
             await exchange.body(b".")
             await exchange.pause(0.02)
