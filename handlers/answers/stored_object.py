@@ -68,7 +68,7 @@ class _ObjectAnswer:
 
     async def get(self) -> StreamingResponse:
         """Open the object and return the response to a GET; raise DownloadError or NoBulkSlot."""
-        if not self.download.claim_bulk_slot():
+        if not self.download.try_acquire_bulk_slot():
             self.download.require_bulk_slot(await self._body_length())
         if single := self.selectors.single_get():
             spec, tag = single

@@ -49,8 +49,6 @@ class Admission:
         self._admitted: set[AdmittedDownload] = set()
         self._empty = asyncio.Event()
         self._with_bulk: set[AdmittedDownload] = set()
-        self._claims: set[AdmittedDownload] = set()
-        """Downloads of a size that is still unknown, for which a free bulk slot is reserved."""
         self._queue: set[anyio.CancelScope] = set()
         self.is_draining = False
         self._ends_at = math.inf
@@ -65,28 +63,19 @@ class Admission:
     def release(self, download: AdmittedDownload) -> None:
         """Release the download's slot, but not its bulk slot."""
         self._admitted.remove(download)
-        self._claims.discard(download)
         self._slots.release()
         if not self._admitted:
             self._empty.set()
 
-    def claim_bulk(self, download: AdmittedDownload) -> bool:
-        """Reserve a bulk slot until `decide`; return False if all are taken or reserved."""
-        if download not in self._with_bulk and download not in self._claims:
-            if self._bulk_slots.value <= len(self._claims):
-                return False
-            self._claims.add(download)
-        return True
-
-    def decide(self, download: AdmittedDownload, *, is_large: bool) -> None:
-        """Take a bulk slot for a large download, unless it has one; raise NoBulkSlot if none."""
-        self._claims.discard(download)
-        if is_large and download not in self._with_bulk:
+    def try_acquire_bulk(self, download: AdmittedDownload) -> bool:
+        """Take a bulk slot, unless the download has one; return False if none is free."""
+        if download not in self._with_bulk:
             try:
                 self._bulk_slots.acquire_nowait()
             except anyio.WouldBlock:
-                raise NoBulkSlot from None
+                return False
             self._with_bulk.add(download)
+        return True
 
     async def acquire_bulk(self, download: AdmittedDownload, until: float) -> None:
         """Take a bulk slot; raises NoSlot at `until` (time.monotonic()), Draining at shutdown."""

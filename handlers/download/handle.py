@@ -49,16 +49,16 @@ class Download:
         """When FIRST_BYTE_TIMEOUT ends for this request, as a time.monotonic()."""
         return self.record.began + self.runtime.settings.first_byte_timeout
 
-    def claim_bulk_slot(self) -> bool:
-        """Reserve a bulk slot until the size is known; return False if none is free."""
-        return self.serving.admission.claim_bulk(self.monitor)
+    def try_acquire_bulk_slot(self) -> bool:
+        """Take a bulk slot, which a small answer gives back; return False if none is free."""
+        return self.serving.admission.try_acquire_bulk(self.monitor)
 
     def require_bulk_slot(self, length: int | None) -> None:
         """Raise NoBulkSlot if a body of `length` bytes (None: unknown) may get no bulk slot.
 
         Call it before the upstream opens the body: a client that is turned away costs nothing.
         """
-        if (length is None or length > SMALL) and not self.claim_bulk_slot():
+        if (length is None or length > SMALL) and not self.try_acquire_bulk_slot():
             raise NoBulkSlot
 
     async def in_time(self, work: Awaitable[T], *, is_upstream: bool = True) -> T:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from starlette.types import Message, Receive, Send
 
 from ..telemetry.record import Record
-from .admission import SMALL, Admission
+from .admission import SMALL, Admission, NoBulkSlot
 from .client_rate import SERVER_ONLY, ClientRateGuard
 from .interrupt import Interrupt, StopReason
 
@@ -114,7 +114,10 @@ class Monitor:
         is_large = (record.expected or 0) > SMALL
         if record.expected is None:
             is_large = start["status"] == HTTPStatus.OK
-        self.admission.decide(self, is_large=is_large and record.method != "HEAD")
+        if not is_large or record.method == "HEAD":
+            self.admission.release_bulk(self)
+        elif not self.admission.try_acquire_bulk(self):
+            raise NoBulkSlot
         return {**start, "headers": [*headers, record.server_timing()]}
 
     async def _listen(self) -> None:

@@ -7,7 +7,7 @@ import time
 import anyio
 import pytest
 
-from handlers.download.admission import Admission, NoBulkSlot
+from handlers.download.admission import Admission
 from handlers.download.interrupt import StopReason
 from handlers.errors import DownloadError, Draining, NoSlot
 
@@ -75,29 +75,14 @@ async def test_bulk_slots_are_seven_eighths_of_all() -> None:
     downloads = [Download(admission) for _ in range(15)]
     for download in downloads[:14]:
         await admission.acquire(download, in_five_seconds())
-        admission.decide(download, is_large=True)
+        assert admission.try_acquire_bulk(download)
     await admission.acquire(downloads[14], in_five_seconds())
-    with pytest.raises(NoBulkSlot):
-        admission.decide(downloads[14], is_large=True)
+    assert admission.try_acquire_bulk(downloads[13])
+    assert not admission.try_acquire_bulk(downloads[14])
     with pytest.raises(NoSlot):
         await admission.acquire_bulk(downloads[14], until=0)
     admission.release_bulk(downloads[0])
     await admission.acquire_bulk(downloads[14], in_five_seconds())
-
-
-@pytest.mark.parametrize("is_large", [True, False])
-async def test_claim_reserves_a_bulk_slot_until_the_size_is_known(is_large: bool) -> None:
-    """Downloads that arrive together count on no more bulk slots than there are."""
-    admission = make_admission(16)
-    downloads = [Download(admission) for _ in range(16)]
-    for download in downloads:
-        await admission.acquire(download, in_five_seconds())
-    assert [admission.claim_bulk(one) for one in downloads] == [True] * 14 + [False] * 2
-    assert admission.claim_bulk(downloads[0])
-    admission.decide(downloads[0], is_large=is_large)
-    assert admission.claim_bulk(downloads[14]) is not is_large
-    admission.release(downloads[1])
-    assert admission.claim_bulk(downloads[15])
 
 
 async def test_drain_rejects_new_and_waiting_downloads() -> None:

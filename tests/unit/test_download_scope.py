@@ -202,7 +202,7 @@ async def test_bulk_slot_without_slot_is_released(leaves: bool) -> None:
     others: list[Any] = [object() for _ in range(8)]
     for other in others[:7]:
         await admission.acquire(other, 0)
-        admission.decide(other, is_large=True)
+        admission.try_acquire_bulk(other)
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
@@ -216,7 +216,7 @@ async def test_bulk_slot_without_slot_is_released(leaves: bool) -> None:
         if leaves:
             await anyio.wait_all_tasks_blocked()
             client.leave()
-    admission.decide(others[0], is_large=True)
+    assert admission.try_acquire_bulk(others[0])
     assert admission.counts() == (8, 0)
     assert client.statuses == ([] if leaves else [503])
 

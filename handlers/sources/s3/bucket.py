@@ -1,6 +1,7 @@
 """The S3 source: opens objects of buckets, and ranges of objects."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,15 @@ from weakref import WeakValueDictionary
 
 from ...body.retry import NO_RETRY, RetryPolicy
 from ...body.upstream import Owner, Upstream
-from ...errors import BadUpstream, DownloadError, NotFound, PreconditionFailed, RangeNotSatisfiable
+from ...errors import BadUpstream, NotFound, PreconditionFailed, RangeNotSatisfiable
 from ...rfc9110.ranges import Spec
 from ..response import RawResponse, check_response
-from .errors import RejectedHeader
+from .errors import RejectedHeader, Unexplained
 from .names import check_bucket
 
 CHECKSUM_MODE = "x-amz-checksum-mode"
+
+logger = logging.getLogger("downspout")
 
 
 class Bucket(Protocol):
@@ -61,7 +64,7 @@ class StoredObject:
         if if_match:
             headers["if-match"] = if_match
         try:
-            response = await self._send(partial(self.bucket.get, owner, self.key), headers)
+            response = await self._get(owner, headers)
         except RangeNotSatisfiable as error:
             if spec is None:
                 raise BadUpstream("store answered 416 to a request without a range") from error
@@ -78,50 +81,48 @@ class StoredObject:
 
     async def _head(self) -> Upstream:
         try:
-            response = await self._send(partial(self.bucket.head, self.key), {})
-        except (NotFound, RejectedHeader):
+            response = await self.bucket.head(self.key, self.bucket.headers)
+        except (NotFound, Unexplained):
             # The response to a HEAD has no error code: a missing bucket or a rejected access key
             # looks like a missing object, an expired token (400) like a rejected header. The error
             # code of a GET tells them apart.
             async with AsyncExitStack() as owner:
                 with suppress(RangeNotSatisfiable):  # An empty object exists by now.
                     await self._open(owner, Spec(0, 0), None)
-            # The object exists by now, or the GET renewed the access key.
-            response = await self._send(partial(self.bucket.head, self.key), {})
+            # The object exists by now, or the GET renewed the access key or dropped a header.
+            response = await self.bucket.head(self.key, self.bucket.headers)
         upstream = check_response(response, None, "store", has_body=False)
         if not upstream.length:  # Some stores answer a HEAD without a length, or with 0.
-            upstream.length = await self._measure()
+            upstream.length = await self._measure(upstream)
         return upstream
 
-    async def _measure(self) -> int | None:
-        """Return the object's length from the Content-Range of a GET for its first byte."""
+    async def _measure(self, metadata: Upstream) -> int | None:
+        """Return the object's length from a GET for its first byte, if that is of this version."""
         async with AsyncExitStack() as owner:
-            try:
-                return (await self._open(owner, Spec(0, 0), None)).object_length
-            except RangeNotSatisfiable:
-                return 0
+            with suppress(RangeNotSatisfiable):  # The object is empty.
+                first = await self._open(owner, Spec(0, 0), None)
+                if first.validators == metadata.validators:
+                    return first.object_length
+        return metadata.length
 
-    async def _send(
-        self, send: Callable[[Mapping[str, str]], Awaitable[RawResponse]], headers: dict[str, str]
-    ) -> RawResponse:
-        """Send a request with the bucket's headers; drop x-amz-checksum-mode if that helps.
+    async def _get(self, owner: Owner, headers: Mapping[str, str]) -> RawResponse:
+        """Send a GetObject; drop x-amz-checksum-mode for good if the store rejects that header.
 
-        Backblaze B2 answers 400 to every request with that header.
+        Backblaze B2 answers 400 InvalidArgument to every request with it.
         """
         fixed = self.bucket.headers
         try:
-            return await send({**fixed, **headers})
+            return await self.bucket.get(owner, self.key, {**fixed, **headers})
         except RejectedHeader:
             if CHECKSUM_MODE not in fixed:
                 raise
         without = {name: value for name, value in fixed.items() if name != CHECKSUM_MODE}
-        try:
-            response = await send({**without, **headers})
-        except DownloadError as error:
-            if not isinstance(error, RejectedHeader):
-                fixed.pop(CHECKSUM_MODE, None)
-            raise
-        fixed.pop(CHECKSUM_MODE, None)
+        response = await self.bucket.get(owner, self.key, {**without, **headers})
+        if fixed.pop(CHECKSUM_MODE, None):
+            logger.warning(
+                "the store rejects x-amz-checksum-mode: downloads from this bucket have no "
+                "Repr-Digest, and VERIFY_CHECKSUMS can't verify them"
+            )
         return response
 
     async def probe(self, deadline: float) -> None:

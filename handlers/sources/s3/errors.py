@@ -14,6 +14,10 @@ class RejectedHeader(errors.BadUpstream):
     """The store does not accept a header of the request."""
 
 
+class Unexplained(errors.BadUpstream):
+    """The store refuses a request without an error code, as it refuses every HEAD."""
+
+
 _BY_CODE: dict[str, type[errors.DownloadError]] = {
     "NoSuchKey": errors.NotFound,
     # S3 also denies access to a missing object if the credentials can't list the bucket. Other
@@ -37,8 +41,8 @@ _BY_STATUS: dict[int, type[errors.DownloadError]] = {
 }
 # For responses without an error code, as all responses to a HEAD are.
 _BY_STATUS_WITHOUT_CODE: dict[int, type[errors.DownloadError]] = {
-    HTTPStatus.BAD_REQUEST: RejectedHeader,
-    HTTPStatus.NOT_IMPLEMENTED: RejectedHeader,
+    HTTPStatus.BAD_REQUEST: Unexplained,
+    HTTPStatus.NOT_IMPLEMENTED: Unexplained,
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.FORBIDDEN: errors.AccessDenied,
 }
