@@ -20,7 +20,7 @@ from .s3.botocore import (
     open_botocore_client,
 )
 from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
-from .s3.credentials import RenewingBucket
+from .s3.credentials import RenewedCredentials, RenewingBucket
 from .s3.signed import SignedBucket, resolve_endpoint
 
 logger = logging.getLogger("downspout")
@@ -62,7 +62,7 @@ async def open_clients(
     stack = AsyncExitStack()
     try:
         signing: BotocoreClient | None = None
-        renew: Callable[[], Awaitable[bool]] | None = None
+        chain: RenewedCredentials | None = None
         headers = {"x-amz-request-payer": "requester"} if settings.s3_requester_pays else {}
         if s3 is None:
             headers[CHECKSUM_MODE] = "ENABLED"
@@ -73,11 +73,11 @@ async def open_clients(
             )
             client = await stack.enter_async_context(opening)
             s3, signing = client.s3, client if _can_sign(settings) else None
-            renew = client.renew
+            chain = client.chain
         # A host's S3 client may have event handlers that must see every request: use it for all.
         open_bucket = partial(_open_bucket, settings, s3, signing, headers)
-        if renew is not None:
-            open_bucket = partial(_open_renewing_bucket, open_bucket, renew)
+        if chain is not None:
+            open_bucket = partial(_open_renewing_bucket, open_bucket, chain)
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
@@ -125,11 +125,9 @@ async def _open_bucket(
 
 
 async def _open_renewing_bucket(
-    open_bucket: Callable[[str], Awaitable[Bucket]],
-    renew: Callable[[], Awaitable[bool]],
-    name: str,
+    open_bucket: Callable[[str], Awaitable[Bucket]], chain: RenewedCredentials, name: str
 ) -> Bucket:
-    return RenewingBucket(await open_bucket(name), renew)
+    return RenewingBucket(await open_bucket(name), chain)
 
 
 def _http_session(settings: Settings) -> aiohttp.ClientSession:

@@ -191,14 +191,30 @@ async def test_rejected_key_runs_the_chain_once_in_some_seconds(
 ) -> None:
     """Many rejected requests run the chain once, and all learn whether the key changed."""
     assert await get_key(renewed) == "key 1"
-    assert await asyncio.gather(*(renewed.renew() for _ in range(20))) == [False] * 20
+    assert (
+        await asyncio.gather(*(renewed.renew(renewed.current) for _ in range(20))) == [False] * 20
+    )
     assert provider.loads == 2
     provider.key = "key 2"
-    assert not await renewed.renew()
+    assert not await renewed.renew(renewed.current)
     provider.now += RETRY_SECONDS
-    assert await asyncio.gather(*(renewed.renew() for _ in range(20))) == [True] * 20
+    assert (
+        await asyncio.gather(*(renewed.renew(renewed.current) for _ in range(20))) == [True] * 20
+    )
     assert provider.loads == 3
     assert await get_key(renewed) == "key 2"
+
+
+async def test_late_rejection_of_an_old_key_uses_the_new_one(
+    provider: Provider, renewed: RenewedCredentials
+) -> None:
+    """A request that was signed before another one renewed the key is sent again at once."""
+    await get_key(renewed)
+    old = renewed.current
+    provider.key = "key 2"
+    assert await renewed.renew(old)
+    assert await renewed.renew(old)
+    assert provider.loads == 2
 
 
 @pytest.mark.parametrize("is_gone", [True, False])
@@ -209,7 +225,7 @@ async def test_failing_chain_keeps_a_rejected_key(
     assert await get_key(renewed) == "key 1"
     provider.key = None if is_gone else "key 1"
     provider.error = None if is_gone else OSError("no agent")
-    assert not await renewed.renew()
+    assert not await renewed.renew(renewed.current)
     assert await get_key(renewed) == "key 1"
 
 

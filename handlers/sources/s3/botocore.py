@@ -24,7 +24,7 @@ from ...settings import Settings
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader
-from .credentials import NO_CREDENTIALS
+from .credentials import NO_CREDENTIALS, RenewedCredentials
 from .errors import error_for_response, read_error_body
 from .session import create_client, create_session
 from .sigv4 import Credentials
@@ -82,8 +82,8 @@ class BotocoreClient:
     get_credentials: Callable[[], Awaitable[Credentials]] | None
     """Returns the current credentials; None instead of a function for unsigned requests."""
 
-    renew: Callable[[], Awaitable[bool]] | None
-    """See `RenewedCredentials.renew`; None if the settings have the access key."""
+    chain: RenewedCredentials | None
+    """None if the settings have the access key."""
 
     _transport: "_OwnedTransport"
 
@@ -125,9 +125,8 @@ async def open_botocore_client(
         events.register("before-call.s3.HeadObject", _add_headers)
         events.register("before-call.s3.HeadBucket", _disable_region_redirect)
         events.register_last("before-send.s3.GetObject", _keep_prepared)
-        renew = chain and chain.renew
         get_credentials = credentials and credentials.get_frozen_credentials
-        yield BotocoreClient(s3, get_credentials, renew, transports[0])
+        yield BotocoreClient(s3, get_credentials, chain, transports[0])
 
 
 def _add_headers(params: dict[str, Any], **_: object) -> None:

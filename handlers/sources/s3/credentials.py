@@ -104,11 +104,18 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
                 self._raise_error()
         return self._current  # type: ignore[return-value] # It is valid.
 
-    async def renew(self) -> bool:
-        """Run the chain again after the store rejected the key; return whether the key changed.
+    @property
+    def current(self) -> Credentials | None:
+        """The credentials that the next request is signed with; None if there are none yet."""
+        return self._current
+
+    async def renew(self, rejected: Credentials | None) -> bool:
+        """Run the chain again after the store rejected a key; return whether there is another.
 
         Within `RETRY_SECONDS`, further calls return the same result.
         """
+        if self._current != rejected:
+            return True
         if self._renew_task is None or time.monotonic() - self._renewed_at >= RETRY_SECONDS:
             self._renewed_at = time.monotonic()
             self._renew_task = asyncio.create_task(self._run_renewal(), context=Context())
@@ -184,8 +191,7 @@ class RenewingBucket:
     """A bucket that repeats a request once with another key if the store rejects the first."""
 
     bucket: Bucket
-    renew: Callable[[], Awaitable[bool]]
-    """See `RenewedCredentials.renew`."""
+    chain: RenewedCredentials
 
     @property
     def headers(self) -> dict[str, str]:
@@ -201,9 +207,10 @@ class RenewingBucket:
         return await self._send(partial(self.bucket.head, key, headers))
 
     async def _send(self, request: Callable[[], Awaitable[RawResponse]]) -> RawResponse:
+        used = self.chain.current
         try:
             return await request()
         except CredentialsRejected:
-            if not await self.renew():
+            if not await self.chain.renew(used):
                 raise
         return await request()
