@@ -61,6 +61,11 @@ class BoundedHeads(HttpToolsProtocol):
             self._feed_parts(data)
         if self._timer is None and 0 <= self._head_left < self.max_head_bytes:
             self._timer = self.loop.call_later(self.head_timeout, self._on_head_timeout)
+        elif self._timer is None and self.cycle is not None and self.cycle.response_complete:
+            # uvicorn has stopped its timer for these bytes: the rest of a body after its answer.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _feed_parts(self, data: bytes) -> None:
         """Feed the parser parts that end where a head must end; refuse a head that does not."""
@@ -81,7 +86,13 @@ class BoundedHeads(HttpToolsProtocol):
         self._head_left = NO_LIMIT
         if self._timer is not None:
             self._stop_timer()
+        before = self.cycle
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self.cycle is not before:
+            # An upgrade that is not served is ignored (RFC 9110, 7.8). But httptools would take
+            # the body for another request, so the connection ends with the answer.
+            self.cycle.keep_alive = False
+            self._refusal = b""
 
     def on_body(self, body: bytes) -> None:
         """Begin or go on with a body, which has no limit here."""
@@ -93,8 +104,8 @@ class BoundedHeads(HttpToolsProtocol):
         self._head_left = self.max_head_bytes
 
     def on_message_complete(self) -> None:
-        """Begin the limit of the next head."""
-        self._head_left = self.max_head_bytes
+        """Begin the limit of the next head, if one may follow."""
+        self._head_left = self.max_head_bytes if self._refusal is None else -1
         if self._timer is not None:  # A trailer section started it.
             self._stop_timer()
         super().on_message_complete()

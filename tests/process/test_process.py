@@ -412,6 +412,22 @@ def test_keep_alive_timeout_closes_an_idle_connection(upstream: Misbehaving) -> 
         assert client.recv(1) == b""
 
 
+@pytest.mark.parametrize("late", [b"1", b"12345"], ids=["in part", "whole"])
+def test_keep_alive_timeout_holds_after_a_late_request_body(
+    upstream: Misbehaving, late: bytes
+) -> None:
+    """A body, or a part of it, that comes after its answer does not keep the connection open."""
+    with (
+        ServiceProcess(make_environ(upstream, KEEP_ALIVE_TIMEOUT="1")) as process,
+        connect(parse_port(process.url())) as client,
+    ):
+        client.settimeout(10)  # By default a connection is kept for 95 seconds.
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n")
+        assert client.recv(1 << 16).endswith(b"ok\n")
+        client.sendall(late)
+        assert client.recv(1) == b""
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_invalid_aws_config_file_exits_with_2(store: Store, tmp_path: Path, workers: str) -> None:
     """An error in botocore's own files is one line, and the exit code is 2."""

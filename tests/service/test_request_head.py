@@ -234,6 +234,22 @@ def test_idle_connection_keeps_its_own_timeout(impatient: int) -> None:
         read_until(client, b"hello")
 
 
+def test_upgrade_that_is_not_served_ends_the_connection(port: int) -> None:
+    """The body of such a request is never taken for another request."""
+    body = GET + b"\r\n"
+    head = b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n" % len(body)
+    for pieces in ([GET + head + body], [GET + head, body]):
+        with connect(port) as client:
+            client.sendall(pieces[0])
+            answer = read_until(client, b"hello")
+            for piece in pieces[1:]:
+                with contextlib.suppress(ConnectionError):
+                    client.sendall(piece)
+            answer += read_rest(client)
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"connection: close" in answer
+
+
 def test_head_deadline_waits_for_the_running_answer(impatient: int) -> None:
     """The first byte of the next request does not end a running answer after `head_timeout`."""
     with connect(impatient) as client:
