@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from ..body.upstream import Upstream
-from ..rfc9110.codings import content_codings
+from ..rfc9110.codings import TCHARS, TOKENS, content_codings
 
 # The client gets these upstream headers unchanged. It never gets cookies, nor headers of the store
 # itself (server, x-amz-*) or of its connection.
@@ -19,13 +19,11 @@ _STORED = ("cache-control", "expires")
 # answer 500 for characters outside latin-1.
 _VALID_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 
-_TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _QUOTED = r'"[\t \x21\x23-\x5b\x5d-\x7e]*"'
-_TOKENS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
 
 # A list of types must not match, since browsers use its last type; so commas are only in quotes.
-_PARAMETER = rf"[ \t]*;[ \t]*{_TCHARS}=(?:{_TCHARS}|{_QUOTED})"
-_TYPE = re.compile(rf"({_TCHARS}/{_TCHARS})(?:(?P<valid>(?:{_PARAMETER})*)|[ \t]*;.*)", re.DOTALL)
+_PARAMETER = rf"[ \t]*;[ \t]*{TCHARS}=(?:{TCHARS}|{_QUOTED})"
+_TYPE = re.compile(rf"({TCHARS}/{TCHARS})(?:(?P<valid>(?:{_PARAMETER})*)|[ \t]*;.*)", re.DOTALL)
 
 # Types in which no browser runs scripts. Other types are sent as an attachment in a sandbox: an
 # SVG or HTML object would otherwise run as a page of the site that this service belongs to.
@@ -62,7 +60,7 @@ def download_headers(
             headers[name] = stored[name]
     if default_cache_control:
         headers.setdefault("cache-control", default_cache_control)
-    if _TOKENS.fullmatch(language := stored.get("content-language", "")):
+    if TOKENS.fullmatch(language := stored.get("content-language", "")):
         headers["content-language"] = language
     if codings := content_codings(stored.get("content-encoding", "")):
         headers["content-encoding"] = ", ".join(codings)

@@ -49,7 +49,7 @@ async def answer_with_url(
         headers={"x-request-id": download.record.request_id, **(headers or {})},
         proxies=download.serving.proxies,
     )
-    if download.record.method != "HEAD":
+    if download.record.method != "HEAD" and not selectors.conditions:  # They may give a 304.
         spec = _upstream_range(selectors, length)
         part = spec.within(length) if spec and length is not None else None
         download.require_bulk_slot(part.length if part else length)

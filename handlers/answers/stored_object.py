@@ -100,6 +100,8 @@ class _ObjectAnswer:
     async def _body_length(self) -> int | None:
         """Return the length of the response's body, without opening it; None if unknown."""
         metadata = await self.stored.head()
+        if evaluate_conditions(self.selectors.conditions, metadata.validators):
+            return 0  # The answer is a 304 or a 412.
         parts = self._parts(metadata)
         return metadata.length if parts is None else sum(part.length for part in parts)
 

@@ -91,11 +91,8 @@ class ThreadLoad:
         """
         elapsed = now - self._measured_at
         if elapsed > self.window:
-            before, self._busy_seconds, self._measured_at = (
-                self._busy_seconds,
-                _busy_seconds(),
-                now,
-            )
+            before, self._busy_seconds = self._busy_seconds, _busy_seconds()
+            self._measured_at = now
             is_known = elapsed < PAUSE_SECONDS
             self._fraction = (self._busy_seconds - before) / elapsed if is_known else 1.0
         return self._fraction

@@ -54,7 +54,7 @@ class Download:
         return self.serving.admission.try_acquire_bulk(self.monitor)
 
     def require_bulk_slot(self, length: int | None) -> None:
-        """Raise NoBulkSlot if a body of `length` bytes (None: unknown) may get no bulk slot.
+        """Take a bulk slot for a large body (None: of unknown length); raise NoBulkSlot if none.
 
         Call it before the upstream opens the body: a client that is turned away costs nothing.
         """

@@ -2,8 +2,8 @@
 
 import re
 
-_TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_CODINGS = re.compile(rf"{_TCHARS}(?:[ \t]*,[ \t]*{_TCHARS})*")
+TCHARS = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+TOKENS = re.compile(rf"{TCHARS}(?:[ \t]*,[ \t]*{TCHARS})*")
 
 # "aws-chunked" was the coding of an upload to S3, not of the stored bytes.
 _NO_CODINGS = ("aws-chunked", "identity")
@@ -13,7 +13,7 @@ def content_codings(header: str) -> tuple[str, ...] | None:
     """Return the codings of a body, () for an unencoded body; None if `header` is invalid."""
     if not header:
         return ()
-    if not _CODINGS.fullmatch(header):
+    if not TOKENS.fullmatch(header):
         return None
     codings = (coding.strip(" \t") for coding in header.split(","))
     return tuple(coding for coding in codings if coding.lower() not in _NO_CODINGS)

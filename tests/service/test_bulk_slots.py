@@ -23,8 +23,14 @@ class Store:
     def __init__(self) -> None:
         self.size = 2 * MIB
         self.bodies_hang = True
+        self.evaluates_conditions = False
 
     async def __call__(self, exchange: Exchange) -> None:
+        conditions = {"if-none-match": 304, "if-match": 412}
+        for name, status in conditions.items():
+            if self.evaluates_conditions and name in exchange.headers:
+                await exchange.answer(status, b"", 'etag: "v"')
+                return
         first, last = 0, self.size - 1
         if text := exchange.headers.get("range"):
             first, last = map(int, text.removeprefix("bytes=").split("-"))
@@ -91,6 +97,19 @@ def test_client_without_bulk_slot_opens_no_body(upstream: Misbehaving, path: str
         before = len(upstream.exchanges)
         assert fetch(service.port, path).status == 503
         assert [one.method for one in upstream.exchanges[before:]] in ([], ["HEAD"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"), [("if-none-match", '"v"', 304), ("if-match", '"other"', 412)]
+)
+@pytest.mark.parametrize("path", [PATH, f"/tasks/1/bytes/{2 * MIB}"])
+def test_condition_without_bulk_slot_is_answered_at_once(
+    upstream: Misbehaving, path: str, name: str, value: str, status: int
+) -> None:
+    """A 304 and a 412 have no large body."""
+    with all_bulk_slots_taken(upstream) as (service, store):
+        store.evaluates_conditions = True
+        assert fetch(service.port, path, headers={name: value}).status == status
 
 
 def test_missing_object_without_bulk_slot_is_404_at_once(upstream: Misbehaving) -> None:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -49,8 +49,10 @@ _UNUSED_HEADERS = {
 }
 
 _prepared: ContextVar[list[tuple[str, str]] | None] = ContextVar("prepared", default=None)
-_responses: ContextVar[ExitStack | None] = ContextVar("responses", default=None)
-_headers: ContextVar[Mapping[str, str]] = ContextVar("headers", default=MappingProxyType({}))
+# In a call of `_request`: what closes the responses, and the headers that are no parameters.
+_sending: ContextVar[tuple[ExitStack, Mapping[str, str]] | None] = ContextVar(
+    "sending", default=None
+)
 
 
 def missing_transport_parts() -> list[str]:
@@ -130,8 +132,9 @@ async def open_botocore_client(
 
 
 def _add_headers(params: dict[str, Any], **_: object) -> None:
-    """Add the headers that are no parameters in a call of `_request`."""
-    params["headers"].update(_headers.get())
+    """Add the headers of `_request` that are no parameters."""
+    if sending := _sending.get():
+        params["headers"].update(sending[1])
 
 
 def _keep_prepared(request: AWSPreparedRequest, **_: object) -> None:
@@ -171,8 +174,8 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         except aiohttp.ClientConnectionError as error:
             close_idle(session, str(options["url"]), error)
             raise
-        if responses := _responses.get():
-            responses.callback(response.close)
+        if sending := _sending.get():
+            sending[0].callback(response.close)
         error_body = None
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # aiobotocore has no size limit.
             error_body = await read_error_body(response.content.readany)
@@ -263,10 +266,9 @@ async def _request(
     a DownloadError.
     """
     responses = ExitStack()
-    token = _responses.set(responses)
     # As a parameter, x-amz-checksum-mode would make botocore verify the checksum, also of a range.
     others = {name: value for name, value in headers.items() if name not in _PARAMETERS}
-    headers_token = _headers.set(others)
+    token = _sending.set((responses, others))
     try:
         async with asyncio.timeout(timeout):  # aiohttp waits forever for its pool.
             yield {_PARAMETERS[name]: headers[name] for name in headers.keys() - others.keys()}
@@ -287,6 +289,5 @@ async def _request(
     except Exception as error:
         raise BadUpstream(f"store: {type(error).__name__}: {error}") from error
     finally:
-        _headers.reset(headers_token)
-        _responses.reset(token)
+        _sending.reset(token)
         responses.close()
