@@ -267,7 +267,8 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
         text = "MAX_DOWNLOADS=%d needs %d file descriptors, the limit is %d: raise it (ulimit -n)"
         logger.warning(text, settings.max_downloads, needed, descriptors)
     if log_format(settings) == "text" and is_local:  # A developer may copy a command.
-        print("Try:", *curl_lines(base_url, settings.auth_mode), sep="\n  ", flush=True)
+        # Not by print: the log is written from a thread, so these lines could come first.
+        logger.info("\n  ".join(["try:", *curl_lines(base_url, settings.auth_mode)]))
 
 
 def log_open_access(settings: Settings, level: int) -> None:
