@@ -252,6 +252,11 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
     logger.info("listening on %s, bucket from %s, access key from %s", base_url, bucket, key)
     is_local = settings.host in LOOPBACK
     log_open_access(settings, logging.INFO if is_local else logging.WARNING)
+    for name, root in settings.object_roots.items():
+        path = f"/objects/{name}/" if name else "/objects/"
+        keys = f"the keys that begin with {root.prefix}" if root.prefix else "all keys"
+        where = f"bucket {root.bucket}" if root.bucket else f"bucket from {bucket}"
+        logger.info("%s serves %s in the %s", path, keys, where)
     believes_no_proxy = settings.forwarded_allow_ips == ServerSettings.forwarded_allow_ips
     if settings.max_downloads_per_client and believes_no_proxy and not is_local:
         logger.warning(
@@ -275,7 +280,7 @@ def log_open_access(settings: Settings, level: int) -> None:
     """Log if downloads are open: task ids are numbers, so anyone can guess them."""
     if settings.auth_mode == "open":
         text = "downloads are open to anyone who reaches the port: %s"
-        logger.log(level, text, "neither ACCESS_TOKENS nor URL_SIGNING_KEYS is set")
+        logger.log(level, text, "none of ACCESS_TOKENS, URL_SIGNING_KEYS and AUTH_URL is set")
 
 
 def log_format(settings: ServerSettings) -> str:

@@ -7,7 +7,7 @@ package are relative, because it is installed under the name `downspout`.
 
 from .access.signed_url import sign_url
 from .app import create_app, drain
-from .embed import stream_object, stream_url
+from .embed import redirect_object, stream_object, stream_url
 from .errors import BrokenTransfer, CannotStart
 from .landing import curl_lines
 from .settings import Settings, SettingsError
@@ -22,6 +22,7 @@ __all__ = [
     "create_app",
     "curl_lines",
     "drain",
+    "redirect_object",
     "sign_url",
     "stream_object",
     "stream_url",

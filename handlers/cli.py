@@ -20,12 +20,18 @@ def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> Non
     parser.add_argument("--expires", metavar="TIME", help="90s, 30m, 1h, 7d; 1h by default")
     parser.add_argument("--key", metavar="ID", help="id in URL_SIGNING_KEYS; the first by default")
     parser.add_argument("--root-path", default="", help="path at which the application is mounted")
+    parser.add_argument(
+        "--prefix",
+        action="store_true",
+        help="sign all objects below the last slash of the URL; the query is valid for each",
+    )
     given = parser.parse_args(arguments)
     try:
         settings = read_signing()
         key = find_key(given.key, settings.url_signing_keys)
         lifetime = parse_lifetime(given.expires, settings.url_max_lifetime)
-        print(sign_url(given.url, key, lifetime=lifetime, root_path=given.root_path))  # noqa: T201
+        root, prefix = given.root_path, given.prefix
+        print(sign_url(given.url, key, lifetime=lifetime, root_path=root, prefix=prefix))  # noqa: T201
     except ValueError as error:
         parser.exit(EXIT_USAGE, f"{error}\n")
 

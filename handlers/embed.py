@@ -1,4 +1,4 @@
-"""Downloads in a host's own handlers: `stream_object` and `stream_url`."""
+"""Downloads in a host's own handlers: `stream_object`, `redirect_object` and `stream_url`."""
 
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -12,16 +12,14 @@ from starlette.routing import request_response
 from starlette.types import Message, Receive, Scope, Send
 
 from .answers.headers import type_for_key
-from .answers.path import Handler
+from .answers.path import Handler, valid_key
 from .answers.problems import refusal
 from .answers.remote_body import answer_with_url
 from .answers.selectors import parse_selectors
-from .answers.stored_object import answer_with_object
+from .answers.stored_object import Delivery, answer_with_object
 from .download.handle import get_download
 from .download.scope import DownloadScope
-from .errors import NotFound
 from .runtime import is_draining
-from .sources.s3.names import check_key
 from .telemetry.request_id import RequestId
 
 _FRAMING = {"content-length", "content-range", "transfer-encoding"}
@@ -53,17 +51,34 @@ def stream_object(
     Cache-Control, the response is `private`. The handler must authorize the request: tokens and
     signed URLs are not checked. A background task runs once the whole body was sent.
     """
+    return _object_download(downloads, key, bucket, download_name, delivery="proxy")
 
+
+def redirect_object(
+    downloads: Starlette, key: str, *, bucket: str | None = None, download_name: str | None = None
+) -> StreamingResponse:
+    """Return a response that redirects a GET to an S3 object, for a host's handler to return.
+
+    The presigned URL of the store is valid for `Settings.redirect_lifetime` and names bucket and
+    key. A HEAD, an error, a 304, 412 and 416 are answered as by `stream_object`, whose arguments
+    and rules this function has.
+    """
+    return _object_download(downloads, key, bucket, download_name, delivery="redirect")
+
+
+def _object_download(
+    downloads: Starlette, key: str, bucket: str | None, name: str | None, *, delivery: Delivery
+) -> StreamingResponse:
     async def handler(request: Request) -> Response:
-        try:
-            check_key(key)
-        except ValueError as error:
-            raise NotFound(f"key {error}") from error
         download = get_download(request)
-        store = await download.in_time(download.serving.buckets.get(bucket))
-        selectors = parse_selectors(request.method, request.headers)
         return await answer_with_object(
-            download, store, key, selectors, default_type=type_for_key(key), filename=download_name
+            download,
+            await download.in_time(download.serving.buckets.get(bucket)),
+            valid_key(key),
+            parse_selectors(request.method, request.headers),
+            default_type=type_for_key(key),
+            filename=name,
+            delivery=delivery,
         )
 
     return _EmbeddedDownload(downloads, handler, source="s3")

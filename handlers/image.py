@@ -1,7 +1,7 @@
 """The image of a task, from S3 (``/tasks/{task_id}/image``)."""
 
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 
 from .answers.path import parse_task_id
 from .answers.selectors import parse_selectors
@@ -12,15 +12,20 @@ from .sources.s3.bucket import Bucket
 from .sources.s3.names import check_key
 
 
-async def image(request: Request) -> StreamingResponse:
-    """Stream the image of a task, or the ranges of it that the request selects."""
+async def image(request: Request) -> Response:
+    """Stream the image of a task, or the ranges that the request selects, or redirect to it."""
     download = get_download(request)
     task_id = parse_task_id(request.path_params["task_id"])
     bucket, key = await _resolve_location(download, task_id)
     selectors = parse_selectors(request.method, request.headers)
-    filename = request.query_params.get("download")
     return await answer_with_object(
-        download, bucket, key, selectors, default_type="image/jpeg", filename=filename
+        download,
+        bucket,
+        key,
+        selectors,
+        default_type="image/jpeg",
+        filename=request.query_params.get("download"),
+        delivery=download.runtime.settings.delivery,
     )
 
 

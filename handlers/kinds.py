@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .sources.s3.names import check_bucket, check_key
+from .sources.s3.names import ObjectRoot, check_bucket, check_key, parse_roots
 
 # With other regions and hosts botocore raises errors that name no setting.
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
@@ -143,10 +143,23 @@ def _check_url_template(value: Any) -> None:
     _require(is_right, "must have {task_id} and {size} only after host and port")
 
 
+def _check_auth_url(value: Any) -> None:
+    _check_url(value)
+    _require("@" not in urlsplit(value).netloc, "must have no user or password")
+
+
+def _check_roots(value: Any) -> None:
+    is_right = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    _require(is_right, "must be a tuple of strings")
+    parse_roots(value)
+
+
+AUTH_URL = Kind(_check_auth_url, example="http://127.0.0.1:3000/auth", closes_access=True)
 BUCKET = Kind(check_bucket, example="photos")
 DIRECTORY = Kind(_check_directory)
 ENDPOINT_URL = Kind(_check_endpoint_url, example="https://fly.storage.tigris.dev")
 KEY_TEMPLATE = Kind(_check_key_template, example="images/{task_id}.jpg")
+OBJECTS = Kind(_check_roots, lambda text: tuple(one.strip() for one in text.split(",")), "public/")
 REGION = matching(rf"(?![0-9]+$){LABEL}", "must be the name of a region", "eu-central-1")
 SWITCH = Kind(lambda value: _require(type(value) is bool, "must be true or false"), _parse_switch)
 TLS_VERIFY = Kind(_check_tls_verify, _parse_switch, "/etc/ssl/store-ca.pem")

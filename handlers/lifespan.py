@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 from starlette.applications import Starlette
 
+from .access.application import Application
 from .body.checksums import verifies_all
 from .body.read_ahead import Budget
 from .download.admission import Admission
@@ -17,8 +18,8 @@ from .download.client_rate import TICK_SECONDS
 from .runtime import Runtime, Serving
 from .sources.pools import open_clients
 from .sources.readiness import Readiness
-from .sources.s3.botocore import S3Client
 from .sources.s3.bucket import StoredObject
+from .sources.s3.client import S3Client
 
 logger = logging.getLogger("downspout")
 
@@ -61,10 +62,12 @@ class SharedLifespan:
         async with open_clients(settings, s3=self.s3, http=self.http) as clients:
             probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
             wait = min(settings.queue_timeout, settings.first_byte_timeout)
+            auth, remember_seconds = clients.auth, settings.auth_cache_seconds
             serving = Serving(
                 buckets=clients.buckets,
                 http=clients.http,
                 proxies=clients.proxies,
+                application=Application(auth, remember_seconds) if auth else None,
                 admission=Admission(settings.max_downloads, wait=wait),
                 read_ahead=Budget(settings.read_ahead_bytes),
                 readiness=Readiness(probe.probe),

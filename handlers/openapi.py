@@ -14,16 +14,22 @@ Json = dict[str, Any]
 
 
 async def openapi(request: Request) -> JSONResponse:
-    """Answer with openapi.json, adapted to the application's URL, size limit and auth mode."""
+    """Answer with openapi.json, adapted to the application's URL and settings."""
     runtime = get_runtime(request.app)
     document: Json = json.loads(_read_document())
     document["servers"] = [{"url": request.scope.get("root_path") or "/"}]
     components = document["components"]
     components["parameters"]["size"]["schema"]["maximum"] = runtime.settings.bytes_max_size
+    if not runtime.settings.s3_objects:
+        del document["paths"]["/objects/{key}"]
     for path in document["paths"].values():
+        get = path["get"]
         if runtime.access.is_open:
-            path["get"].pop("security", None)
-        path["head"] = _head_operation(path["get"], components["responses"])
+            get.pop("security", None)
+        path["head"] = _head_operation(get, components["responses"])
+        is_redirect = runtime.settings.delivery == "redirect" and "307" in get["responses"]
+        for status in ("200", "206") if is_redirect else ("307",):
+            get["responses"].pop(status, None)
     return JSONResponse(document)
 
 
@@ -33,12 +39,13 @@ def _read_document() -> str:
 
 
 def _head_operation(get: Json, shared_responses: Json) -> Json:
-    """Return the HEAD operation for a GET operation: no response content, and no 206."""
+    """Return the HEAD operation for a GET operation: no response content, no 206 and 307."""
     responses = {}
     for status, response in get["responses"].items():
         _, _, name = response.get("$ref", "").rpartition("/")
         found = shared_responses[name] if name else response
         responses[status] = {key: value for key, value in found.items() if key != "content"}
-    responses.pop("206", None)
+    for status in ("206", "307"):
+        responses.pop(status, None)
     name = get["operationId"].replace("get_", "head_", 1)
     return {**get, "operationId": name, "responses": responses}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from starlette.applications import Starlette
 
+from .access.application import Application
 from .access.authorization import Access
 from .access.hooks import Location
 from .body.read_ahead import Budget
@@ -27,6 +28,9 @@ class Serving:
     http: aiohttp.ClientSession
     proxies: Proxies = field(default_factory=Proxies)
     """The proxies that requests of `http` go through."""
+
+    application: Application | None = None
+    """Authorizes downloads; None without AUTH_URL."""
 
     admission: Admission
     read_ahead: Budget

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from . import kinds
 
-AuthMode: TypeAlias = Literal["open", "token", "signature"]
+AuthMode: TypeAlias = Literal["open", "token", "signature", "application"]
 
 MIB = 1024 * 1024
 
@@ -52,6 +52,10 @@ class Settings:
     """Bucket that holds the images. Default: required."""
     s3_image_key: str = setting("test/{task_id}/image.jpg", kinds.KEY_TEMPLATE)
     """Key of a task's image. `{task_id}` is the number in the path."""
+    s3_objects: tuple[str, ...] = setting((), kinds.OBJECTS)
+    """What `/objects/{key}` serves: a prefix of keys in the bucket of S3_IMAGE_BUCKET, `/` for the
+    whole bucket; or several `NAME=BUCKET/PREFIX/`, separated by commas, for `/objects/NAME/{key}`.
+    Default: none: the route does not exist."""
     s3_region: str | None = setting(
         None, kinds.REGION, "AWS_REGION AWS_DEFAULT_REGION BUCKETEER_AWS_REGION"
     )
@@ -85,9 +89,17 @@ class Settings:
     aws_session_token: str | None = setting(None, kinds.NO_BLANKS, secret=True)
     """Session token of a temporary access key. Default: found by botocore."""
     image_cache_control: str | None = setting(None, kinds.HEADER_VALUE)
-    """Cache-Control of images whose object has none."""
+    """Cache-Control of objects that are stored without one."""
     s3_metadata_headers: tuple[str, ...] = setting((), kinds.METADATA)
     """User metadata that is sent as `x-amz-meta-NAME`: names, separated by commas."""
+    delivery: Literal["proxy", "redirect"] = setting(
+        "proxy", kinds.matching("proxy|redirect", "must be proxy or redirect")
+    )
+    """Whether the image and objects routes stream an object (`proxy`), or redirect to a presigned
+    URL of the store, which names bucket and key (`redirect`)."""
+    # A presigned URL of S3 is valid for 7 days at most.
+    redirect_lifetime: int = setting(300, kinds.whole_number(1, 7 * 86_400))
+    """Seconds that a presigned URL is valid for."""
 
     bytes_url: str = setting(
         "http://httpbin.org/stream-bytes/{size}", kinds.URL_TEMPLATE, secret=True
@@ -101,13 +113,18 @@ class Settings:
 
     access_tokens: tuple[str, ...] = setting((), kinds.TOKENS, secret=True)
     """Bearer tokens that authorize downloads, separated by commas.
-    Default: none: downloads are open unless URL_SIGNING_KEYS is set."""
+    Default: none: downloads are open unless URL_SIGNING_KEYS or AUTH_URL is set."""
     url_signing_keys: tuple[str, ...] = setting((), kinds.SIGNING_KEYS, secret=True)
     """Keys for signed URLs, as `id:secret`, separated by commas.
-    Default: none: downloads are open unless ACCESS_TOKENS is set."""
+    Default: none: downloads are open unless ACCESS_TOKENS or AUTH_URL is set."""
     # S3's own signed URLs are valid for 7 days at most.
     url_max_lifetime: float = setting(7 * 86_400.0, kinds.seconds(1, 10 * 366 * 86_400))
     """Seconds that a signed URL may be valid for."""
+    auth_url: str | None = setting(None, kinds.AUTH_URL, secret=True)
+    """URL of an application that authorizes each download, by its answer 2xx, 401 or 403.
+    Default: none: downloads are open unless ACCESS_TOKENS or URL_SIGNING_KEYS is set."""
+    auth_cache_seconds: float = setting(0.0, kinds.seconds(0, 3600))
+    """Seconds that an answer 2xx of AUTH_URL holds for equal requests; 0 asks each time."""
     metrics_tokens: tuple[str, ...] = setting((), kinds.TOKENS, secret=True)
     """Bearer tokens that authorize `/metrics`, separated by commas.
     Default: none: metrics are open."""
@@ -127,7 +144,7 @@ class Settings:
     client_min_rate: int = setting(1024, kinds.whole_number(0, 10**9))
     """Bytes per second that a client must take to keep its connection; 0 for no minimum."""
     verify_checksums: bool = setting(False, kinds.SWITCH)
-    """Whether whole images are verified with the checksum that S3 stores for them."""
+    """Whether whole objects are verified with the checksum that S3 stores for them."""
 
     max_downloads: int = setting(None, kinds.whole_number(1, 100_000))
     """Maximum concurrent downloads per process; also sizes both connection pools.
@@ -158,7 +175,7 @@ class Settings:
 
     def __post_init__(self, processes: int) -> None:
         """Check all values, then choose `max_downloads` by the memory if it is not given."""
-        if problems := [*self._value_problems(), *self._access_key_problems()]:
+        if problems := [*self._value_problems(), *self._combination_problems()]:
             raise SettingsError(problems)
         if self.max_downloads is None:
             fitting = downloads_in_memory(memory_bytes(), processes, self.read_ahead_bytes)
@@ -207,8 +224,8 @@ class Settings:
                     example = f"; for example {name}={kind.example}" if kind.example else ""
                     yield f"{name} {'is not set' if value is None else error}{example}"
 
-    def _access_key_problems(self) -> Iterator[str]:
-        """Yield a line for each missing part of the access key."""
+    def _combination_problems(self) -> Iterator[str]:
+        """Yield a line for each missing part of the access key, and for opposed settings."""
         parts = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         key_id, secret, token = (getattr(self, one) for one in parts)
         names = [one.upper() if self.sources else one for one in parts]
@@ -220,6 +237,8 @@ class Settings:
             yield f"{prefixes[0]}{names[1]} is not set while {prefixes[0]}{names[0]} is"
         if token and (not key_id or prefixes[0]):
             yield f"{names[2]} is set while {names[0]} is not"
+        if self.s3_unsigned and self.delivery == "redirect":
+            yield "DELIVERY must be proxy while S3_UNSIGNED is true: presigned URLs need a key"
 
     @property
     def store_connections(self) -> int:
@@ -227,11 +246,18 @@ class Settings:
         return self.max_downloads + self.read_ahead_bytes // READ_AHEAD_PIECE_BYTES
 
     @property
+    def object_roots(self) -> Mapping[str, kinds.ObjectRoot]:
+        """The places in `s3_objects` by name; the name "" is the only one."""
+        return kinds.parse_roots(self.s3_objects)
+
+    @property
     def auth_mode(self) -> AuthMode:
-        """How requests are authorized; "token" if both tokens and signing keys are set."""
+        """How requests are authorized; the first of several ways in the order below."""
         if self.access_tokens:
             return "token"
-        return "signature" if self.url_signing_keys else "open"
+        if self.url_signing_keys:
+            return "signature"
+        return "application" if self.auth_url else "open"
 
 
 def read_signing(environ: Mapping[str, str] = os.environ) -> Settings:

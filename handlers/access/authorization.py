@@ -56,18 +56,22 @@ class Access:
         self._keys = dict(key.split(":", 1) for key in settings.url_signing_keys)
         self._max_lifetime = settings.url_max_lifetime
         self._authorize = authorize
+        self._has_application = settings.auth_url is not None
         error_403 = NotAuthorized if authorize else NotSigned
         self._error_401_or_403 = NotAllowed if self._tokens else error_403
 
     @property
     def is_open(self) -> bool:
         """Whether downloads need no credential."""
-        return not self._tokens and not self._keys and self._authorize is None
+        has_hook = self._authorize is not None
+        return not (self._tokens or self._keys or has_hook or self._has_application)
 
-    async def check(self, scope: Scope) -> None:
+    async def check(self, scope: Scope, ask: Callable[[Scope], Awaitable[None]]) -> None:
         """Return if the request of a download is authorized, else raise an error.
 
-        Raises NotAllowed (401), NotSigned or NotAuthorized (403), or any error of `authorize`.
+        `ask` asks the application at AUTH_URL, and raises an error if it does not allow the
+        download. Raises that error, NotAllowed (401), NotSigned or NotAuthorized (403), or any
+        error of `authorize`.
         """
         reasons: list[str | None] = []  # why each credential is rejected; None for a valid one
         if self._tokens:
@@ -83,7 +87,9 @@ class Access:
             if await self._authorize(Request(scope)):
                 return
             reasons.append("the host's authorize returned false")
-        if reasons:
+        if self._has_application:
+            await ask(scope)
+        elif reasons:
             raise self._error_401_or_403(", ".join(filter(None, reasons)))
 
     def check_metrics(self, scope: Scope) -> None:

@@ -2,8 +2,10 @@
 
 The query parameters `expires` (seconds since 1970), `key` (the id of the signing key) and
 `signature` (HMAC-SHA256 in base64url) sign the path and the `download` parameter, for GET and HEAD
-with any range and condition. Other parameters are not signed. The signed path leaves out the path
-at which a host mounts the application: two applications with different objects need two keys.
+with any range and condition. Other parameters are not signed. With a further parameter `prefix`,
+such as `/objects/videos/7/`, they sign all paths that begin with it, instead of one path. The
+signed path leaves out the path at which a host mounts the application: two applications with
+different objects need two keys.
 """
 
 import hmac
@@ -14,22 +16,29 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from ..sources.s3.names import check_key
+
 _SIGNATURE = ("expires", "key", "signature")
+_SIGNED = ("download", "prefix", *_SIGNATURE)
 _SECONDS = re.compile(r"[1-9][0-9]{0,11}")
 _PAIR = re.compile(r"[A-Za-z0-9_-]{1,32}:[!-~]{16,}")
 
-# The paths that can be signed.
-_DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)")
+# The paths that can be signed, with the key of an object.
+_DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)|/objects/(.*)", re.DOTALL)
+_PREFIX = re.compile(r"/objects/(?:.*/)?", re.DOTALL)
 
 # The clock of the signing machine may be ahead of this machine's.
 SKEW_SECONDS = 300
 
 
-def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str:
+def sign_url(
+    url: str, key: str, *, lifetime: float, root_path: str = "", prefix: bool = False
+) -> str:
     """Return `url` (absolute, or a path) signed for `lifetime` seconds from now.
 
     `key` is written as in URL_SIGNING_KEYS, `id:secret`. `root_path` is the path under which the
-    application is mounted, if it is. Raises ValueError if the signed URL would not be valid.
+    application is mounted, if it is. With `prefix`, the query of the signed URL is valid for all
+    objects below the last slash of `url`. Raises ValueError if the signed URL would not be valid.
     """
     if not 1 <= lifetime < math.inf:
         raise ValueError("the lifetime must be at least 1 second, and finite")
@@ -40,29 +49,49 @@ def sign_url(url: str, key: str, *, lifetime: float, root_path: str = "") -> str
     is_absolute = parts.scheme in ("http", "https") and parts.netloc
     is_relative = not (parts.scheme or parts.netloc)
     root = root_path.rstrip("/")
-    path = unquote(parts.path)
+    path = unquote(parts.path, errors="surrogateescape")
     if not (is_absolute or is_relative) or not path.startswith(root):
         raise ValueError(f"{url}: must be an http or https URL, or a path, under {root or '/'}")
     path = path.removeprefix(root)
-    if not _DOWNLOAD.fullmatch(path):
-        raise ValueError(f"{url}: must be the URL of a download, such as {root}/tasks/1/image")
+    download = _DOWNLOAD.fullmatch(path)
+    covered = path[: path.rindex("/") + 1] if prefix and download else path
+    if download is None or (prefix and not _PREFIX.fullmatch(covered)):
+        example = "/objects/videos/7/playlist.m3u8" if prefix else "/tasks/1/image"
+        raise ValueError(f"{url}: must be the URL of a download, such as {root}{example}")
+    if download[1] is not None and (download[1] or not prefix):
+        _check_object_key(url, download[1])
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     names = [name for name, _ in parameters]
-    if set(names) & set(_SIGNATURE) or names.count("download") > 1:
+    if {"prefix", *_SIGNATURE} & set(names) or names.count("download") > 1:
         raise ValueError(f"{url}: has a signature already, or two download names")
     expires = int(time.time() + lifetime)
-    signature = make_signature(secret, path, expires, dict(parameters).get("download"))
+    name = dict(parameters).get("download")
+    signature = make_signature(secret, covered, expires, name, prefix=prefix)
+    parameters += [("prefix", covered)] if prefix else []
     parameters += zip(_SIGNATURE, (str(expires), key_id, signature), strict=True)
-    return parts._replace(query=urlencode(parameters), fragment="").geturl()
+    signed = parts._replace(path=quote(root + path), query=urlencode(parameters), fragment="")
+    return signed.geturl()
 
 
-def make_signature(secret: str, path: str, expires: int, download: str | None) -> str:
-    """Return the signature of a percent-decoded path, without the mount path."""
-    # No quoted line contains a line break, so that no two URLs have the same signed text.
+def _check_object_key(url: str, key: str) -> None:
+    try:
+        check_key(key)
+    except ValueError as error:
+        raise ValueError(f"{url}: the key {error}") from None
+
+
+def make_signature(
+    secret: str, path: str, expires: int, download: str | None, *, prefix: bool = False
+) -> str:
+    """Return the signature of a percent-decoded path, without the mount path.
+
+    With `prefix`, the signature is of all paths that begin with `path`.
+    """
+    # No quoted line contains a line break or "*", so that no two URLs have the same signed text.
     lines = [
         "downspout 1",
         "GET",
-        quote(path, errors="replace"),
+        quote(path, errors="replace") + ("*" if prefix else ""),
         str(expires),
         "" if download is None else f"download={quote(download, errors='replace')}",
     ]
@@ -78,7 +107,7 @@ def rejection_reason(
     `keys` maps the id of each key to its secret. `path` is percent-decoded, without the mount
     path. `max_lifetime` is in seconds from now.
     """
-    signed = [(name, value) for name, value in query if name in (*_SIGNATURE, "download")]
+    signed = [(name, value) for name, value in query if name in _SIGNED]
     found = dict(signed)
     if len(found) < len(signed):
         return "signature parameter given twice"
@@ -88,11 +117,18 @@ def rejection_reason(
     key_id = found.get("key", "")
     # Take as long for an unknown id as for a known one, so that time reveals no ids.
     secret = keys.get(key_id, next(iter(keys.values())))
-    expected = make_signature(secret, path, expires, found.get("download"))
+    covered, is_prefix = found.get("prefix", path), "prefix" in found
+    name = found.get("download")
+    expected = make_signature(secret, covered, expires, name, prefix=is_prefix)
     given = found.get("signature", "").encode()
     if not hmac.compare_digest(expected.encode(), given) or key_id not in keys:
         return "wrong signature"
-    remaining = expires - time.time()
+    if is_prefix and not (_PREFIX.fullmatch(covered) and path.startswith(covered)):
+        return "signature for another prefix"
+    return _lifetime_problem(expires - time.time(), max_lifetime)
+
+
+def _lifetime_problem(remaining: float, max_lifetime: float) -> str | None:
     if remaining <= 0:
         return "signature expired"
     if remaining > max_lifetime + SKEW_SECONDS:

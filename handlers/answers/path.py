@@ -1,11 +1,12 @@
-"""Routes that match exactly one path, and parsers for the numbers in a path.
+"""Routes that match exactly one path, and parsers for the numbers and keys in a path.
 
 Starlette's int convertor answers 500 to a number of 4301 digits and 200 to "5%0A"; its str
 convertor accepts "..", NUL and non-ASCII text.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import unquote_to_bytes
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from ..download.scope import DownloadScope
 from ..errors import NotFound, SizeTooLarge
+from ..sources.s3.names import ObjectRoot, check_key
 from .problems import refusal
 
 # A 64-bit integer has no more digits.
@@ -34,6 +36,7 @@ class ExactRoute(Route):
         scope = [Middleware(DownloadScope, source=source, refuse=refusal)] if source else None
         super().__init__(path, handler, methods=["GET", "HEAD"], name=name, middleware=scope)
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+        self.path = self.path_format  # without the convertor of a parameter
 
 
 def parse_task_id(digits: str) -> int:
@@ -57,3 +60,34 @@ def _significant_digits(text: str) -> str:
     if not re.fullmatch(r"[0-9]+", text):
         raise NotFound("the task id or size in the path is not a number")
     return text.lstrip("0") or "0"
+
+
+def parse_object_path(
+    path: str, raw_path: bytes | None, roots: Mapping[str, ObjectRoot]
+) -> tuple[str | None, str]:
+    """Return the bucket (None: the settings' bucket) and the key for a path below `/objects/`.
+
+    `path` is percent-decoded; `raw_path` is the whole path of the request as it was sent. Raises
+    NotFound.
+    """
+    if "\ufffd" in path:  # Servers decode an invalid byte to this character, which a key may have.
+        try:
+            unquote_to_bytes(raw_path or b"%ff").decode()
+        except UnicodeDecodeError:
+            raise NotFound("the key in the path is not UTF-8") from None
+    root = roots.get("")
+    if root is None:
+        name, _, path = path.partition("/")
+        root = roots.get(name)
+    if root is None or not path:
+        raise NotFound("the path names no object")
+    return root.bucket, valid_key(root.prefix + path)
+
+
+def valid_key(key: str) -> str:
+    """Return the key of an object; raise NotFound if S3 or a URL can't have it."""
+    try:
+        check_key(key)
+    except ValueError as error:
+        raise NotFound(f"key {error}") from error
+    return key

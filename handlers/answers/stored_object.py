@@ -8,8 +8,9 @@ ranges it sends a HEAD first and decides itself (RFC 9110, 13 and 14).
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Literal, TypeAlias
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from ..body.checksums import start_verifier
 from ..body.resume import exact_body
@@ -21,7 +22,7 @@ from ..rfc9110.conditions import Validators, evaluate_conditions, if_range_holds
 from ..rfc9110.dates import http_date
 from ..rfc9110.ranges import Part, resolve_ranges
 from ..sources.s3.bucket import Bucket, StoredObject
-from .headers import download_headers, type_headers
+from .headers import attachment, download_headers, type_headers
 from .multipart import Multipart
 from .selectors import RequestSelectors
 from .streaming import stream
@@ -29,6 +30,11 @@ from .version import Version
 
 # If the object is replaced between HEAD and GET this many times, the client gets a 503.
 ATTEMPTS = 3
+
+# What a store that is redirected to answers as this service would.
+PRESIGNED_HEADERS = ("content-type", "content-disposition")
+
+Delivery: TypeAlias = Literal["proxy", "redirect"]
 
 
 async def answer_with_object(
@@ -39,16 +45,19 @@ async def answer_with_object(
     *,
     default_type: str,
     filename: str | None,
-) -> StreamingResponse:
+    delivery: Delivery = "proxy",
+) -> Response:
     """Return the response with the object `key`, or with the ranges that the request selects.
 
-    `default_type` is the Content-Type of an object that was stored without one.
+    `default_type` is the Content-Type of an object that was stored without one. With the delivery
+    "redirect", a GET gets a redirect to a presigned URL of the store instead of the bytes.
     `download.owner`, an exit stack, closes the connection to the store. Raises DownloadError.
     """
     stored = StoredObject(bucket, key, download.retry_policy())
     answer = _ObjectAnswer(download, stored, selectors, default_type, filename)
-    opening = answer.head() if download.record.method == "HEAD" else answer.get()
-    return await download.in_time(opening)
+    if download.record.method == "HEAD":
+        return await download.in_time(answer.head())
+    return await download.in_time(answer.redirect() if delivery == "redirect" else answer.get())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,25 @@ class _ObjectAnswer:
             except (PreconditionFailed, RangeNotSatisfiable):
                 refused = current
         raise UpstreamBusy(f"object replaced between HEAD and GET {ATTEMPTS} times", retry_after=1)
+
+    async def redirect(self) -> Response:
+        """Return a redirect to the object, or the 304; raise DownloadError.
+
+        The store serves ranges by itself: HTTP clients repeat their Range at the new URL.
+        """
+        metadata = await self.stored.head()
+        if answer := self._not_modified(metadata):
+            return answer
+        if self._parts(metadata) == []:
+            raise RangeNotSatisfiable("no range is in the object", length=metadata.length)
+        described = type_headers(metadata.headers, self.default_type)
+        if self.filename is not None:
+            described["content-disposition"] = attachment(self.filename)
+        answered = {name: described[name] for name in PRESIGNED_HEADERS if name in described}
+        lifetime = self.download.runtime.settings.redirect_lifetime
+        url = await self.stored.bucket.presign(self.stored.key, lifetime, answered)
+        headers = {"location": url, "cache-control": "private, no-store"}
+        return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 
     async def _body_length(self) -> int | None:
         """Return the length of the response's body, without opening it; None if unknown."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from ..body.read_ahead import ReadAheadPolicy
 from ..body.resume import MAX_SILENCE, BodyResumer
@@ -76,6 +77,11 @@ class Download:
                 self.record.upstream_failed(error)
             limit = self.runtime.settings.first_byte_timeout
             raise UpstreamTimeout(f"no answer within FIRST_BYTE_TIMEOUT ({limit:g} s)") from error
+
+    async def ask_application(self, scope: Scope) -> None:
+        """Ask the application at AUTH_URL, if there is one; see `Application.check`."""
+        if self.serving.application:
+            await self.serving.application.check(scope)
 
     def retry_policy(self) -> RetryPolicy:
         """Return the policy for retrying upstream requests until the deadline."""

@@ -105,8 +105,10 @@ class DownloadScope:
     async def _authorize(self, scope: Scope, download: Download) -> None:
         if scope.get("query_string", b"").count(b"&") > MAX_PARAMETERS:
             raise QueryTooLong
-        if not download.runtime.access.is_open:
-            await download.in_time(download.runtime.access.check(scope), is_upstream=False)
+        access = download.runtime.access
+        if not access.is_open:
+            checking = access.check(scope, download.ask_application)
+            await download.in_time(checking, is_upstream=False)
 
     async def _admit(self, scope: Scope, download: Download) -> None:
         """Serve the request with a slot, and with a bulk slot if the answer is large."""

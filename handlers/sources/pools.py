@@ -10,16 +10,17 @@ import aiohttp
 import anyio
 
 from ..settings import Settings
+from .auth_client import AuthClient
 from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
 from .s3.botocore import (
     BotocoreBucket,
     BotocoreClient,
-    S3Client,
     missing_transport_parts,
     open_botocore_client,
 )
 from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
+from .s3.client import S3Client
 from .s3.credentials import RenewedCredentials, RenewingBucket
 from .s3.signed import SignedBucket, resolve_endpoint
 
@@ -33,6 +34,9 @@ SPARE_CONNECTIONS = 2
 IDLE_SECONDS = 15.0
 
 CLOSE_SECONDS = 0.5
+
+# To the application at AUTH_URL. A request on one takes milliseconds.
+AUTH_CONNECTIONS = 100
 
 # Any key will do: `resolve_endpoint` removes it from the URL.
 _SAMPLE_KEY = "key"
@@ -49,6 +53,8 @@ class Clients:
     buckets: Buckets
     http: aiohttp.ClientSession
     proxies: Proxies
+    auth: AuthClient | None = None
+    """None without AUTH_URL."""
 
 
 @asynccontextmanager
@@ -81,8 +87,13 @@ async def open_clients(
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
-            http = await stack.enter_async_context(_http_session(settings))
-        yield Clients(s3=s3, buckets=buckets, http=http, proxies=proxies)
+            http = await stack.enter_async_context(_http_session(settings.max_downloads))
+        auth: AuthClient | None = None
+        if settings.auth_url:
+            session = await stack.enter_async_context(_http_session(AUTH_CONNECTIONS))
+            timeout = settings.first_byte_timeout / 2  # The rest is for the store.
+            auth = AuthClient(session, settings.auth_url, timeout, Proxies.from_environ())
+        yield Clients(s3=s3, buckets=buckets, http=http, proxies=proxies, auth=auth)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()
@@ -130,10 +141,10 @@ async def _open_renewing_bucket(
     return RenewingBucket(await open_bucket(name), chain)
 
 
-def _http_session(settings: Settings) -> aiohttp.ClientSession:
+def _http_session(connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=settings.max_downloads + SPARE_CONNECTIONS, keepalive_timeout=IDLE_SECONDS
+            limit=connections + SPARE_CONNECTIONS, keepalive_timeout=IDLE_SECONDS
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
     )

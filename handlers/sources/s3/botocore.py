@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,6 +24,7 @@ from ...settings import Settings
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader
+from .client import S3Client, presign_get
 from .credentials import NO_CREDENTIALS, RenewedCredentials
 from .errors import error_for_response, read_error_body
 from .session import create_client, create_session
@@ -58,22 +59,6 @@ _sending: ContextVar[tuple[ExitStack, Mapping[str, str]] | None] = ContextVar(
 def missing_transport_parts() -> list[str]:
     """Return the private methods that `_OwnedTransport` needs and aiobotocore no longer has."""
     return [] if hasattr(AIOHTTPSession, "_get_session") else ["AIOHTTPSession._get_session"]
-
-
-class S3Client(Protocol):
-    """An entered S3 client; types-aiobotocore-s3's S3Client is one for a type checker."""
-
-    @property
-    def get_object(self) -> Callable[..., Awaitable[Any]]:
-        """Send a GetObject."""
-
-    @property
-    def head_object(self) -> Callable[..., Awaitable[Any]]:
-        """Send a HeadObject."""
-
-    @property
-    def meta(self) -> Any:
-        """The client's event handlers, in `meta.events`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +218,11 @@ class BotocoreBucket:
         ):
             output = await self.client.head_object(Bucket=self.name, Key=key, **options)
         return _response(output, _read_nothing, lambda: None)
+
+    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+        """Return a presigned URL of a GetObject; see `Bucket`."""
+        payer = self.headers.get("x-amz-request-payer")
+        return await presign_get(self.client, self.name, key, lifetime, answered, payer=payer)
 
     async def prepare_get(self, key: str) -> tuple[str, str] | None:
         """Return the URL and Authorization of a GetObject, which is not sent; None on an error."""

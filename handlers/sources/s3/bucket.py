@@ -40,6 +40,14 @@ class Bucket(Protocol):
         """Send a HeadObject and return its response, which has no body."""
         ...
 
+    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+        """Return the URL of a GetObject, valid for `lifetime` seconds; raise DownloadError.
+
+        The store will answer it with the headers `answered`, of which S3 knows content-type,
+        content-disposition and four others.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:

@@ -206,6 +206,10 @@ class RenewingBucket:
         """Send a HeadObject; see `Bucket`."""
         return await self._send(partial(self.bucket.head, key, headers))
 
+    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+        """Return a presigned URL of a GetObject; see `Bucket`."""
+        return await self.bucket.presign(key, lifetime, answered)
+
     async def _send(self, request: Callable[[], Awaitable[RawResponse]]) -> RawResponse:
         used = self.chain.current
         try:

@@ -1,6 +1,9 @@
-"""Names of buckets and keys of objects, as S3 allows them."""
+"""Names of buckets, keys and key prefixes of objects, as S3 allows them."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_KEY_BYTES = 1024
 
@@ -11,6 +14,21 @@ _BUCKET = re.compile(
     r"|arn:aws[a-z-]*:s3[a-z-]*:[a-z0-9-]*:[0-9]{12}:[A-Za-z0-9/:.-]+"
 )
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+
+_ROOT = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)=(?P<bucket>arn:.+accesspoint[:/][^/]+|[^/]+)/(?P<prefix>.*)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRoot:
+    """A bucket, and the prefix of the keys in it, for an entry of S3_OBJECTS."""
+
+    bucket: str | None
+    """None is the bucket of S3_IMAGE_BUCKET."""
+
+    prefix: str
+    """Empty for the whole bucket, else with a final slash."""
 
 
 def check_bucket(name: object) -> None:
@@ -33,3 +51,40 @@ def check_key(key: str) -> None:
         raise ValueError(f"must have 1 to {MAX_KEY_BYTES} bytes, not {size}")
     if {".", ".."} & set(key.split("/")) or _CONTROL_CHARACTERS.search(key):
         raise ValueError("must not have '.' or '..' as a path segment, nor control characters")
+
+
+@lru_cache(maxsize=16)  # Each request for an object needs them.
+def parse_roots(entries: tuple[str, ...]) -> Mapping[str, ObjectRoot]:
+    """Return the roots in the entries of S3_OBJECTS by name; the name "" is the only one.
+
+    An entry is `PREFIX/`, `/`, `NAME=BUCKET/` or `NAME=BUCKET/PREFIX/`. Raises ValueError.
+    """
+    roots: dict[str, ObjectRoot] = {}
+    for entry in entries:
+        try:
+            name, root = _parse_root(entry)
+        except ValueError as error:
+            raise ValueError(f"has the entry {entry!r}, which {error}") from None
+        if name in roots or (roots and "" in (name, *roots)):
+            raise ValueError("must be one prefix, or have a different NAME= for each entry")
+        roots[name] = root
+    return roots
+
+
+def _parse_root(entry: str) -> tuple[str, ObjectRoot]:
+    named = _ROOT.fullmatch(entry)
+    if named:
+        name, bucket, prefix = named.groups()
+        check_key(name)
+        check_bucket(bucket)
+    else:
+        name, bucket, prefix = "", None, entry if entry != "/" else ""
+        if not entry or "=" in entry:
+            raise ValueError("must be PREFIX/, / or NAME=BUCKET/PREFIX/")
+    if prefix:
+        check_key(prefix)
+        if prefix.startswith("/") or not prefix.endswith("/"):
+            raise ValueError(
+                "must have a prefix that ends with a slash and does not begin with one"
+            )
+    return name, ObjectRoot(bucket, prefix)

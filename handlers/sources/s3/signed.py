@@ -83,6 +83,10 @@ class SignedBucket:
             response = await self._request(owner, "HEAD", key, headers)
         return response or await self.botocore_bucket.head(key, headers)
 
+    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+        """Return a presigned URL of a GetObject; see `Bucket`."""
+        return await self.botocore_bucket.presign(key, lifetime, answered)
+
     async def _request(
         self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
     ) -> RawResponse | None:

@@ -1,0 +1,30 @@
+"""Any object below what S3_OBJECTS names, from S3 (``/objects/{key}``)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .answers.headers import type_for_key
+from .answers.path import parse_object_path
+from .answers.selectors import parse_selectors
+from .answers.stored_object import answer_with_object
+from .download.handle import get_download
+
+
+async def stored_object(request: Request) -> Response:
+    """Stream an object, or the ranges of it that the request selects, or redirect to it."""
+    download = get_download(request)
+    runtime = download.runtime
+    path, raw_path = request.path_params["key"], request.scope.get("raw_path")
+    bucket_name, key = parse_object_path(path, raw_path, runtime.settings.object_roots)
+    bucket = await download.in_time(download.serving.buckets.get(bucket_name))
+    filename = request.query_params.get("download")
+    return await answer_with_object(
+        download,
+        bucket,
+        key,
+        parse_selectors(request.method, request.headers),
+        default_type=type_for_key(key),
+        # `?download` without a name saves the object under the last segment of its key.
+        filename=key.rpartition("/")[2] if filename == "" else filename,
+        delivery=runtime.settings.delivery,
+    )
