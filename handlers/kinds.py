@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .sources.s3.names import ObjectRoot, check_bucket, check_key, parse_roots
+from .sources.s3.names import check_bucket, check_key, parse_roots
 
 # With other regions and hosts botocore raises errors that name no setting.
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"

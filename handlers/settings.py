@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from . import kinds
+from .sources.s3.names import ObjectRoot, parse_roots
 
 AuthMode: TypeAlias = Literal["open", "token", "signature", "application"]
 
@@ -246,9 +247,9 @@ class Settings:
         return self.max_downloads + self.read_ahead_bytes // READ_AHEAD_PIECE_BYTES
 
     @property
-    def object_roots(self) -> Mapping[str, kinds.ObjectRoot]:
+    def object_roots(self) -> Mapping[str, ObjectRoot]:
         """The places in `s3_objects` by name; the name "" is the only one."""
-        return kinds.parse_roots(self.s3_objects)
+        return parse_roots(self.s3_objects)
 
     @property
     def auth_mode(self) -> AuthMode:

@@ -34,6 +34,10 @@ def test_bucket_alone_gives_the_defaults() -> None:
 ALL_VARIABLES = {
     "S3_IMAGE_BUCKET": ("photos", "photos"),
     "S3_IMAGE_KEY": ("images/{task_id}.jpg", "images/{task_id}.jpg"),
+    "S3_OBJECTS": (
+        "photos=my-photos/public/, docs=other/",
+        ("photos=my-photos/public/", "docs=other/"),
+    ),
     "AWS_REGION": ("eu-central-1", "eu-central-1"),
     "AWS_ENDPOINT_URL_S3": ("http://store.example", "http://store.example"),
     "S3_ADDRESSING_STYLE": ("virtual", "virtual"),
@@ -46,6 +50,8 @@ ALL_VARIABLES = {
     "AWS_SESSION_TOKEN": ("IQoJ", "IQoJ"),
     "IMAGE_CACHE_CONTROL": ("max-age=3600", "max-age=3600"),
     "S3_METADATA_HEADERS": ("owner, camera,", ("owner", "camera")),
+    "DELIVERY": ("proxy", "proxy"),
+    "REDIRECT_LIFETIME": ("60", 60),
     "BYTES_URL": ("https://files.example/{size}", "https://files.example/{size}"),
     "BYTES_MAX_SIZE": ("104857600", 104857600),
     "CORS_ORIGINS": ("https://a.example,*", ("https://a.example", "*")),
@@ -58,6 +64,8 @@ ALL_VARIABLES = {
         ("new:0123456789abcdef", "old:fedcba9876543210"),
     ),
     "URL_MAX_LIFETIME": ("3600", 3600.0),
+    "AUTH_URL": ("http://127.0.0.1:3000/auth?x=1", "http://127.0.0.1:3000/auth?x=1"),
+    "AUTH_CACHE_SECONDS": ("0.5", 0.5),
     "METRICS_TOKENS": ("0123456789abcdef", ("0123456789abcdef",)),
     "UPSTREAM_CONNECT_TIMEOUT": ("0.5", 0.5),
     "UPSTREAM_READ_TIMEOUT": ("21", 21.0),
