@@ -18,14 +18,9 @@ async def image(request: Request) -> Response:
     task_id = parse_task_id(request.path_params["task_id"])
     bucket, key = await _resolve_location(download, task_id)
     selectors = parse_selectors(request.method, request.headers)
+    filename = request.query_params.get("download")
     return await answer_with_object(
-        download,
-        bucket,
-        key,
-        selectors,
-        default_type="image/jpeg",
-        filename=request.query_params.get("download"),
-        delivery=download.runtime.settings.delivery,
+        download, bucket, key, selectors, default_type="image/jpeg", filename=filename
     )
 
 

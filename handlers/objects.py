@@ -11,20 +11,16 @@ from .download.handle import get_download
 
 
 async def stored_object(request: Request) -> Response:
-    """Stream an object, or the ranges of it that the request selects, or redirect to it."""
+    """Stream an object, or the ranges that the request selects, or redirect to it."""
     download = get_download(request)
-    runtime = download.runtime
+    roots = download.runtime.settings.object_roots
     path, raw_path = request.path_params["key"], request.scope.get("raw_path")
-    bucket_name, key = parse_object_path(path, raw_path, runtime.settings.object_roots)
+    bucket_name, key = parse_object_path(path, raw_path, roots)
     bucket = await download.in_time(download.serving.buckets.get(bucket_name))
+    selectors = parse_selectors(request.method, request.headers)
     filename = request.query_params.get("download")
+    if filename == "":
+        filename = key.rpartition("/")[2]
     return await answer_with_object(
-        download,
-        bucket,
-        key,
-        parse_selectors(request.method, request.headers),
-        default_type=type_for_key(key),
-        # `?download` without a name saves the object under the last segment of its key.
-        filename=key.rpartition("/")[2] if filename == "" else filename,
-        delivery=runtime.settings.delivery,
+        download, bucket, key, selectors, default_type=type_for_key(key), filename=filename
     )

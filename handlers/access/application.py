@@ -1,7 +1,6 @@
 """The answers of the application at AUTH_URL, which authorizes downloads."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import quote
@@ -26,13 +25,13 @@ class Application:
 
     async def check(self, scope: Scope) -> None:
         """Return if the application allows the download; raise DownloadError as `ask` does."""
-        headers = list(_auth_headers(scope))
+        headers = _describe(scope)
         # The application may decide by any of these headers.
         digest = sha256(repr(headers).encode()).digest()
         now = time.monotonic()
         if self._allowed_until.get(digest, 0.0) > now:
             return
-        await self.client.ask([*headers, ("x-request-id", get_request_id(scope))])
+        await self.client.ask({**headers, "x-request-id": get_request_id(scope)})
         if self.remember_seconds:
             self._allowed_until.pop(digest, None)
             self._allowed_until[digest] = now + self.remember_seconds
@@ -40,19 +39,22 @@ class Application:
                 del self._allowed_until[next(iter(self._allowed_until))]
 
 
-def _auth_headers(scope: Scope) -> Iterator[tuple[str, str]]:
-    """Yield the headers for AUTH_URL, but X-Request-ID."""
-    sent = [(name, value.decode(errors="replace")) for name, value in scope["headers"]]
-    yield from (("authorization", value) for name, value in sent if name == b"authorization")
-    # HTTP/2 splits cookies into several headers (RFC 9113, 8.2.3).
-    if cookies := [value for name, value in sent if name == b"cookie"]:
-        yield "cookie", "; ".join(cookies)
+def _describe(scope: Scope) -> dict[str, str]:
+    """Return the headers that tell the application about a request, but for its id."""
+    values: dict[bytes, list[str]] = {}
+    for name, value in scope["headers"]:
+        values.setdefault(name, []).append(value.decode(errors="replace"))
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     query = scope["query_string"]
-    uri = path + (b"?" + query if query else b"")
-    yield "x-original-method", scope["method"]
-    yield "x-original-uri", uri.decode("latin-1")
-    if client := scope.get("client"):
-        yield "x-forwarded-for", client[0]
-    yield "x-forwarded-proto", scope["scheme"]
-    yield from (("x-forwarded-host", value) for name, value in sent if name == b"host")
+    client = scope.get("client")
+    headers = {
+        "authorization": ", ".join(values.get(b"authorization", [])),
+        # HTTP/2 splits cookies into several headers (RFC 9113, 8.2.3).
+        "cookie": "; ".join(values.get(b"cookie", [])),
+        "x-original-method": scope["method"],
+        "x-original-uri": (path + b"?" * bool(query) + query).decode(errors="replace"),
+        "x-forwarded-for": client[0] if client else "",
+        "x-forwarded-proto": scope["scheme"],
+        "x-forwarded-host": ", ".join(values.get(b"host", [])),
+    }
+    return {name: value for name, value in headers.items() if value}

@@ -45,19 +45,20 @@ async def answer_with_object(
     *,
     default_type: str,
     filename: str | None,
-    delivery: Delivery = "proxy",
+    delivery: Delivery | None = None,
 ) -> Response:
     """Return the response with the object `key`, or with the ranges that the request selects.
 
-    `default_type` is the Content-Type of an object that was stored without one. With the delivery
-    "redirect", a GET gets a redirect to a presigned URL of the store instead of the bytes.
+    `default_type` is the Content-Type of an object that was stored without one. `delivery` is
+    that of the settings by default; with "redirect", a GET gets a presigned URL of the store.
     `download.owner`, an exit stack, closes the connection to the store. Raises DownloadError.
     """
     stored = StoredObject(bucket, key, download.retry_policy())
     answer = _ObjectAnswer(download, stored, selectors, default_type, filename)
     if download.record.method == "HEAD":
         return await download.in_time(answer.head())
-    return await download.in_time(answer.redirect() if delivery == "redirect" else answer.get())
+    is_redirect = (delivery or download.runtime.settings.delivery) == "redirect"
+    return await download.in_time(answer.redirect() if is_redirect else answer.get())
 
 
 @dataclass(frozen=True, slots=True)

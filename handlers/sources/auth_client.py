@@ -1,72 +1,50 @@
 """Asks the application at AUTH_URL whether a download is allowed."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import asyncio
+from contextlib import ExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
 
-import aiohttp
-
 from .. import errors
-from .errors import translate_error
-from .http import exact_url
-from .proxies import Proxies
+from .http import RemoteBody
 from .response import FIXED_HEADERS
-
-_VALID_VALUE = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
 class AuthClient:
     """Sends requests to AUTH_URL, on connections that no download uses."""
 
-    session: aiohttp.ClientSession
-    url: str
+    application: RemoteBody
     timeout: float
     """Seconds until the application answers, with the wait for a connection."""
 
-    proxies: Proxies = field(default_factory=Proxies)
-
-    async def ask(self, headers: Sequence[tuple[str, str]]) -> None:
+    async def ask(self, headers: dict[str, str]) -> None:
         """Return if the application answers 2xx to a GET with these headers.
 
-        Raises NotAuthenticated for a 401, NotAuthorized for a 403, BadUpstream for other answers,
-        UpstreamFailed and UpstreamTimeout. The body of the answer is not read.
+        Raises NotAuthenticated for a 401, NotAuthorized for a 403, UpstreamTimeout, or BadUpstream
+        for all else. The body of the answer is not read.
         """
-        try:
-            url = exact_url(self.url)
-            response = await self.session.get(
-                url,
-                headers=[*headers, *FIXED_HEADERS.items()],
-                proxy=self.proxies.proxy_for(url),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=self.timeout),
-            )
-        except errors.DownloadError:
-            raise
-        except Exception as error:
-            # Don't log the text: it may contain the URL.
-            text = f"AUTH_URL: {type(error).__name__}"
-            raise translate_error(error, self.session, self.url, text) from error
-        response.release()  # It keeps the connection if the answer has no body, else closes it.
-        if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+        with ExitStack() as owner:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    answer = await self.application.request(owner, "GET", headers | FIXED_HEADERS)
+            except TimeoutError as error:
+                text = f"AUTH_URL: no answer within {self.timeout:g} s"
+                raise errors.UpstreamTimeout(text) from error
+            except errors.DownloadError as error:
+                raise type(error)(f"AUTH_URL: {error}") from error
+        if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return
-        challenges = [
-            value
-            for value in response.headers.getall("www-authenticate", [])
-            if _VALID_VALUE.fullmatch(value)
-        ]
-        raise _refusal(response.status, ", ".join(challenges))
-
-
-def _refusal(status: int, challenge: str) -> errors.DownloadError:
-    text = f"AUTH_URL answered {status}"
-    if status == HTTPStatus.UNAUTHORIZED:
-        refusal: errors.DownloadError = errors.NotAuthenticated(text)
-    elif status == HTTPStatus.FORBIDDEN:
-        refusal = errors.NotAuthorized(text)
-    else:
-        return errors.BadUpstream(text)
-    if challenge:
-        refusal.headers["www-authenticate"] = challenge
-    return refusal
+        kinds = {401: errors.NotAuthenticated, 403: errors.NotAuthorized}
+        refusal = kinds.get(answer.status, errors.BadUpstream)(
+            f"AUTH_URL answered {answer.status}"
+        )
+        challenge = answer.headers.get("www-authenticate", "")
+        if (
+            answer.status in kinds
+            and challenge
+            and challenge.isascii()
+            and challenge.isprintable()
+        ):
+            refusal.headers["www-authenticate"] = challenge
+        raise refusal

@@ -79,9 +79,9 @@ class RemoteBody:
     ) -> Upstream:
         range_header = {"range": f"bytes={spec}"} if spec else {}
         sent = {**FIXED_HEADERS, **self.headers, **conditions, **range_header}
-        response = await self._request(owner, method, sent)
+        response = await self.request(owner, method, sent)
         if method == "HEAD" and self._must_repeat_as_get(response):
-            response = await self._request(owner, "GET", sent)
+            response = await self.request(owner, "GET", sent)
             response.close()  # Don't read the body.
         status, headers = response.status, response.headers
         if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and spec):
@@ -116,7 +116,8 @@ class RemoteBody:
             raise errors.PreconditionFailed(f"upstream's content-encoding is now {stated!r}")
         return self.length
 
-    async def _request(self, owner: Owner, method: str, headers: Mapping[str, str]) -> RawResponse:
+    async def request(self, owner: Owner, method: str, headers: Mapping[str, str]) -> RawResponse:
+        """Send one request; `owner` closes the response. Raises DownloadError."""
         try:
             url = exact_url(self.url)
         except ValueError as error:

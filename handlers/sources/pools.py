@@ -11,6 +11,7 @@ import anyio
 
 from ..settings import Settings
 from .auth_client import AuthClient
+from .http import RemoteBody
 from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
 from .s3.botocore import (
@@ -90,9 +91,16 @@ async def open_clients(
             http = await stack.enter_async_context(_http_session(settings.max_downloads))
         auth: AuthClient | None = None
         if settings.auth_url:
-            session = await stack.enter_async_context(_http_session(AUTH_CONNECTIONS))
-            timeout = settings.first_byte_timeout / 2  # The rest is for the store.
-            auth = AuthClient(session, settings.auth_url, timeout, Proxies.from_environ())
+            application = RemoteBody(
+                session=await stack.enter_async_context(_http_session(AUTH_CONNECTIONS)),
+                url=settings.auth_url,
+                length=None,
+                read_timeout=settings.upstream_read_timeout,
+                connect_timeout=settings.upstream_connect_timeout,
+                proxies=Proxies.from_environ(),
+            )
+            # The other half is for the store.
+            auth = AuthClient(application, settings.first_byte_timeout / 2)
         yield Clients(s3=s3, buckets=buckets, http=http, proxies=proxies, auth=auth)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):

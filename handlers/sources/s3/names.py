@@ -15,8 +15,10 @@ _BUCKET = re.compile(
 )
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
-_ROOT = re.compile(
-    r"(?P<name>[A-Za-z0-9._-]+)=(?P<bucket>arn:.+accesspoint[:/][^/]+|[^/]+)/(?P<prefix>.*)"
+# Entries of S3_OBJECTS; see `parse_roots`.
+_PREFIX = re.compile("/|[^/=][^=]*/")
+_PLACE = re.compile(
+    "([A-Za-z0-9._-]+)=(arn:.+accesspoint[:/][^/]+|[^/]+)/((?:[^/].*/)?)", re.DOTALL
 )
 
 
@@ -61,30 +63,18 @@ def parse_roots(entries: tuple[str, ...]) -> Mapping[str, ObjectRoot]:
     """
     roots: dict[str, ObjectRoot] = {}
     for entry in entries:
+        place = _PLACE.fullmatch(entry)
+        name, bucket, prefix = place.groups() if place else ("", None, entry.removeprefix("/"))
         try:
-            name, root = _parse_root(entry)
+            if not place and not _PREFIX.fullmatch(entry):
+                raise ValueError("must be PREFIX/, / or NAME=BUCKET/PREFIX/")  # noqa: TRY301
+            for key in filter(None, (name, prefix)):
+                check_key(key)
+            if place:
+                check_bucket(bucket)
         except ValueError as error:
             raise ValueError(f"has the entry {entry!r}, which {error}") from None
         if name in roots or (roots and "" in (name, *roots)):
             raise ValueError("must be one prefix, or have a different NAME= for each entry")
-        roots[name] = root
+        roots[name] = ObjectRoot(bucket, prefix)
     return roots
-
-
-def _parse_root(entry: str) -> tuple[str, ObjectRoot]:
-    named = _ROOT.fullmatch(entry)
-    if named:
-        name, bucket, prefix = named.groups()
-        check_key(name)
-        check_bucket(bucket)
-    else:
-        name, bucket, prefix = "", None, entry if entry != "/" else ""
-        if not entry or "=" in entry:
-            raise ValueError("must be PREFIX/, / or NAME=BUCKET/PREFIX/")
-    if prefix:
-        check_key(prefix)
-        if prefix.startswith("/") or not prefix.endswith("/"):
-            raise ValueError(
-                "must have a prefix that ends with a slash and does not begin with one"
-            )
-    return name, ObjectRoot(bucket, prefix)
