@@ -29,7 +29,7 @@ _TYPE = re.compile(rf"({TCHARS}/{TCHARS})(?:(?P<valid>(?:{_PARAMETER})*)|[ \t]*;
 # SVG or HTML object would otherwise run as a page of the site that this service belongs to.
 _INERT = re.compile(
     r"(?:image/(?!svg)|audio/|video/)(?!.*\+xml).+"
-    r"|application/pdf|application/octet-stream|text/plain"
+    r"|application/(?:pdf|octet-stream|(?:vnd\.apple\.|x-)mpegurl)|text/plain"
 )
 _SANDBOX = "sandbox; default-src 'none'"
 
@@ -82,11 +82,11 @@ def type_headers(stored: Mapping[str, str], default_type: str) -> dict[str, str]
     """Return the Content-Type of an object, with headers that keep a browser from running it."""
     found = stored.get("content-type", "")
     content_type = default_type if found in _NO_TYPE else found
-    return _type_headers(content_type, stored.get("content-disposition", ""))
+    return dict(_type_headers(content_type, stored.get("content-disposition", "")))
 
 
 @lru_cache(maxsize=256)
-def _type_headers(content_type: str, disposition: str) -> dict[str, str]:
+def _type_headers(content_type: str, disposition: str) -> Mapping[str, str]:
     parsed = _TYPE.fullmatch(content_type)
     if parsed is None:
         content_type = "application/octet-stream"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import TYPE_CHECKING
 
-from handlers.sources.s3.botocore import S3Client
+from handlers.sources.s3.client import S3Client
 from handlers.sources.s3.signed import SignedBucket
 
 if TYPE_CHECKING:
