@@ -15,6 +15,20 @@ HERE = Path(__file__).parent
 SERVICE = HERE.parent.parent / "service.py"
 BUCKET = "demo"
 
+# The key and the file of each object in the embedded store. The route /objects/{key} serves those
+# below `public/`.
+OBJECTS = {
+    "test/1/image.jpg": "picture.jpg",
+    "public/document.pdf": "objects/document.pdf",
+    "public/text.txt": "objects/text.txt",
+    "public/Grüße vom See.txt": "objects/text.txt",
+    "public/videos/lake.webm": "objects/lake.webm",
+    "public/videos/7/index.m3u8": "objects/hls/index.m3u8",
+    "public/videos/7/segment0.ts": "objects/hls/segment0.ts",
+    "public/videos/7/segment1.ts": "objects/hls/segment1.ts",
+    "public/videos/7/segment2.ts": "objects/hls/segment2.ts",
+}
+
 # A person's own store, profile and limits are not for the demo's.
 THEIRS = ("AWS_", "S3_", "BYTES_", "IMAGE_")
 
@@ -53,10 +67,11 @@ def main() -> None:
     for name in list(os.environ):
         if name.upper().startswith(THEIRS) or name.upper().endswith("_PROXY"):
             del os.environ[name]
-    store = start("store.py", BUCKET, f"test/1/image.jpg={HERE / 'picture.jpg'}")
+    store = start("store.py", BUCKET, *(f"{key}={HERE / name}" for key, name in OBJECTS.items()))
     upstream = start("upstream.py")
     os.environ.update(
         S3_IMAGE_BUCKET=BUCKET,
+        S3_OBJECTS="public/",
         AWS_CONFIG_FILE=os.devnull,
         AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{port_of(store)}",

@@ -2,8 +2,9 @@
 
     python scripts/demo/store.py BUCKET [KEY=FILE ...]
 
-Makes the bucket, stores each file as an image/jpeg under its key, prints the port it listens on
-as one line, and ends when its standard input does: so it never outlives whoever started it.
+Makes the bucket, stores each file under its key, prints the port it listens on as one line, and
+ends when its standard input does: so it never outlives the process that started it. A file named
+*.jpg is stored as image/jpeg, any other file without a type.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def main(bucket: str, objects: list[str]) -> None:
     for pair in objects:
         key, _, path = pair.partition("=")
         body = Path(path).read_bytes()
-        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="image/jpeg")
+        content_type = {"ContentType": "image/jpeg"} if path.endswith(".jpg") else {}
+        client.put_object(Bucket=bucket, Key=key, Body=body, **content_type)
     with suppress(BrokenPipeError):  # Whoever started it may be gone by now.
         os.write(sys.stdout.fileno(), f"{port}\n".encode())
     sys.stdin.read()
