@@ -443,7 +443,17 @@ def test_unknown_argument_exits_with_2(store: Store) -> None:
         assert process.lines[0].startswith("usage: python service.py ")
 
 
-def test_demo_serves_a_picture_and_bytes() -> None:
+DEMO_OBJECTS = {
+    "/objects/document.pdf": "application/pdf",
+    "/objects/text.txt": "text/plain",
+    "/objects/Gr%C3%BC%C3%9Fe%20vom%20See.txt": "text/plain",
+    "/objects/videos/lake.webm": "video/webm",
+    "/objects/videos/7/index.m3u8": "application/vnd.apple.mpegurl",
+    "/objects/videos/7/segment2.ts": "application/octet-stream",
+}
+
+
+def test_demo_serves_picture_objects_and_bytes() -> None:
     """``--demo`` serves without configuration, and its child processes end with the service."""
     environ = {"S3_IMAGE_KEY": "elsewhere/{task_id}"}
     with ServiceProcess(environ, "service.py", "--demo") as process:
@@ -451,6 +461,9 @@ def test_demo_serves_a_picture_and_bytes() -> None:
         picture = Path(__file__).parent.parent.parent / "scripts" / "demo" / "picture.jpg"
         assert fetch(port, "/tasks/1/image").body == picture.read_bytes()
         assert len(fetch(port, "/tasks/1/bytes/100000").body) == 100_000
+        for path, content_type in DEMO_OBJECTS.items():
+            answer = fetch(port, path)
+            assert (answer.status, answer.headers["content-type"]) == (200, content_type), path
         helpers = child_pids(process.process.pid)
         assert len(helpers) == 2
         # SIGKILL, because the child processes have to end without help of the service.
