@@ -8,10 +8,11 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+from scripts.demo.__main__ import OBJECTS
 from scripts.settings_table import settings_table
 from tests.support.components import Store
 from tests.support.document import table_rows, with_table
-from tests.support.serving import ROOT, RunningService
+from tests.support.serving import ROOT, ServiceWith
 from tools.faults.__main__ import table as faults_table
 from tools.faults.faults import FAULTS, SOURCES
 
@@ -44,12 +45,15 @@ def test_generated_tables_are_all_tested() -> None:
 
 
 def test_readme_curl_commands_succeed(
-    store: Store, service: RunningService, tmp_path: Path
+    store: Store, httpbin_url: str, service_with: ServiceWith, tmp_path: Path
 ) -> None:
     """Every curl command in the README succeeds."""
-    store.put("test/1/image.jpg", b"picture", ContentType="image/jpeg")
+    bytes_url = httpbin_url + "/stream-bytes/{size}"
+    service = service_with(store.url, bytes_url=bytes_url, s3_objects=("public/",))
+    for key, path in OBJECTS.items():
+        store.put(key, (ROOT / "scripts" / "demo" / path).read_bytes())
     lines = re.findall(r"^(?:\$ )?(curl .*)$", README, re.MULTILINE)
-    assert len(lines) == 6
+    assert len(lines) == 10
     for line in lines:
         command = line.replace("http://127.0.0.1:8000", service.url)
         subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
