@@ -65,12 +65,8 @@ class NoToken(NotAllowed, status=401, kind="not-allowed"):
     """The request needs a valid access token."""
 
 
-class NotAuthenticated(DownloadError, status=401, kind="not-authenticated"):
+class NotAuthenticated(NotAllowed, status=401, kind="not-authenticated"):
     """The application that authorizes downloads does not accept the request's credentials."""
-
-    title = "Not allowed"
-    # For an application that sends no challenge of its own.
-    default_headers: ClassVar = NotAllowed.default_headers
 
 
 class NotSigned(DownloadError, status=403, kind="not-signed"):

@@ -62,12 +62,16 @@ class SharedLifespan:
         async with open_clients(settings, s3=self.s3, http=self.http) as clients:
             probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
             wait = min(settings.queue_timeout, settings.first_byte_timeout)
-            auth, remember_seconds = clients.auth, settings.auth_cache_seconds
+            application: Application | None = None
+            if clients.application:
+                timeout = settings.first_byte_timeout / 2  # The other half is for the store.
+                remember = settings.auth_cache_seconds
+                application = Application(clients.application, timeout, remember)
             serving = Serving(
                 buckets=clients.buckets,
                 http=clients.http,
                 proxies=clients.proxies,
-                application=Application(auth, remember_seconds) if auth else None,
+                application=application,
                 admission=Admission(settings.max_downloads, wait=wait),
                 read_ahead=Budget(settings.read_ahead_bytes),
                 readiness=Readiness(probe.probe),

@@ -1,42 +1,73 @@
-"""The answers of the application at AUTH_URL, which authorizes downloads."""
+"""The application at AUTH_URL, which authorizes downloads by its answers."""
 
+import asyncio
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
+from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.types import Scope
 
-from ..sources.auth_client import AuthClient
+from .. import errors
+from ..sources.http import RemoteBody
+from ..sources.response import FIXED_HEADERS
 from ..telemetry.request_id import get_request_id
 
 MAX_REMEMBERED = 10_000  # requests; each takes 150 bytes
 
+_REFUSALS = {401: errors.NotAuthenticated, 403: errors.NotAuthorized}
+
 
 @dataclass(slots=True)
 class Application:
-    """Asks the application at AUTH_URL, and remembers for a time what it has allowed."""
+    """Asks the application about each download, and remembers for a time what it has allowed."""
 
-    client: AuthClient
+    remote: RemoteBody
+    timeout: float
+    """Seconds until the application answers, with the wait for a connection."""
+
     remember_seconds: float
-
     _allowed_until: dict[bytes, float] = field(default_factory=dict, init=False)
     """By time.monotonic(), in the order of its values; the keys are digests of requests."""
 
     async def check(self, scope: Scope) -> None:
-        """Return if the application allows the download; raise DownloadError as `ask` does."""
+        """Return if the application allows the download, by a 2xx.
+
+        Raises NotAuthenticated for a 401, NotAuthorized for a 403, UpstreamTimeout, or BadUpstream
+        for all else. The body of the answer is not read.
+        """
         headers = _describe(scope)
         # The application may decide by any of these headers.
         digest = sha256(repr(headers).encode()).digest()
         now = time.monotonic()
         if self._allowed_until.get(digest, 0.0) > now:
             return
-        await self.client.ask({**headers, "x-request-id": get_request_id(scope)})
+        await self._ask({**headers, "x-request-id": get_request_id(scope), **FIXED_HEADERS})
         if self.remember_seconds:
             self._allowed_until.pop(digest, None)
             self._allowed_until[digest] = now + self.remember_seconds
             if len(self._allowed_until) > MAX_REMEMBERED:
                 del self._allowed_until[next(iter(self._allowed_until))]
+
+    async def _ask(self, headers: dict[str, str]) -> None:
+        with ExitStack() as owner:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    answer = await self.remote.request(owner, "GET", headers)
+            except TimeoutError as error:
+                text = f"AUTH_URL: no answer within {self.timeout:g} s"
+                raise errors.UpstreamTimeout(text) from error
+            except errors.DownloadError as error:
+                raise type(error)(f"AUTH_URL: {error}") from error
+        status, challenge = answer.status, answer.headers.get("www-authenticate", "")
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        refusal = _REFUSALS.get(status, errors.BadUpstream)(f"AUTH_URL answered {status}")
+        if status in _REFUSALS and challenge and challenge.isascii() and challenge.isprintable():
+            refusal.headers["www-authenticate"] = challenge
+        raise refusal
 
 
 def _describe(scope: Scope) -> dict[str, str]:
@@ -45,8 +76,7 @@ def _describe(scope: Scope) -> dict[str, str]:
     for name, value in scope["headers"]:
         values.setdefault(name, []).append(value.decode(errors="replace"))
     path = scope.get("raw_path") or quote(scope["path"]).encode()
-    query = scope["query_string"]
-    client = scope.get("client")
+    query, client = scope["query_string"], scope.get("client")
     headers = {
         "authorization": ", ".join(values.get(b"authorization", [])),
         # HTTP/2 splits cookies into several headers (RFC 9113, 8.2.3).

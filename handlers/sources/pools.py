@@ -10,7 +10,6 @@ import aiohttp
 import anyio
 
 from ..settings import Settings
-from .auth_client import AuthClient
 from .http import RemoteBody
 from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
@@ -43,7 +42,7 @@ AUTH_CONNECTIONS = 100
 _SAMPLE_KEY = "key"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Clients:
     """The S3 client, the buckets and the HTTP session that serve requests.
 
@@ -54,8 +53,8 @@ class Clients:
     buckets: Buckets
     http: aiohttp.ClientSession
     proxies: Proxies
-    auth: AuthClient | None = None
-    """None without AUTH_URL."""
+    application: RemoteBody | None
+    """AUTH_URL, with a pool of its own; None if it is not set."""
 
 
 @asynccontextmanager
@@ -89,7 +88,7 @@ async def open_clients(
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
             http = await stack.enter_async_context(_http_session(settings.max_downloads))
-        auth: AuthClient | None = None
+        application: RemoteBody | None = None
         if settings.auth_url:
             application = RemoteBody(
                 session=await stack.enter_async_context(_http_session(AUTH_CONNECTIONS)),
@@ -99,9 +98,7 @@ async def open_clients(
                 connect_timeout=settings.upstream_connect_timeout,
                 proxies=Proxies.from_environ(),
             )
-            # The other half is for the store.
-            auth = AuthClient(application, settings.first_byte_timeout / 2)
-        yield Clients(s3=s3, buckets=buckets, http=http, proxies=proxies, auth=auth)
+        yield Clients(s3, buckets, http, proxies, application)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()

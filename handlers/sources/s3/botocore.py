@@ -221,8 +221,10 @@ class BotocoreBucket:
 
     async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
         """Return a presigned URL of a GetObject; see `Bucket`."""
+        named = {"Response" + name.title().replace("-", ""): answered[name] for name in answered}
+        parameters = {"Bucket": self.name, "Key": key, **named}
         payer = self.headers.get("x-amz-request-payer")
-        return await presign_get(self.client, self.name, key, lifetime, answered, payer=payer)
+        return await presign_get(self.client, parameters, lifetime, payer)
 
     async def prepare_get(self, key: str) -> tuple[str, str] | None:
         """Return the URL and Authorization of a GetObject, which is not sent; None on an error."""

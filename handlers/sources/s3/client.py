@@ -1,9 +1,9 @@
 """The S3 client, downspout's own or the host's, and presigned URLs that it makes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from ...errors import BadUpstream, DownloadError
+from ...errors import BadUpstream
 
 _PAYER = "x-amz-request-payer"
 
@@ -29,32 +29,21 @@ class S3Client(Protocol):
 
 
 async def presign_get(
-    client: S3Client,
-    bucket: str,
-    key: str,
-    lifetime: int,
-    answered: Mapping[str, str],
-    *,
-    payer: str | None,
+    client: S3Client, parameters: dict[str, str], lifetime: int, payer: str | None
 ) -> str:
-    """Return a presigned URL of a GetObject; see `Bucket`. Raises DownloadError.
+    """Return the URL of a GetObject, valid for `lifetime` seconds; raise BadUpstream.
 
     `payer` is the value of x-amz-request-payer, or None. Only a client that fetches credentials
     sends a request.
     """
-    parameters = {"Bucket": bucket, "Key": key}
-    for name, value in answered.items():
-        parameters["Response" + name.title().replace("-", "")] = value
     if payer:
-        parameters["RequestPayer"] = payer
+        parameters = {**parameters, "RequestPayer": payer}
         events = client.meta.events
         events.register("before-sign.s3.GetObject", _move_payer, unique_id="downspout payer")
     try:
         return await client.generate_presigned_url(
             "get_object", Params=parameters, ExpiresIn=lifetime
         )
-    except DownloadError:
-        raise
     except Exception as error:
         text = f"store: can't presign a URL: {type(error).__name__}: {error}"
         raise BadUpstream(text) from error
