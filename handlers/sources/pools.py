@@ -88,16 +88,7 @@ async def open_clients(
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
             http = await stack.enter_async_context(_http_session(settings.max_downloads))
-        application: RemoteBody | None = None
-        if settings.auth_url:
-            application = RemoteBody(
-                session=await stack.enter_async_context(_http_session(AUTH_CONNECTIONS)),
-                url=settings.auth_url,
-                length=None,
-                read_timeout=settings.upstream_read_timeout,
-                connect_timeout=settings.upstream_connect_timeout,
-                proxies=Proxies.from_environ(),
-            )
+        application = await _open_application(settings, stack)
         yield Clients(s3, buckets, http, proxies, application)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -144,6 +135,19 @@ async def _open_renewing_bucket(
     open_bucket: Callable[[str], Awaitable[Bucket]], chain: RenewedCredentials, name: str
 ) -> Bucket:
     return RenewingBucket(await open_bucket(name), chain)
+
+
+async def _open_application(settings: Settings, stack: AsyncExitStack) -> RemoteBody | None:
+    if settings.auth_url is None:
+        return None
+    return RemoteBody(
+        session=await stack.enter_async_context(_http_session(AUTH_CONNECTIONS)),
+        url=settings.auth_url,
+        length=None,
+        read_timeout=settings.upstream_read_timeout,
+        connect_timeout=settings.upstream_connect_timeout,
+        proxies=Proxies.from_environ(),
+    )
 
 
 def _http_session(connections: int) -> aiohttp.ClientSession:

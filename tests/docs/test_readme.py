@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
-from scripts.demo.__main__ import OBJECTS
 from scripts.settings_table import settings_table
 from tests.support.components import Store
 from tests.support.document import table_rows, with_table
@@ -50,8 +50,9 @@ def test_readme_curl_commands_succeed(
     """Every curl command in the README succeeds."""
     bytes_url = httpbin_url + "/stream-bytes/{size}"
     service = service_with(store.url, bytes_url=bytes_url, s3_objects=("public/",))
-    for key, path in OBJECTS.items():
-        store.put(key, (ROOT / "scripts" / "demo" / path).read_bytes())
+    demo = ROOT / "scripts" / "demo"
+    for key, path in runpy.run_path(str(demo / "__main__.py"))["OBJECTS"].items():
+        store.put(key, (demo / path).read_bytes())
     lines = re.findall(r"^(?:\$ )?(curl .*)$", README, re.MULTILINE)
     assert len(lines) == 10
     for line in lines:
