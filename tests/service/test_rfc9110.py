@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +17,7 @@ import pytest
 
 from tests.support.client import Received, connect, read_answer
 from tests.support.components import Store
+from tests.support.nginx import nginx_serving
 from tests.support.serving import RunningService, wait_until
 
 BODY = hashlib.shake_256(b"rfc 9110").digest(1000)
@@ -261,59 +259,21 @@ def test_missing_object_with_conditions_returns_404(
     assert answer.status_code == 404
 
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
-
-CONFIGURATION = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ }}
-http {{
-    access_log off; etag on;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    large_client_header_buffers 8 64k;
-    server {{
-        listen 127.0.0.1:{port};
-        root {folder}; default_type image/png;
-        add_header cache-control "{cache}";
-    }}
-}}
-"""
-
-
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, downspout: Origin) -> Generator[Origin]:
     """Run nginx with the same object as a local file."""
-    if NGINX is None:
-        assert "CI" not in os.environ, "scripts/test installs nginx there"
-        pytest.skip("nginx is not installed")
     folder = tmp_path_factory.mktemp("nginx")
-    folder.chmod(0o755)
     (folder / "object").write_bytes(BODY)
     (folder / "empty").write_bytes(b"")
+    modified = downspout.modified
     for name in ("object", "empty"):
-        os.utime(folder / name, (downspout.modified.timestamp(), downspout.modified.timestamp()))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    text = CONFIGURATION.format(folder=folder, port=port, cache=CACHE)
-    (folder / "nginx.conf").write_text(text)
-    command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    origin = Origin(port, "/object", "/empty", "", "", downspout.modified)
-
-    def answers() -> bool:
-        try:
-            received = origin.send_request("GET", Row(0))
-            origin.etag = received.headers["etag"]
-            origin.empty_etag = origin.send_request("GET", Row(0, empty=True)).headers["etag"]
-        except ConnectionError:
-            return False
-        return True
-
-    with process:
-        wait_until(answers)
+        os.utime(folder / name, (modified.timestamp(), modified.timestamp()))
+    lines = ("default_type image/png;", f'add_header cache-control "{CACHE}";')
+    with nginx_serving(folder, *lines) as port:
+        origin = Origin(port, "/object", "/empty", "", "", modified)
+        origin.etag = origin.send_request("GET", Row(0)).headers["etag"]
+        origin.empty_etag = origin.send_request("GET", Row(0, empty=True)).headers["etag"]
         yield origin
-        process.terminate()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
