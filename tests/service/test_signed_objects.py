@@ -1,4 +1,4 @@
-"""Signed URLs of objects and of prefixes, in memory: valid ones, and ten thousand forgeries."""
+"""Signed URLs of objects and of prefixes: valid ones, invalid ones, and ten thousand forgeries."""
 
 from __future__ import annotations
 
@@ -64,6 +64,12 @@ async def guarded(url: str, **changes: Any) -> AsyncGenerator[Starlette]:
     app = create_app(settings_for(url, **values))
     async with app.router.lifespan_context(app):
         yield app
+
+
+@pytest.fixture
+def port(service_with: ServiceWith) -> int:
+    """Run the service with a prefix of objects and a signing key; return its port."""
+    return service_with(s3_objects=(PREFIX,), url_signing_keys=(KEY,)).port
 
 
 def answer_all(upstream: Misbehaving) -> None:
@@ -230,80 +236,74 @@ def test_sign_url_with_control_character_raises(character: str) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_prefix_signature_opens_every_object_below(
-    upstream: Misbehaving, path: str, method: str
+def test_prefix_signature_opens_every_object_below(
+    upstream: Misbehaving, port: int, path: str, method: str
 ) -> None:
     """The query of one signed URL is valid for each path below its prefix."""
     answer_all(upstream)
     query = urlsplit(sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)).query
-    async with guarded(upstream.url) as app:
-        answer = await call(app, f"{path}?{query}", method=method)
+    answer = fetch(port, f"{path}?{query}", method=method)
     assert answer.status == 200
     assert answer.headers["cache-control"] == "private"
     assert [one.path.startswith(STORED) for one in upstream.exchanges] == [True]
 
 
-async def test_prefix_signature_allows_ranges_and_conditions(upstream: Misbehaving) -> None:
+def test_prefix_signature_allows_ranges_and_conditions(upstream: Misbehaving, port: int) -> None:
     """A player seeks in a segment, and asks whether the playlist has changed."""
     upstream.behaviour = answer_with(206, b"at", 'etag: "a"', "content-range: bytes 1-2/4")
-    async with guarded(upstream.url) as app:
-        target = f"{PLAYLIST}?{prefix_query()}"
-        part = await call(app, target, headers={"range": "bytes=1-2"})
-        assert (part.status, part.body) == (206, b"at")
-        answer_all(upstream)
-        assert (await call(app, target, headers={"if-none-match": '"a"'})).status == 304
+    target = f"{PLAYLIST}?{prefix_query()}"
+    part = fetch(port, target, headers={"range": "bytes=1-2"})
+    assert (part.status, part.body) == (206, b"at")
+    answer_all(upstream)
+    assert fetch(port, target, headers={"if-none-match": '"a"'}).status == 304
 
 
-async def test_prefix_signature_of_all_objects_opens_no_task(upstream: Misbehaving) -> None:
+def test_prefix_signature_of_all_objects_opens_no_task(upstream: Misbehaving, port: int) -> None:
     """The prefix /objects/ opens every object, and nothing else."""
     answer_all(upstream)
     query = urlsplit(sign_url("/objects/a", KEY, lifetime=60, prefix=True)).query
-    async with guarded(upstream.url) as app:
-        assert (await call(app, f"/objects/x/y?{query}")).status == 200
-        upstream.exchanges.clear()
-        for path in ("/tasks/7/image", "/tasks/7/bytes/5"):
-            assert (await call(app, f"{path}?{query}")).status == 403
+    assert fetch(port, f"/objects/x/y?{query}").status == 200
+    upstream.exchanges.clear()
+    for path in ("/tasks/7/image", "/tasks/7/bytes/5"):
+        assert fetch(port, f"{path}?{query}").status == 403
     assert upstream.exchanges == []
 
 
-async def test_signature_with_independent_hmac_is_valid(upstream: Misbehaving) -> None:
+def test_signature_with_independent_hmac_is_valid(upstream: Misbehaving, port: int) -> None:
     """An application in another language signs with nothing but HMAC and percent-encoding."""
     answer_all(upstream)
-    async with guarded(upstream.url) as app:
-        for target in (
-            f"/objects/a%20b?{query_for('/objects/a%20b', None)}",
-            f"/objects/a%2Ab?{query_for('/objects/a%2Ab', None)}",
-            f"/objects/a*b?{query_for('/objects/a%2Ab', None)}",
-            f"{PLAYLIST}?{prefix_query()}",
-            f"{PLAYLIST}?{prefix_query(download='a b.ts')}",
-        ):
-            assert (await call(app, target)).status == 200
+    for target in (
+        f"/objects/a%20b?{query_for('/objects/a%20b', None)}",
+        f"/objects/a%2Ab?{query_for('/objects/a%2Ab', None)}",
+        f"/objects/a*b?{query_for('/objects/a%2Ab', None)}",
+        f"{PLAYLIST}?{prefix_query()}",
+        f"{PLAYLIST}?{prefix_query(download='a b.ts')}",
+    ):
+        assert fetch(port, target).status == 200
 
 
-async def test_download_without_name_can_be_signed(upstream: Misbehaving) -> None:
+def test_download_without_name_can_be_signed(upstream: Misbehaving, port: int) -> None:
     """`?download` is signed like any name; a client can neither add nor remove it."""
     answer_all(upstream)
-    async with guarded(upstream.url) as app:
-        signed = sign_url("/objects/a/07.pdf?download", KEY, lifetime=60)
-        answer = await call(app, signed)
-        assert answer.headers["content-disposition"] == 'attachment; filename="07.pdf"'
-        assert (await call(app, signed.replace("download=&", ""))).status == 403
-        assert (await call(app, signed.replace("download=&", "download=x&"))).status == 403
-        plain = sign_url("/objects/a/07.pdf", KEY, lifetime=60)
-        assert (await call(app, plain + "&download")).status == 403
+    signed = sign_url("/objects/a/07.pdf?download", KEY, lifetime=60)
+    answer = fetch(port, signed)
+    assert answer.headers["content-disposition"] == 'attachment; filename="07.pdf"'
+    assert fetch(port, signed.replace("download=&", "")).status == 403
+    assert fetch(port, signed.replace("download=&", "download=x&")).status == 403
+    plain = sign_url("/objects/a/07.pdf", KEY, lifetime=60)
+    assert fetch(port, plain + "&download").status == 403
 
 
-async def test_prefix_signature_with_download_name_requires_the_name(
-    upstream: Misbehaving,
+def test_prefix_signature_with_download_name_requires_the_name(
+    upstream: Misbehaving, port: int
 ) -> None:
     """The name that was signed with a prefix is the name of each object below it."""
     answer_all(upstream)
     signed = sign_url(PLAYLIST + "?download=x.ts", KEY, lifetime=60, prefix=True)
-    async with guarded(upstream.url) as app:
-        answer = await call(app, signed.replace("index.m3u8", "1.ts"))
-        assert answer.headers["content-disposition"] == 'attachment; filename="x.ts"'
-        assert (await call(app, signed.replace("download=x.ts&", ""))).status == 403
-        assert (await call(app, signed.replace("x.ts", "y.ts"))).status == 403
+    answer = fetch(port, signed.replace("index.m3u8", "1.ts"))
+    assert answer.headers["content-disposition"] == 'attachment; filename="x.ts"'
+    assert fetch(port, signed.replace("download=x.ts&", "")).status == 403
+    assert fetch(port, signed.replace("x.ts", "y.ts")).status == 403
 
 
 async def test_signatures_below_a_mount_are_valid(upstream: Misbehaving) -> None:
@@ -400,15 +400,16 @@ def with_prefix(prefix: str) -> Change:
         lambda target: target.partition("?")[0],
     ],
 )
-async def test_changed_prefix_signature_returns_403(upstream: Misbehaving, change: Change) -> None:
+def test_changed_prefix_signature_returns_403(
+    upstream: Misbehaving, port: int, change: Change
+) -> None:
     """A prefix signature with another path, prefix or signature reaches no store."""
     answer_all(upstream)
     target = sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)
     assert change(target) != target
-    async with guarded(upstream.url) as app:
-        assert (await call(app, target)).status == 200
-        upstream.exchanges.clear()
-        answer = await call(app, change(target))
+    assert fetch(port, target).status == 200
+    upstream.exchanges.clear()
+    answer = fetch(port, change(target))
     assert answer.status == 403
     assert b"urn:downspout:problem:not-signed" in answer.body
     assert upstream.exchanges == []
@@ -436,19 +437,18 @@ async def test_changed_prefix_signature_returns_403(upstream: Misbehaving, chang
         (PLAYLIST, "/OBJECTS/"),
     ],
 )
-async def test_prefix_that_covers_no_objects_is_invalid_though_signed(
-    upstream: Misbehaving, path: str, prefix: str
+def test_prefix_that_covers_no_objects_is_invalid_though_signed(
+    upstream: Misbehaving, port: int, path: str, prefix: str
 ) -> None:
     """Even with a genuine signature, a prefix begins with /objects/ and ends with a slash."""
     answer_all(upstream)
-    async with guarded(upstream.url) as app:
-        answer = await call(app, f"{path}?{prefix_query(prefix)}")
+    answer = fetch(port, f"{path}?{prefix_query(prefix)}")
     assert answer.status == 403
     assert upstream.exchanges == []
 
 
-async def test_prefix_signature_and_object_signature_are_not_interchangeable(
-    upstream: Misbehaving,
+def test_prefix_signature_and_object_signature_are_not_interchangeable(
+    upstream: Misbehaving, port: int
 ) -> None:
     """The asterisk of a prefix is never the asterisk of a key, which is encoded as %2A."""
     answer_all(upstream)
@@ -457,27 +457,26 @@ async def test_prefix_signature_and_object_signature_are_not_interchangeable(
     folder = dict(parse_qsl(urlsplit(sign_url(FOLDER, KEY, lifetime=60)).query))
     below = dict(parse_qsl(urlsplit(sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)).query))
     del below["prefix"]
-    async with guarded(upstream.url) as app:
-        for path, parameters in (
-            (PLAYLIST, {**exact, "prefix": FOLDER}),
-            (PLAYLIST, {**exact, "prefix": PLAYLIST}),
-            (PLAYLIST, {**asterisk, "prefix": FOLDER}),
-            (PLAYLIST, {**folder, "prefix": FOLDER}),
-            (PLAYLIST, folder),
-            (PLAYLIST, asterisk),
-            (PLAYLIST, below),
-            (FOLDER, below),
-            (FOLDER + "*", below),
-            (FOLDER + "%2A", below),
-        ):
-            answer = await call(app, f"{path}?{urlencode(parameters)}")
-            assert answer.status == 403
-        assert upstream.exchanges == []
-        assert (await call(app, f"{FOLDER}*?{urlencode(asterisk)}")).status == 200
+    for path, parameters in (
+        (PLAYLIST, {**exact, "prefix": FOLDER}),
+        (PLAYLIST, {**exact, "prefix": PLAYLIST}),
+        (PLAYLIST, {**asterisk, "prefix": FOLDER}),
+        (PLAYLIST, {**folder, "prefix": FOLDER}),
+        (PLAYLIST, folder),
+        (PLAYLIST, asterisk),
+        (PLAYLIST, below),
+        (FOLDER, below),
+        (FOLDER + "*", below),
+        (FOLDER + "%2A", below),
+    ):
+        answer = fetch(port, f"{path}?{urlencode(parameters)}")
+        assert answer.status == 403
+    assert upstream.exchanges == []
+    assert fetch(port, f"{FOLDER}*?{urlencode(asterisk)}").status == 200
 
 
-async def test_prefix_signature_after_expires_returns_403(
-    upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch
+def test_prefix_signature_after_expires_returns_403(
+    upstream: Misbehaving, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A prefix signature has the same end and the same maximum lifetime as an object's."""
     answer_all(upstream)
@@ -486,19 +485,17 @@ async def test_prefix_signature_after_expires_returns_403(
         patch.setattr("time.time", lambda: signed_at)
         expired = sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)
     too_long = sign_url(PLAYLIST, KEY, lifetime=8 * 86_400, prefix=True)
-    async with guarded(upstream.url) as app:
-        for target in (expired, too_long):
-            assert (await call(app, target)).status == 403
+    for target in (expired, too_long):
+        assert fetch(port, target).status == 403
     assert upstream.exchanges == []
 
 
-async def test_prefix_signature_of_removed_key_returns_403(upstream: Misbehaving) -> None:
+def test_prefix_signature_of_removed_key_returns_403(upstream: Misbehaving, port: int) -> None:
     """A prefix that another key has signed is not valid."""
     answer_all(upstream)
-    async with guarded(upstream.url) as app:
-        for key in ("a:fedcba9876543210", f"b:{SECRET}"):
-            signed = sign_url(PLAYLIST, key, lifetime=60, prefix=True)
-            assert (await call(app, signed)).status == 403
+    for key in ("a:fedcba9876543210", f"b:{SECRET}"):
+        signed = sign_url(PLAYLIST, key, lifetime=60, prefix=True)
+        assert fetch(port, signed).status == 403
     assert upstream.exchanges == []
 
 
@@ -520,23 +517,21 @@ async def test_prefix_signature_of_removed_key_returns_403(upstream: Misbehaving
         "%2e%2e%2f%2e%2e%2f%2e%2e%2ftasks/7/image",
     ],
 )
-async def test_invalid_path_with_valid_prefix_returns_404(
-    upstream: Misbehaving, below: str
+def test_invalid_path_with_valid_prefix_returns_404(
+    upstream: Misbehaving, port: int, below: str
 ) -> None:
     """The text of the path begins with the prefix, but no key of an object has such segments."""
     answer_all(upstream)
-    async with guarded(upstream.url) as app:
-        assert (await call(app, f"{FOLDER}{below}?{prefix_query()}")).status == 404
+    assert fetch(port, f"{FOLDER}{below}?{prefix_query()}").status == 404
     assert upstream.exchanges == []
 
 
-async def test_dots_in_a_signed_prefix_lead_nowhere(upstream: Misbehaving) -> None:
+def test_dots_in_a_signed_prefix_lead_nowhere(upstream: Misbehaving, port: int) -> None:
     """A holder of the key who signs such a prefix by hand gains nothing."""
     answer_all(upstream)
-    async with guarded(upstream.url) as app:
-        for prefix in ("/objects/../", "/objects/a/../../", "/objects/videos/7/../"):
-            target = f"{prefix}tasks/7/image?{prefix_query(prefix)}"
-            assert (await call(app, target)).status in (403, 404)
+    for prefix in ("/objects/../", "/objects/a/../../", "/objects/videos/7/../"):
+        target = f"{prefix}tasks/7/image?{prefix_query(prefix)}"
+        assert fetch(port, target).status in (403, 404)
     assert upstream.exchanges == []
 
 
@@ -877,32 +872,30 @@ def test_sign_command_of_service_py_takes_prefix() -> None:
 
 
 @pytest.mark.parametrize("url", ["/objects/a%20b/%C3%BC.pdf", "/objects/a b/ü.pdf"])
-async def test_sign_command_prints_valid_object_url(
-    upstream: Misbehaving, sign: Sign, url: str
+def test_sign_command_prints_valid_object_url(
+    upstream: Misbehaving, port: int, sign: Sign, url: str
 ) -> None:
     """The printed URL of an object is percent-encoded, and valid for that object alone."""
     answer_all(upstream)
     code, printed, errors = sign(url)
     assert (code, errors) == (0, "")
     assert printed.startswith("/objects/a%20b/%C3%BC.pdf?expires=")
-    async with guarded(upstream.url) as app:
-        assert (await call(app, printed.strip())).status == 200
-        assert (await call(app, printed.strip().replace(".pdf", ".txt"))).status == 403
+    assert fetch(port, printed.strip()).status == 200
+    assert fetch(port, printed.strip().replace(".pdf", ".txt")).status == 403
 
 
 @pytest.mark.parametrize("arguments", [(PLAYLIST, "--prefix"), ("--prefix", PLAYLIST)])
-async def test_sign_command_with_prefix_prints_valid_prefix_url(
-    upstream: Misbehaving, sign: Sign, arguments: tuple[str, ...]
+def test_sign_command_with_prefix_prints_valid_prefix_url(
+    upstream: Misbehaving, port: int, sign: Sign, arguments: tuple[str, ...]
 ) -> None:
     """With --prefix the query of the printed URL is valid for everything below its last slash."""
     answer_all(upstream)
     code, printed, errors = sign(*arguments)
     assert (code, errors) == (0, "")
     url = printed.strip()
-    async with guarded(upstream.url) as app:
-        assert (await call(app, url)).status == 200
-        assert (await call(app, url.replace("index.m3u8", "a/1.ts"))).status == 200
-        assert (await call(app, url.replace("/7/index", "/8/index", 1))).status == 403
+    assert fetch(port, url).status == 200
+    assert fetch(port, url.replace("index.m3u8", "a/1.ts")).status == 200
+    assert fetch(port, url.replace("/7/index", "/8/index", 1)).status == 403
 
 
 @pytest.mark.parametrize(
