@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
@@ -98,10 +99,10 @@ def presigned(received: Received) -> PresignedURL:
     return PresignedURL(received.headers["location"])
 
 
-def follow(store: Store, location: PresignedURL, **headers: str) -> Received:
-    """Request the URL from moto."""
-    path = location.url.removeprefix(store.url)
-    return fetch(store.port, path, headers=headers)
+def follow(location: PresignedURL, **headers: str) -> httpx.Response:
+    """Request the URL from the store."""
+    with httpx.Client(trust_env=False, verify=False) as client:
+        return client.get(location.url, headers=headers)
 
 
 @pytest.mark.parametrize("make_host", [starlette_host, fastapi_host])
@@ -121,8 +122,8 @@ def test_redirect_object_redirects_with_either_delivery(
         assert "etag" not in answer.headers
         assert location.query["X-Amz-Expires"] == "300"
         assert location.query["X-Amz-Signature"] == location.computed_signature("test")
-        part = follow(store, location, range="bytes=2-4")
-        assert (part.status, part.body) == (206, b"234")
+        part = follow(location, range="bytes=2-4")
+        assert (part.status_code, part.content) == (206, b"234")
         assert part.headers["content-type"] == "text/plain"
         head = fetch(hosted.port, target, method="HEAD")
         assert (head.status, head.headers["content-length"]) == (200, "10")
@@ -160,8 +161,8 @@ def test_redirect_object_with_bucket_and_name_asks_the_store_for_them(
         location = presigned(fetch(hosted.port, FILE))
     assert location.path == "/redirects/a/%C3%BC"
     assert location.query["X-Amz-Expires"] == "60"
-    followed = follow(store, location)
-    assert followed.body == b"elsewhere"
+    followed = follow(location)
+    assert followed.content == b"elsewhere"
     disposition = (
         "attachment; filename=\"_bersicht 1.pdf\"; filename*=UTF-8''%C3%9Cbersicht%201.pdf"
     )
@@ -182,7 +183,7 @@ def test_redirect_object_without_stored_type_has_type_of_its_extension(
     """The store sends the type that stream_object would send."""
     store.put(f"files/{name}", b"body", ContentType="binary/octet-stream")
     with hosting(store.url, redirect_to_file) as hosted:
-        followed = follow(store, presigned(fetch(hosted.port, f"/files/{name}")))
+        followed = follow(presigned(fetch(hosted.port, f"/files/{name}")))
     assert followed.headers["content-type"] == sent
     assert followed.headers.get("content-disposition") == disposition
 
@@ -286,7 +287,7 @@ def test_locate_hook_decides_where_the_image_route_redirects_to(store: Store) ->
     with serving_app(app) as port:
         location = presigned(fetch(port, "/tasks/7/image"))
         assert location.path == "/located/seven"
-        assert follow(store, location).body == b"located"
+        assert follow(location).content == b"located"
         assert fetch(port, "/tasks/8/image").status == 404
 
 
