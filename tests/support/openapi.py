@@ -6,6 +6,20 @@ import re
 from typing import Any
 
 IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
+OBJECTS = "/objects/{key}"
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "objects": {"s3_objects": ("public/",)},
+    "redirect": {"delivery": "redirect"},
+    "both": {"s3_objects": ("public/",), "delivery": "redirect"},
+    "guarded": {
+        "s3_objects": ("photos=photos/public/", "docs=others/"),
+        "access_tokens": ("first-token-of-two",),
+        "url_signing_keys": ("new:0123456789abcdef",),
+    },
+}
+"""Settings that change which paths, responses and credentials the document lists."""
 
 
 def resolve(node: Any, document: dict[str, Any]) -> Any:
@@ -18,6 +32,11 @@ def resolve(node: Any, document: dict[str, Any]) -> Any:
         _, components, section, name = node["$ref"].split("/")
         return resolve(document[components][section][name], document)
     return {name: resolve(item, document) for name, item in node.items()}
+
+
+def statuses(operation: dict[str, Any]) -> set[int]:
+    """Return the statuses of an operation's responses."""
+    return {int(status) for status in operation["responses"]}
 
 
 def error_kinds(operation: dict[str, Any]) -> set[tuple[int, str]]:
