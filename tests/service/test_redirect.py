@@ -381,6 +381,27 @@ def test_redirect_after_key_rotation_is_signed_with_the_new_key(
             assert location.query["X-Amz-Signature"] == signature
 
 
+def test_redirect_to_bucket_in_another_region_is_signed_for_that_region(
+    upstream: Misbehaving, direct: bool
+) -> None:
+    """The store would reject a URL for the region of the settings, which a client can't change."""
+    ceph = Ceph()
+
+    async def answer_own_region(exchange: Exchange) -> None:
+        if "/eu-west-1/s3/" in exchange.headers["authorization"]:
+            await ceph(exchange)
+        else:
+            await exchange.error(301, "PermanentRedirect", "x-amz-bucket-region: eu-west-1")
+
+    upstream.behaviour = answer_own_region
+    with serving(settings_for(upstream.url, s3_direct=direct, **REDIRECT)) as service:
+        assert service.request("HEAD", IMAGE).status_code == 200
+        for path in (IMAGE, OBJECT):
+            location = presigned(service.get(path))
+            assert "/eu-west-1/s3/" in location.query["X-Amz-Credential"]
+            assert location.query["X-Amz-Signature"] == location.computed_signature("test")
+
+
 @pytest.mark.parametrize("lifetime", [1, 604_800])
 def test_redirect_url_expires_after_redirect_lifetime(
     service_with: ServiceWith, upstream: Misbehaving, lifetime: int

@@ -310,7 +310,7 @@ def test_redirect_object_holds_no_slot_and_no_connection(
 ) -> None:
     """With one slot, clients that stay connected are all redirected."""
     upstream.behaviour = Ceph()
-    changes = {"s3_direct": direct, "max_downloads": 1, "queue_timeout": 5}
+    changes: dict[str, Any] = {"s3_direct": direct, "max_downloads": 1, "queue_timeout": 5}
     with hosting(upstream.url, redirect_to_file, **changes) as hosted:
         service = RunningService(hosted.downloads, hosted.port)
         clients = []
@@ -366,7 +366,9 @@ def test_redirect_object_is_logged_and_counted(
 
 
 @contextmanager
-def host_with_client(url: str, answer: Answer, **config: Any) -> Generator[tuple[int, list[str]]]:
+def host_with_client(
+    url: str, answer: Answer, *, region: str = "eu-central-1", **config: Any
+) -> Generator[tuple[int, list[str]]]:
     """Run a host that passes its own aiobotocore client to the application.
 
     Yield its port, and the names of the operations that the client has sent.
@@ -380,7 +382,7 @@ def host_with_client(url: str, answer: Answer, **config: Any) -> Generator[tuple
             creating = get_session().create_client(
                 "s3",
                 endpoint_url=url,
-                region_name="eu-central-1",
+                region_name=region,
                 aws_access_key_id="hosts-own",
                 aws_secret_access_key="hosts-secret",
                 config=AioConfig(s3={"addressing_style": "path"}, **config),
@@ -404,20 +406,25 @@ def host_with_client(url: str, answer: Answer, **config: Any) -> Generator[tuple
         yield port, sent
 
 
+@pytest.mark.parametrize("region", ["eu-central-1", "us-east-1"])
 @pytest.mark.parametrize("config", [{"signature_version": "s3v4"}, {}], ids=["s3v4", "default"])
 def test_redirect_object_is_presigned_by_the_hosts_client(
-    upstream: Misbehaving, config: dict[str, Any]
+    upstream: Misbehaving, config: dict[str, Any], region: str
 ) -> None:
-    """The URL has the endpoint, region and access key of the host's client, and Signature V4."""
+    """The URL has the endpoint, region and access key of the host's client, and Signature V4.
+
+    By default, botocore presigns with Signature V2, which S3 rejects for buckets made since 2020.
+    """
     upstream.behaviour = Ceph()
-    with host_with_client(upstream.url, redirect_to_file, **config) as (port, sent):
+    with host_with_client(upstream.url, redirect_to_file, region=region, **config) as (port, sent):
         location = presigned(fetch(port, FILE))
         assert fetch(port, FILE, headers={"if-none-match": ETAG}).status == 304
     assert sent == ["HeadObject", "HeadObject"]
     assert location.url.startswith(f"{upstream.url}/{BUCKET}/{KEY}?")
     identifier, _, scope = location.query["X-Amz-Credential"].partition("/")
     assert identifier == "hosts-own"
-    assert scope.endswith("/eu-central-1/s3/aws4_request")
+    assert scope.endswith(f"/{region}/s3/aws4_request")
+    assert location.query["X-Amz-Expires"] == "300"
     assert location.query["X-Amz-Signature"] == location.computed_signature("hosts-secret")
 
 
