@@ -556,8 +556,7 @@ def test_redirect_of_empty_object_is_followed(store: Store, redirecting: Running
 # Errors of the store
 
 
-@both_routes
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("method", "path"), [("GET", IMAGE), ("GET", OBJECT), ("HEAD", OBJECT)])
 @pytest.mark.parametrize(
     ("status", "code", "answered"),
     [
