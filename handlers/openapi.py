@@ -27,9 +27,8 @@ async def openapi(request: Request) -> JSONResponse:
         if runtime.access.is_open:
             get.pop("security", None)
         path["head"] = _head_operation(get, components["responses"])
-        is_redirect = runtime.settings.delivery == "redirect" and "307" in get["responses"]
-        for status in ("200", "206") if is_redirect else ("307",):
-            get["responses"].pop(status, None)
+        if runtime.settings.delivery != "redirect":
+            get["responses"].pop("307", None)
     return JSONResponse(document)
 
 

@@ -1,6 +1,7 @@
 """The application at AUTH_URL, which authorizes downloads by its answers."""
 
 import asyncio
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from ..telemetry.request_id import get_request_id
 
 MAX_REMEMBERED = 10_000  # requests; each takes 150 bytes
 
+MAX_CHALLENGE = 4096  # characters of WWW-Authenticate; a longer one is not sent
+
+_INVALID = re.compile("[^ -~]+")
 _REFUSALS = {401: errors.NotAuthenticated, 403: errors.NotAuthorized}
 
 
@@ -61,11 +65,12 @@ class Application:
                 raise errors.UpstreamTimeout(text) from error
             except errors.DownloadError as error:
                 raise type(error)(f"AUTH_URL: {error}") from error
-        status, challenge = answer.status, answer.headers.get("www-authenticate", "")
+        status = answer.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
         refusal = _REFUSALS.get(status, errors.BadUpstream)(f"AUTH_URL answered {status}")
-        if status in _REFUSALS and challenge and challenge.isascii() and challenge.isprintable():
+        challenge = _INVALID.sub("", answer.headers.get("www-authenticate", ""))
+        if status in _REFUSALS and 0 < len(challenge) <= MAX_CHALLENGE:
             refusal.headers["www-authenticate"] = challenge
         raise refusal
 

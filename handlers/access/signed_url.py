@@ -23,9 +23,9 @@ _SIGNED = ("download", "prefix", *_SIGNATURE)
 _SECONDS = re.compile(r"[1-9][0-9]{0,11}")
 _PAIR = re.compile(r"[A-Za-z0-9_-]{1,32}:[!-~]{16,}")
 
-# The paths that can be signed, with the key of an object.
-_DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)|/objects/(.*)", re.DOTALL)
-_PREFIX = re.compile(r"/objects/(?:.*/)?", re.DOTALL)
+# The paths that can be signed; the group is an object's key, below the name of its place if any.
+_DOWNLOAD = re.compile(r"/tasks/[0-9]+/(?:image|bytes/[0-9]+)|/objects/(.+)", re.DOTALL)
+_OBJECTS = re.compile("/objects/(.*)", re.DOTALL)
 
 # The clock of the signing machine may be ahead of this machine's.
 SKEW_SECONDS = 300
@@ -46,20 +46,20 @@ def sign_url(
         raise ValueError("a key must be id:secret, with a secret of at least 16 characters")
     key_id, secret = key.split(":", 1)
     parts = urlsplit(url)
+    is_intact = not set("\t\r\n") & set(url)  # urlsplit removes these characters.
     is_absolute = parts.scheme in ("http", "https") and parts.netloc
     is_relative = not (parts.scheme or parts.netloc)
     root = root_path.rstrip("/")
     path = unquote(parts.path, errors="surrogateescape")
-    if not (is_absolute or is_relative) or not path.startswith(root):
+    if not (is_intact and (is_absolute or is_relative) and path.startswith(root)):
         raise ValueError(f"{url}: must be an http or https URL, or a path, under {root or '/'}")
     path = path.removeprefix(root)
-    download = _DOWNLOAD.fullmatch(path)
-    covered = path[: path.rindex("/") + 1] if prefix and download else path
-    if download is None or (prefix and not _PREFIX.fullmatch(covered)):
+    signable = (_OBJECTS if prefix else _DOWNLOAD).fullmatch(path)
+    if signable is None:
         example = "/objects/videos/7/playlist.m3u8" if prefix else "/tasks/1/image"
         raise ValueError(f"{url}: must be the URL of a download, such as {root}{example}")
-    if download[1] is not None and (download[1] or not prefix):
-        _check_object_key(url, download[1])
+    _check_object(url, signable[1] or "")
+    covered = path[: path.rindex("/") + 1] if prefix else path
     parameters = parse_qsl(parts.query, keep_blank_values=True)
     names = [name for name, _ in parameters]
     if {"prefix", *_SIGNATURE} & set(names) or names.count("download") > 1:
@@ -73,9 +73,10 @@ def sign_url(
     return signed.geturl()
 
 
-def _check_object_key(url: str, key: str) -> None:
+def _check_object(url: str, key: str) -> None:
     try:
-        check_key(key)
+        for part in filter(None, key.partition("/")):  # The first part may be the name of a place.
+            check_key(part)
     except ValueError as error:
         raise ValueError(f"{url}: the key {error}") from None
 
@@ -123,7 +124,8 @@ def rejection_reason(
     given = found.get("signature", "").encode()
     if not hmac.compare_digest(expected.encode(), given) or key_id not in keys:
         return "wrong signature"
-    if is_prefix and not (_PREFIX.fullmatch(covered) and path.startswith(covered)):
+    is_folder = covered.startswith("/objects/") and covered.endswith("/")
+    if is_prefix and not (is_folder and path.startswith(covered)):
         return "signature for another prefix"
     return _lifetime_problem(expires - time.time(), max_lifetime)
 

@@ -110,13 +110,17 @@ class _ObjectAnswer:
     async def redirect(self) -> Response:
         """Return a redirect to the object, or the 304; raise DownloadError.
 
-        The store serves ranges by itself: HTTP clients repeat their Range at the new URL.
+        Clients repeat their Range at the store. If it has to be ignored, for example because
+        If-Range is of another version, the store may not do so: then stream the whole object.
         """
-        metadata = await self.stored.head()
+        metadata = await self.stored.head(needs_length=self.selectors.specs is not None)
         if answer := self._not_modified(metadata):
             return answer
-        if self._parts(metadata) == []:
+        parts = self._parts(metadata)
+        if parts == []:
             raise RangeNotSatisfiable("no range is in the object", length=metadata.length)
+        if parts is None and self.selectors.specs:
+            return await self.get()
         described = type_headers(metadata.headers, self.default_type)
         if self.filename is not None:
             described["content-disposition"] = attachment(self.filename)

@@ -83,11 +83,11 @@ class StoredObject:
             raise PreconditionFailed("store ignored If-Match and sent another version")
         return upstream
 
-    async def head(self) -> Upstream:
+    async def head(self, *, needs_length: bool = True) -> Upstream:
         """Return the object's headers without requesting its body; raises DownloadError."""
-        return await self.retry_policy.open(self._head)
+        return await self.retry_policy.open(partial(self._head, needs_length))
 
-    async def _head(self) -> Upstream:
+    async def _head(self, needs_length: bool) -> Upstream:
         try:
             response = await self.bucket.head(self.key, self.bucket.headers)
         except (NotFound, Unexplained):
@@ -100,7 +100,8 @@ class StoredObject:
             # The object exists by now, or the GET renewed the access key or dropped a header.
             response = await self.bucket.head(self.key, self.bucket.headers)
         upstream = check_response(response, None, "store", has_body=False)
-        if not upstream.length:  # Some stores answer a HEAD without a length, or with 0.
+        # Some stores answer a HEAD without a length, or with 0.
+        if needs_length and not upstream.length:
             upstream.length = await self._measure(upstream)
         return upstream
 

@@ -75,6 +75,6 @@ def parse_roots(entries: tuple[str, ...]) -> Mapping[str, ObjectRoot]:
         except ValueError as error:
             raise ValueError(f"has the entry {entry!r}, which {error}") from None
         if name in roots or (roots and "" in (name, *roots)):
-            raise ValueError("must be one prefix, or have a different NAME= for each entry")
+            raise ValueError(f"has the entry {entry!r}, which must have a NAME= of its own")
         roots[name] = ObjectRoot(bucket, prefix)
     return roots
