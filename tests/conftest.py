@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from .support.application import allow
 from .support.components import BUCKET, Store, component, settings_for
 from .support.metrics import metrics_after_trouble
 from .support.misbehaving import Misbehaving, misbehaving
@@ -50,6 +51,21 @@ def upstream(_misbehaving: Misbehaving) -> Generator[Misbehaving]:
     _misbehaving.forget()
     yield _misbehaving
     _misbehaving.forget()
+
+
+@pytest.fixture(scope="session")
+def _application() -> Generator[Misbehaving]:
+    with misbehaving() as server:
+        yield server
+
+
+@pytest.fixture
+def application(_application: Misbehaving) -> Generator[Misbehaving]:
+    """Return a server for AUTH_URL, which lets every request in until the test says otherwise."""
+    _application.forget()
+    _application.behaviour = allow
+    yield _application
+    _application.forget()
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,14 @@ class Exchange:
     is_over: bool = False
     """Whether the answer has been sent, or its client has closed the connection."""
 
+    lines: list[str] = field(default_factory=list)
+    """The header lines as they arrived, repeated ones included."""
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of all header lines of this name (lower case)."""
+        pairs = (line.split(":", 1) for line in self.lines)
+        return [value.strip() for found, value in pairs if found.lower() == name]
+
     async def head(self, status: int = 200, *lines: str) -> None:
         """Send a status line and header lines."""
         text = "\r\n".join([f"HTTP/1.1 {status} Whatever", *lines, "", ""])
@@ -187,7 +195,7 @@ class Misbehaving:
         method, path, _ = request.split(" ")
         pairs = (line.split(":", 1) for line in lines)
         headers = {name.lower(): value.strip() for name, value in pairs}
-        exchange = Exchange(method, path, headers, reader, writer)
+        exchange = Exchange(method, path, headers, reader, writer, lines=lines)
         self.exchanges.append(exchange)
         try:
             await self.behaviour(exchange)
