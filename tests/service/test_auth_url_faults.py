@@ -117,7 +117,7 @@ def assert_refused(
 
 
 UNUSABLE_STATUSES = [
-    *(101, 199, 300, 301, 302, 303, 304, 305, 307, 308),
+    *(101, 300, 301, 302, 303, 304, 305, 307, 308),
     *(400, 402, 404, 405, 407, 410, 418, 422, 429, 451, 499),
     *(500, 501, 502, 503, 504, 511, 599, 600, 999),
 ]
@@ -189,6 +189,7 @@ TOO_SLOW: dict[str, Behaviour] = {
     "stops within its head": send(OK, hang),
     "trickles its head": trickle,
     "sends 100 for ever": continue_for_ever,
+    "sends only 199": send(f"HTTP/1.1 199 {SECRET}\n\n", hang),
 }
 
 
@@ -348,7 +349,6 @@ def test_body_of_application_that_never_comes_is_not_waited_for(
 @pytest.mark.parametrize(
     "body",
     [
-        "transfer-encoding: chunked\n\nZZ\nno chunk",
         "transfer-encoding: chunked\n\n5\ncut",
         "content-encoding: gzip\ncontent-length: 4\n\nnone",
         "content-length: 9\n\ncut",
@@ -443,17 +443,16 @@ def test_authorizations_are_answered_while_downloads_take_all_connections(
         assert len(application.requests) == 204
 
 
-def test_hundred_connections_to_application_at_most(
+def test_requests_that_wait_for_a_connection_to_application_have_the_same_deadline(
     service: RunningService, application: Misbehaving, store: Misbehaving
 ) -> None:
-    """Requests that wait for one of 100 connections have the same deadline."""
+    """An application that hangs gets about 100 connections, not one for each client."""
     application.behaviour = hang
     with ExitStack() as stack:
         clients = [stack.enter_context(asked(service.port, IMAGE)) for _ in range(130)]
-        wait_until(lambda: len(application.exchanges) == 100)
         statuses = [read_answer(client).status for client in clients]
     assert statuses == [504] * 130
-    assert len(application.exchanges) == 100
+    assert 100 <= len(application.exchanges) <= 102
     assert store.requests == []
     wait_until(lambda: all(exchange.is_over for exchange in application.exchanges))
     application.behaviour = allow
