@@ -133,6 +133,33 @@ def test_credentials_in_proxy_url_are_sent_to_proxy(
     assert proxy.exchanges[0].headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
 
 
+def test_auth_url_is_requested_through_http_proxy(
+    proxy: Misbehaving, upstream: Misbehaving
+) -> None:
+    """The application gets the client's credentials through the proxy, and none of .netrc."""
+    with behind_proxy(auth_url="http://application.invalid/may%2Fdownload") as service:
+        assert fetch(service.port, "/tasks/1/image", headers={"cookie": "a=1"}).status == 200
+    assert proxy.requests == [
+        "GET http://application.invalid/may%2Fdownload",
+        "GET http://store.invalid:81/photos/test/1/image.jpg",
+    ]
+    received = upstream.exchanges[0].headers
+    assert (received["host"], received["cookie"]) == ("application.invalid", "a=1")
+    assert not {"authorization", "proxy-authorization"} & received.keys()
+
+
+def test_auth_url_behind_proxy_of_other_scheme_returns_502(
+    proxy: Misbehaving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a way to the application no download is open."""
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1080")
+    with behind_proxy(auth_url="http://application.invalid/SECRET") as service:
+        assert fetch(service.port, "/tasks/1/image").status == 502
+    assert "HTTP_PROXY: must be an http:// or https:// URL" in caplog.text
+    assert "SECRET" not in caplog.text
+    assert proxy.requests == []
+
+
 @pytest.mark.parametrize("exceptions", ["127.0.0.1", "*", "localhost, 127.0.0.1"])
 def test_no_proxy_hosts_are_requested_directly(
     proxy: Misbehaving, upstream: Misbehaving, monkeypatch: pytest.MonkeyPatch, exceptions: str
