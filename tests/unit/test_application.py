@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,21 +26,37 @@ SCOPE: dict[str, Any] = {
 
 
 @dataclass
-class FakeClient:
-    """Counts the requests to the application, and raises `error` if there is one."""
+class FakeRemote:
+    """Counts the requests to the application, and answers each with `status`."""
 
-    asked: list[Sequence[tuple[str, str]]] = field(default_factory=list)
-    error: Exception | None = None
+    status: int = 204
+    asked: list[Mapping[str, str]] = field(default_factory=list)
 
-    async def ask(self, headers: Sequence[tuple[str, str]]) -> None:
+    async def request(self, owner: ExitStack, method: str, headers: Mapping[str, str]) -> Any:
         self.asked.append(headers)
-        if self.error:
-            raise self.error
+        return SimpleNamespace(status=self.status, headers={})
 
 
-def make_application(seconds: float) -> tuple[Any, FakeClient]:
-    client: Any = FakeClient()
-    return Application(client, seconds), client
+@dataclass
+class Clock:
+    """Replaces the module `time` in the application's module only: event loops need the other."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("handlers.access.application.time", clock)
+    return clock
+
+
+def make_application(seconds: float) -> tuple[Application, FakeRemote]:
+    remote: Any = FakeRemote()
+    return Application(remote, timeout=10, remember_seconds=seconds), remote
 
 
 def make_scope(query: int) -> dict[str, Any]:
@@ -46,69 +64,65 @@ def make_scope(query: int) -> dict[str, Any]:
 
 
 async def test_oldest_yes_is_forgotten_when_10000_are_remembered() -> None:
-    """A client that asks for ever new URLs cannot fill the memory."""
-    application, client = make_application(3600)
+    """A client that requests more and more URLs cannot fill the memory."""
+    application, remote = make_application(3600)
     assert MAX_REMEMBERED == 10_000
     for query in range(10_000):
         await application.check(make_scope(query))
     await application.check(make_scope(0))
-    assert len(client.asked) == 10_000
+    assert len(remote.asked) == 10_000
     await application.check(make_scope(10_000))
     await application.check(make_scope(1))
-    assert len(client.asked) == 10_001
+    assert len(remote.asked) == 10_001
     assert len(application._allowed_until) == 10_000
     await application.check(make_scope(0))
-    assert len(client.asked) == 10_002
+    assert len(remote.asked) == 10_002
 
 
-async def test_yes_asked_for_again_is_not_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A yes that has expired and is given again is as young as any."""
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    application, client = make_application(10)
+async def test_yes_asked_for_again_is_not_the_oldest(clock: Clock) -> None:
+    """An answer that has expired is remembered anew after the application repeats it."""
+    application, remote = make_application(10)
     for query in range(10_000):
         await application.check(make_scope(query))
-    now += 10
+    clock.now += 10
     await application.check(make_scope(0))
-    assert len(client.asked) == 10_001
+    assert len(remote.asked) == 10_001
     await application.check(make_scope(10_000))  # drops 1
     await application.check(make_scope(0))
-    assert len(client.asked) == 10_002
+    assert len(remote.asked) == 10_002
     assert len(application._allowed_until) == 10_000
 
 
-async def test_yes_counts_from_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A yes that the application decided on before it answered is no younger for that."""
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    application, client = make_application(10)
+async def test_yes_counts_from_the_question(clock: Clock) -> None:
+    """AUTH_CACHE_SECONDS begin when the application is asked, not when it answers."""
+    application, remote = make_application(10)
     for later, asked in ((0, 1), (9.9, 1), (10.1, 2), (20, 2), (20.2, 3)):
-        now = 1000 + later
+        clock.now = 1000 + later
         await application.check(make_scope(0))
-        assert len(client.asked) == asked
+        assert len(remote.asked) == asked
 
 
 @pytest.mark.parametrize("seconds", [0, 60])
 async def test_no_takes_no_memory(seconds: float) -> None:
-    """A refused client fills nothing, and without AUTH_CACHE_SECONDS nobody does."""
-    application, client = make_application(seconds)
-    client.error = NotAuthorized("AUTH_URL answered 403")
+    """A refusal is not remembered; without AUTH_CACHE_SECONDS no answer is."""
+    application, remote = make_application(seconds)
+    remote.status = 403
     for query in range(10):
         with pytest.raises(NotAuthorized):
             await application.check(make_scope(query))
     assert not application._allowed_until
-    client.error = None
+    remote.status = 204
     await application.check(make_scope(0))
     assert len(application._allowed_until) == (1 if seconds else 0)
 
 
 async def test_application_without_client_address_or_raw_path_is_asked() -> None:
     """Servers on a Unix socket know no address, and raw_path is optional in ASGI."""
-    application, client = make_application(60)
+    application, remote = make_application(60)
     scope = {**make_scope(1), "client": None, "path": "/tasks/7/ä b"}
     del scope["raw_path"]
     await application.check(scope)
-    headers = dict(client.asked[0])
+    headers = remote.asked[0]
     assert "x-forwarded-for" not in headers
     assert headers["x-original-uri"] == "/tasks/7/%C3%A4%20b?1"
     assert headers["x-request-id"] == "r"
