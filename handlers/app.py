@@ -77,9 +77,10 @@ def create_app(
     endpoint, TLS and pools then have no effect.
 
     `authorize` gets the request of a download without a valid token or signed URL, and returns
-    whether it is authorized (if not, AUTH_URL is asked); it may raise Starlette's HTTPException. `locate` gets the number of
-    a task and returns where its image is: a key in the settings' bucket, a bucket and a key, or
-    None for a 404. Both hooks may be async; a plain function runs in a thread.
+    whether it is authorized; if not, AUTH_URL may still authorize it. It may raise Starlette's
+    HTTPException. `locate` gets the number of a task and returns where its image is: a key in the
+    settings' bucket, a bucket and a key, or None for a 404. Both hooks may be async; a plain
+    function runs in a thread.
 
     Raises SettingsError if this process does not write to `Settings.metrics_directory`.
     """
