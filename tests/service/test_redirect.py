@@ -557,7 +557,7 @@ def test_redirect_of_empty_object_is_followed(store: Store, redirecting: Running
 def test_range_of_another_version_is_answered_with_the_whole_object(
     store: Store, redirecting: RunningService, first: int
 ) -> None:
-    """Stores may ignore If-Range and send a part of another version, so they get no such request."""
+    """Stores may ignore If-Range and send a part of another version: they get no such request."""
     store.put("versions.txt", b"old version")
     etag = redirecting.request("HEAD", "/objects/versions.txt").headers["etag"]
     headers = {"range": f"bytes={first}-", "if-range": etag}
