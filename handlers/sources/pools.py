@@ -87,7 +87,9 @@ async def open_clients(
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
-            http = await stack.enter_async_context(_http_session(settings.max_downloads))
+            http = await stack.enter_async_context(
+                _http_session(settings.max_downloads + SPARE_CONNECTIONS)
+            )
         application = await _open_application(settings, stack)
         yield Clients(s3, buckets, http, proxies, application)
     finally:
@@ -152,8 +154,6 @@ async def _open_application(settings: Settings, stack: AsyncExitStack) -> Remote
 
 def _http_session(connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=connections + SPARE_CONNECTIONS, keepalive_timeout=IDLE_SECONDS
-        ),
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=IDLE_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
