@@ -19,7 +19,7 @@ from .image import image
 from .landing import landing
 from .lifespan import SharedLifespan
 from .metrics import metrics
-from .objects import stored_object
+from .objects import get_object
 from .openapi import openapi
 from .rfc9110.conditions import CONDITIONS
 from .runtime import Runtime, get_runtime, is_draining
@@ -29,11 +29,11 @@ from .telemetry.metrics import Metrics
 from .telemetry.request_id import RequestId
 from .telemetry.tracing import traced
 
-OBJECTS = ExactRoute("/objects/{key:path}", stored_object, name="objects", source="s3")
+OBJECTS_ROUTE = ExactRoute("/objects/{key:path}", get_object, name="objects", source="s3")
 ROUTES = (
     ExactRoute("/tasks/{task_id}/image", image, name="image", source="s3"),
     ExactRoute("/tasks/{task_id}/bytes/{size}", stream_bytes, name="bytes", source="http"),
-    OBJECTS,
+    OBJECTS_ROUTE,
     ExactRoute("/healthz", healthz),
     ExactRoute("/readyz", readyz),
     ExactRoute("/metrics", metrics),
@@ -93,7 +93,7 @@ def create_app(
         locate=locate and partial(run, locate),
     )
     lifespan = SharedLifespan(runtime=runtime, s3=s3, http=http)
-    routes = [route for route in ROUTES if route is not OBJECTS or settings.s3_objects]
+    routes = [route for route in ROUTES if route is not OBJECTS_ROUTE or settings.s3_objects]
     app = _Application(routes=routes, exception_handlers=EXCEPTION_HANDLERS, lifespan=lifespan)
     # Starlette would redirect to the host in the Host header, which a client can forge.
     app.router.redirect_slashes = False

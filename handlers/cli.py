@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> Non
     parser.add_argument("--key", metavar="ID", help="id in URL_SIGNING_KEYS; the first by default")
     parser.add_argument("--root-path", default="", help="path at which the application is mounted")
     parser.add_argument(
-        "--prefix", action="store_true", help="sign all below the URL's last slash"
+        "--prefix", metavar="PATH", help="sign all URLs below PATH, for example /objects/videos/7/"
     )
     given = parser.parse_args(arguments)
     try:

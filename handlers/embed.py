@@ -12,7 +12,7 @@ from starlette.routing import request_response
 from starlette.types import Message, Receive, Scope, Send
 
 from .answers.headers import type_for_key
-from .answers.path import Handler, valid_key
+from .answers.path import Handler, require_valid_key
 from .answers.problems import refusal
 from .answers.remote_body import answer_with_url
 from .answers.selectors import parse_selectors
@@ -48,8 +48,8 @@ def stream_object(
     sends the response, and closes it afterwards.
 
     Headers that the handler sets on the response replace the object's. Unless it sets
-    Cache-Control, the response is `private`. The handler must authorize the request: tokens and
-    signed URLs are not checked. A background task runs once the whole body was sent.
+    Cache-Control, the response is `private`. The handler must authorize the request: tokens, signed
+    URLs and AUTH_URL are not checked. A background task runs once the whole body was sent.
     """
     return _object_download(downloads, key, bucket, download_name, delivery="proxy")
 
@@ -59,9 +59,9 @@ def redirect_object(
 ) -> StreamingResponse:
     """Return a response that redirects a GET to an S3 object, for a host's handler to return.
 
-    The presigned URL of the store is valid for `Settings.redirect_lifetime` and names bucket and
-    key. A HEAD, an error, a 304, 412 and 416 are answered as by `stream_object`, whose arguments
-    and rules this function has.
+    The presigned URL of the store is valid for `Settings.redirect_lifetime` seconds, and names
+    bucket and key. The arguments, and the answers to HEAD, errors, 304, 412 and 416, are those of
+    `stream_object`.
     """
     return _object_download(downloads, key, bucket, download_name, delivery="redirect")
 
@@ -74,7 +74,7 @@ def _object_download(
         return await answer_with_object(
             download,
             await download.in_time(download.serving.buckets.get(bucket)),
-            valid_key(key),
+            require_valid_key(key),
             parse_selectors(request.method, request.headers),
             default_type=type_for_key(key),
             filename=name,

@@ -66,7 +66,7 @@ class NoToken(NotAllowed, status=401, kind="not-allowed"):
 
 
 class NotAuthenticated(NotAllowed, status=401, kind="not-authenticated"):
-    """The application that authorizes downloads does not accept the request's credentials."""
+    """You must log in, or send valid credentials, to download this."""
 
 
 class NotSigned(DownloadError, status=403, kind="not-signed"):

@@ -159,7 +159,9 @@ BUCKET = Kind(check_bucket, example="photos")
 DIRECTORY = Kind(_check_directory)
 ENDPOINT_URL = Kind(_check_endpoint_url, example="https://fly.storage.tigris.dev")
 KEY_TEMPLATE = Kind(_check_key_template, example="images/{task_id}.jpg")
-OBJECTS = Kind(_check_roots, lambda text: tuple(one.strip() for one in text.split(",")), "public/")
+OBJECT_ROOTS = Kind(
+    _check_roots, lambda text: tuple(one.strip() for one in text.split(",")), "public/"
+)
 REGION = matching(rf"(?![0-9]+$){LABEL}", "must be the name of a region", "eu-central-1")
 SWITCH = Kind(lambda value: _require(type(value) is bool, "must be true or false"), _parse_switch)
 TLS_VERIFY = Kind(_check_tls_verify, _parse_switch, "/etc/ssl/store-ca.pem")

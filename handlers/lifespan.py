@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 from starlette.applications import Starlette
 
-from .access.application import Application
+from .access.application import AuthApplication
 from .body.checksums import verifies_all
 from .body.read_ahead import Budget
 from .download.admission import Admission
@@ -62,16 +62,16 @@ class SharedLifespan:
         async with open_clients(settings, s3=self.s3, http=self.http) as clients:
             probe = StoredObject(clients.buckets.default, settings.s3_image_key.format(task_id=0))
             wait = min(settings.queue_timeout, settings.first_byte_timeout)
-            application: Application | None = None
-            if clients.application:
+            auth_application: AuthApplication | None = None
+            if clients.auth_endpoint:
                 timeout = settings.first_byte_timeout / 2  # The other half is for the store.
-                remember = settings.auth_cache_seconds
-                application = Application(clients.application, timeout, remember)
+                seconds = settings.auth_cache_seconds
+                auth_application = AuthApplication(clients.auth_endpoint, timeout, seconds)
             serving = Serving(
                 buckets=clients.buckets,
                 http=clients.http,
                 proxies=clients.proxies,
-                application=application,
+                auth_application=auth_application,
                 admission=Admission(settings.max_downloads, wait=wait),
                 read_ahead=Budget(settings.read_ahead_bytes),
                 readiness=Readiness(probe.probe),

@@ -1,4 +1,4 @@
-"""Any object below what S3_OBJECTS names, from S3 (``/objects/{key}``)."""
+"""An object under one of the roots in S3_OBJECTS, from S3 (``/objects/{key}``)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,7 +10,7 @@ from .answers.stored_object import answer_with_object
 from .download.handle import get_download
 
 
-async def stored_object(request: Request) -> Response:
+async def get_object(request: Request) -> Response:
     """Stream an object, or the ranges that the request selects, or redirect to it."""
     download = get_download(request)
     roots = download.runtime.settings.object_roots

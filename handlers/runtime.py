@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from starlette.applications import Starlette
 
-from .access.application import Application
+from .access.application import AuthApplication
 from .access.authorization import Access
 from .access.hooks import Location
 from .body.read_ahead import Budget
@@ -29,7 +29,7 @@ class Serving:
     proxies: Proxies = field(default_factory=Proxies)
     """The proxies that requests of `http` go through."""
 
-    application: Application | None = None
+    auth_application: AuthApplication | None = None
     """Authorizes downloads; None without AUTH_URL."""
 
     admission: Admission

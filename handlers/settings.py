@@ -53,9 +53,9 @@ class Settings:
     """Bucket that holds the images. Default: required."""
     s3_image_key: str = setting("test/{task_id}/image.jpg", kinds.KEY_TEMPLATE)
     """Key of a task's image. `{task_id}` is the number in the path."""
-    s3_objects: tuple[str, ...] = setting((), kinds.OBJECTS)
-    """What `/objects/{key}` serves: a prefix of keys in the bucket of S3_IMAGE_BUCKET, `/` for the
-    whole bucket; or several `NAME=BUCKET/PREFIX/`, separated by commas, for `/objects/NAME/{key}`.
+    s3_objects: tuple[str, ...] = setting((), kinds.OBJECT_ROOTS)
+    """Objects that `/objects/{key}` serves: `PREFIX/`, or `/` for all, in S3_IMAGE_BUCKET; or
+    several `NAME=BUCKET/PREFIX/`, separated by commas, for `/objects/NAME/{key}`.
     Default: none: the route does not exist."""
     s3_region: str | None = setting(
         None, kinds.REGION, "AWS_REGION AWS_DEFAULT_REGION BUCKETEER_AWS_REGION"
@@ -122,10 +122,12 @@ class Settings:
     url_max_lifetime: float = setting(7 * 86_400.0, kinds.seconds(1, 10 * 366 * 86_400))
     """Seconds that a signed URL may be valid for."""
     auth_url: str | None = setting(None, kinds.AUTH_URL, secret=True)
-    """URL of an application that authorizes each download, by its answer 2xx, 401 or 403.
+    """URL of an application that downspout asks about each download: 2xx allows it, 401 and 403
+    refuse it.
     Default: none: downloads are open unless ACCESS_TOKENS or URL_SIGNING_KEYS is set."""
     auth_cache_seconds: float = setting(0.0, kinds.seconds(0, 3600))
-    """Seconds that an answer 2xx of AUTH_URL holds for equal requests; 0 asks each time."""
+    """Seconds that downspout caches a 2xx of AUTH_URL, for the same URL, credentials and client;
+    0 disables the cache."""
     metrics_tokens: tuple[str, ...] = setting((), kinds.TOKENS, secret=True)
     """Bearer tokens that authorize `/metrics`, separated by commas.
     Default: none: metrics are open."""
@@ -226,7 +228,7 @@ class Settings:
                     yield f"{name} {'is not set' if value is None else error}{example}"
 
     def _combination_problems(self) -> Iterator[str]:
-        """Yield a line for each missing part of the access key, and for opposed settings."""
+        """Yield a line for settings that don't go together, such as a part of an access key."""
         parts = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         key_id, secret, token = (getattr(self, one) for one in parts)
         names = [one.upper() if self.sources else one for one in parts]
@@ -239,7 +241,7 @@ class Settings:
         if token and (not key_id or prefixes[0]):
             yield f"{names[2]} is set while {names[0]} is not"
         if self.s3_unsigned and self.delivery == "redirect":
-            yield "DELIVERY must be proxy while S3_UNSIGNED is true: presigned URLs need a key"
+            yield "DELIVERY must be proxy while S3_UNSIGNED is true: they need an access key"
 
     @property
     def store_connections(self) -> int:
@@ -248,12 +250,12 @@ class Settings:
 
     @property
     def object_roots(self) -> Mapping[str, ObjectRoot]:
-        """The places in `s3_objects` by name; the name "" is the only one."""
+        """The roots in `s3_objects` by name; see `parse_roots`."""
         return parse_roots(self.s3_objects)
 
     @property
     def auth_mode(self) -> AuthMode:
-        """How requests are authorized; the first of several ways in the order below."""
+        """How requests are authorized; of several ways, the first in the order below."""
         if self.access_tokens:
             return "token"
         if self.url_signing_keys:

@@ -16,25 +16,26 @@ from ..sources.http import RemoteBody
 from ..sources.response import FIXED_HEADERS
 from ..telemetry.request_id import get_request_id
 
-MAX_REMEMBERED = 10_000  # requests; each takes 150 bytes
+MAX_CACHED = 10_000  # answers; each takes 150 bytes
 
 MAX_CHALLENGE = 4096  # characters of WWW-Authenticate; a longer one is not sent
 
-_INVALID = re.compile("[^ -~]+")
+_NOT_PRINTABLE_ASCII = re.compile("[^ -~]+")
 _REFUSALS = {401: errors.NotAuthenticated, 403: errors.NotAuthorized}
 
 
 @dataclass(slots=True)
-class Application:
-    """Asks the application about each download, and remembers for a time what it has allowed."""
+class AuthApplication:
+    """Asks the application about each download, and caches its answers that allow one."""
 
     remote: RemoteBody
     timeout: float
     """Seconds until the application answers, with the wait for a connection."""
 
-    remember_seconds: float
+    cache_seconds: float
     _allowed_until: dict[bytes, float] = field(default_factory=dict, init=False)
-    """By time.monotonic(), in the order of its values; the keys are digests of requests."""
+    """When a cached answer expires, by time.monotonic(), for the digest of a request's headers;
+    the oldest answer is the first."""
 
     async def check(self, scope: Scope) -> None:
         """Return if the application allows the download, by a 2xx.
@@ -42,17 +43,17 @@ class Application:
         Raises NotAuthenticated for a 401, NotAuthorized for a 403, UpstreamTimeout, or BadUpstream
         for all else. The body of the answer is not read.
         """
-        headers = _describe(scope)
+        headers = _auth_headers(scope)
         # The application may decide by any of these headers.
         digest = sha256(repr(headers).encode()).digest()
         now = time.monotonic()
         if self._allowed_until.get(digest, 0.0) > now:
             return
         await self._ask({**headers, "x-request-id": get_request_id(scope), **FIXED_HEADERS})
-        if self.remember_seconds:
+        if self.cache_seconds:
             self._allowed_until.pop(digest, None)
-            self._allowed_until[digest] = now + self.remember_seconds
-            if len(self._allowed_until) > MAX_REMEMBERED:
+            self._allowed_until[digest] = now + self.cache_seconds
+            if len(self._allowed_until) > MAX_CACHED:
                 del self._allowed_until[next(iter(self._allowed_until))]
 
     async def _ask(self, headers: dict[str, str]) -> None:
@@ -64,19 +65,20 @@ class Application:
                 text = f"AUTH_URL: no answer within {self.timeout:g} s"
                 raise errors.UpstreamTimeout(text) from error
             except errors.DownloadError as error:
-                raise type(error)(f"AUTH_URL: {error}") from error
+                text = f"AUTH_URL: {str(error).removeprefix('upstream: ')}"
+                raise type(error)(text) from error
         status = answer.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
         refusal = _REFUSALS.get(status, errors.BadUpstream)(f"AUTH_URL answered {status}")
-        challenge = _INVALID.sub("", answer.headers.get("www-authenticate", ""))
+        challenge = _NOT_PRINTABLE_ASCII.sub("", answer.headers.get("www-authenticate", ""))
         if status in _REFUSALS and 0 < len(challenge) <= MAX_CHALLENGE:
             refusal.headers["www-authenticate"] = challenge
         raise refusal
 
 
-def _describe(scope: Scope) -> dict[str, str]:
-    """Return the headers that tell the application about a request, but for its id."""
+def _auth_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers that describe a request to the application, without X-Request-ID."""
     values: dict[bytes, list[str]] = {}
     for name, value in scope["headers"]:
         values.setdefault(name, []).append(value.decode(errors="replace"))

@@ -66,12 +66,14 @@ class Access:
         has_hook = self._authorize is not None
         return not (self._tokens or self._keys or has_hook or self._has_application)
 
-    async def check(self, scope: Scope, ask: Callable[[Scope], Awaitable[None]]) -> None:
+    async def check(
+        self, scope: Scope, ask_application: Callable[[Scope], Awaitable[None]]
+    ) -> None:
         """Return if the request of a download is authorized, else raise an error.
 
-        `ask` asks the application at AUTH_URL, and raises an error if it does not allow the
-        download. Raises that error, NotAllowed (401), NotSigned or NotAuthorized (403), or any
-        error of `authorize`.
+        `ask_application` raises an error unless the application at AUTH_URL allows the download.
+        Raises that error, NotAllowed (401), NotSigned or NotAuthorized (403), or any error of
+        `authorize`.
         """
         reasons: list[str | None] = []  # why each credential is rejected; None for a valid one
         if self._tokens:
@@ -88,7 +90,7 @@ class Access:
                 return
             reasons.append("the host's authorize returned false")
         if self._has_application:
-            await ask(scope)
+            await ask_application(scope)
         elif reasons:
             raise self._error_401_or_403(", ".join(filter(None, reasons)))
 

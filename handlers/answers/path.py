@@ -36,7 +36,7 @@ class ExactRoute(Route):
         scope = [Middleware(DownloadScope, source=source, refuse=refusal)] if source else None
         super().__init__(path, handler, methods=["GET", "HEAD"], name=name, middleware=scope)
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
-        self.path = self.path_format  # without the convertor of a parameter
+        self.path = self.path_format  # /objects/{key}, not /objects/{key:path}
 
 
 def parse_task_id(digits: str) -> int:
@@ -81,10 +81,10 @@ def parse_object_path(
         root = roots.get(name)
     if root is None or not path:
         raise NotFound("the path names no object")
-    return root.bucket, valid_key(root.prefix + path)
+    return root.bucket, require_valid_key(root.prefix + path)
 
 
-def valid_key(key: str) -> str:
+def require_valid_key(key: str) -> str:
     """Return the key of an object; raise NotFound if S3 or a URL can't have it."""
     try:
         check_key(key)

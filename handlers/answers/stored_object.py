@@ -31,7 +31,7 @@ from .version import Version
 # If the object is replaced between HEAD and GET this many times, the client gets a 503.
 ATTEMPTS = 3
 
-# What a store that is redirected to answers as this service would.
+# Headers that the store sends for a presigned URL as this service would.
 PRESIGNED_HEADERS = ("content-type", "content-disposition")
 
 Delivery: TypeAlias = Literal["proxy", "redirect"]
@@ -49,8 +49,8 @@ async def answer_with_object(
 ) -> Response:
     """Return the response with the object `key`, or with the ranges that the request selects.
 
-    `default_type` is the Content-Type of an object that was stored without one. `delivery` is
-    that of the settings by default; with "redirect", a GET gets a presigned URL of the store.
+    `default_type` is the Content-Type of an object that was stored without one. `delivery`
+    overrides `Settings.delivery`; with "redirect", a GET gets a presigned URL of the store.
     `download.owner`, an exit stack, closes the connection to the store. Raises DownloadError.
     """
     stored = StoredObject(bucket, key, download.retry_policy())
@@ -110,8 +110,8 @@ class _ObjectAnswer:
     async def redirect(self) -> Response:
         """Return a redirect to the object, or the 304; raise DownloadError.
 
-        Clients repeat their Range at the store. If it has to be ignored, for example because
-        If-Range is of another version, the store may not do so: then stream the whole object.
+        Clients repeat their Range at the store. If Range must be ignored, for example because of
+        an If-Range of another version, the store might not do so: then stream the whole object.
         """
         metadata = await self.stored.head(needs_length=self.selectors.specs is not None)
         if answer := self._not_modified(metadata):
@@ -124,9 +124,11 @@ class _ObjectAnswer:
         described = type_headers(metadata.headers, self.default_type)
         if self.filename is not None:
             described["content-disposition"] = attachment(self.filename)
-        answered = {name: described[name] for name in PRESIGNED_HEADERS if name in described}
+        response_headers = {
+            name: described[name] for name in PRESIGNED_HEADERS if name in described
+        }
         lifetime = self.download.runtime.settings.redirect_lifetime
-        url = await self.stored.bucket.presign(self.stored.key, lifetime, answered)
+        url = await self.stored.bucket.presign(self.stored.key, lifetime, response_headers)
         headers = {"location": url, "cache-control": "private, no-store"}
         return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 

@@ -79,9 +79,9 @@ class Download:
             raise UpstreamTimeout(f"no answer within FIRST_BYTE_TIMEOUT ({limit:g} s)") from error
 
     async def ask_application(self, scope: Scope) -> None:
-        """Ask the application at AUTH_URL, if there is one; see `Application.check`."""
-        if self.serving.application:
-            await self.serving.application.check(scope)
+        """Ask the application at AUTH_URL, if there is one; see `AuthApplication.check`."""
+        if self.serving.auth_application:
+            await self.serving.auth_application.check(scope)
 
     def retry_policy(self) -> RetryPolicy:
         """Return the policy for retrying upstream requests until the deadline."""

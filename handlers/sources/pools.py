@@ -35,7 +35,7 @@ IDLE_SECONDS = 15.0
 
 CLOSE_SECONDS = 0.5
 
-# To the application at AUTH_URL. A request on one takes milliseconds.
+# Maximum connections to AUTH_URL; an answer takes milliseconds, so that few are needed.
 AUTH_CONNECTIONS = 100
 
 # Any key will do: `resolve_endpoint` removes it from the URL.
@@ -53,8 +53,8 @@ class Clients:
     buckets: Buckets
     http: aiohttp.ClientSession
     proxies: Proxies
-    application: RemoteBody | None
-    """AUTH_URL, with a pool of its own; None if it is not set."""
+    auth_endpoint: RemoteBody | None
+    """Sends requests to AUTH_URL, with a pool of its own; None if AUTH_URL is not set."""
 
 
 @asynccontextmanager
@@ -90,8 +90,8 @@ async def open_clients(
             http = await stack.enter_async_context(
                 _http_session(settings.max_downloads + SPARE_CONNECTIONS)
             )
-        application = await _open_application(settings, stack)
-        yield Clients(s3, buckets, http, proxies, application)
+        auth_endpoint = await _open_auth_endpoint(settings, stack)
+        yield Clients(s3, buckets, http, proxies, auth_endpoint)
     finally:
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await stack.aclose()
@@ -139,7 +139,7 @@ async def _open_renewing_bucket(
     return RenewingBucket(await open_bucket(name), chain)
 
 
-async def _open_application(settings: Settings, stack: AsyncExitStack) -> RemoteBody | None:
+async def _open_auth_endpoint(settings: Settings, stack: AsyncExitStack) -> RemoteBody | None:
     if settings.auth_url is None:
         return None
     return RemoteBody(

@@ -219,10 +219,11 @@ class BotocoreBucket:
             output = await self.client.head_object(Bucket=self.name, Key=key, **options)
         return _response(output, _read_nothing, lambda: None)
 
-    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+    async def presign(self, key: str, lifetime: int, response_headers: Mapping[str, str]) -> str:
         """Return a presigned URL of a GetObject; see `Bucket`."""
-        named = {"Response" + name.title().replace("-", ""): answered[name] for name in answered}
-        parameters = {"Bucket": self.name, "Key": key, **named}
+        parameters = {"Bucket": self.name, "Key": key}
+        for name, value in response_headers.items():
+            parameters["Response" + name.title().replace("-", "")] = value
         payer = self.headers.get("x-amz-request-payer")
         return await presign_get(self.client, parameters, lifetime, payer)
 

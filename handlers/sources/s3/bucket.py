@@ -40,10 +40,10 @@ class Bucket(Protocol):
         """Send a HeadObject and return its response, which has no body."""
         ...
 
-    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+    async def presign(self, key: str, lifetime: int, response_headers: Mapping[str, str]) -> str:
         """Return the URL of a GetObject, valid for `lifetime` seconds; raise DownloadError.
 
-        The store will answer it with the headers `answered`, of which S3 knows content-type,
+        The store will answer it with `response_headers`; S3 supports content-type,
         content-disposition and four others.
         """
         ...

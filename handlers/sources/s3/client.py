@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from ...errors import BadUpstream
 
 _PAYER = "x-amz-request-payer"
-_OURS = "downspout"
+_MARK = "downspout"
 
 
 class S3Client(Protocol):
@@ -34,15 +34,17 @@ async def presign_get(
 ) -> str:
     """Return the URL of a GetObject, valid for `lifetime` seconds; raise BadUpstream.
 
-    `payer` is the value of x-amz-request-payer, or None. Only a client that fetches credentials
-    sends a request.
+    `payer` is the value of x-amz-request-payer, or None. No request is sent, unless credentials
+    must be fetched first.
     """
     events = client.meta.events
-    events.register("before-parameter-build.s3.GetObject", _mark, unique_id=_mark)
+    events.register(
+        "before-parameter-build.s3.GetObject", _mark_own_request, unique_id=_mark_own_request
+    )
     events.register("before-endpoint-resolution.s3", _keep_region, unique_id=_keep_region)
     events.register_first("choose-signer.s3.GetObject", _choose_v4, unique_id=_choose_v4)
     events.register("before-sign.s3.GetObject", _move_payer, unique_id=_move_payer)
-    parameters = {**parameters, _OURS: "", **({"RequestPayer": payer} if payer else {})}
+    parameters = {**parameters, _MARK: "", **({"RequestPayer": payer} if payer else {})}
     try:
         url = await client.generate_presigned_url(
             "get_object", Params=parameters, ExpiresIn=lifetime
@@ -55,31 +57,31 @@ async def presign_get(
     return url
 
 
-def _mark(params: dict[str, str], context: dict[str, Any], **_: object) -> None:
-    """Mark our own URLs, and presign for the regional host, as botocore does for requests.
+def _mark_own_request(params: dict[str, str], context: dict[str, Any], **_: object) -> None:
+    """Mark a URL of ours, and presign for the regional host, as botocore does for requests.
 
     s3.amazonaws.com serves no regions opened since 2019, and for others it may redirect to a host
     for which the signature is invalid (boto/boto3#3015).
     """
-    if _OURS in params:
-        context[_OURS] = params.pop(_OURS)
+    if _MARK in params:
+        context[_MARK] = params.pop(_MARK)
         context["use_global_endpoint"] = False
 
 
 def _keep_region(builtins: dict[str, Any], context: dict[str, Any], **_: object) -> None:
-    """Sign for the bucket's region, which botocore knows from a redirect but uses for the host."""
-    if _OURS in context and (region := builtins["AWS::Region"]) != "aws-global":
+    """Sign for the region that a redirect has told; botocore uses it for the host alone."""
+    if _MARK in context and (region := builtins["AWS::Region"]) != "aws-global":
         context["signing"] = {"region": region}
 
 
 def _choose_v4(signature_version: object, context: dict[str, Any], **_: object) -> str | None:
     """Use Signature V4: by default botocore presigns with V2, which S3 rejects in new buckets."""
-    is_ours = _OURS in context and signature_version in ("v4-query", "s3v4-query")
+    is_ours = _MARK in context and signature_version in ("v4-query", "s3v4-query")
     return "s3v4-query" if is_ours else None
 
 
 def _move_payer(request: Any, **_: object) -> None:
     """Move x-amz-request-payer of a presigned URL to its query: a browser sends no such header."""
-    if _OURS in request.context and _PAYER in request.headers:
+    if _MARK in request.context and _PAYER in request.headers:
         request.params[_PAYER] = request.headers[_PAYER]
         del request.headers[_PAYER]

@@ -206,9 +206,9 @@ class RenewingBucket:
         """Send a HeadObject; see `Bucket`."""
         return await self._send(partial(self.bucket.head, key, headers))
 
-    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+    async def presign(self, key: str, lifetime: int, response_headers: Mapping[str, str]) -> str:
         """Return a presigned URL of a GetObject; see `Bucket`."""
-        return await self.bucket.presign(key, lifetime, answered)
+        return await self.bucket.presign(key, lifetime, response_headers)
 
     async def _send(self, request: Callable[[], Awaitable[RawResponse]]) -> RawResponse:
         used = self.chain.current

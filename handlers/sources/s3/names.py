@@ -16,8 +16,8 @@ _BUCKET = re.compile(
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 
 # Entries of S3_OBJECTS; see `parse_roots`.
-_PREFIX = re.compile("/|[^/=][^=]*/")
-_PLACE = re.compile(
+_UNNAMED_ROOT = re.compile("/|[^/=][^=]*/")
+_NAMED_ROOT = re.compile(
     "([A-Za-z0-9._-]+)=(arn:.+accesspoint[:/][^/]+|[^/]+)/((?:[^/].*/)?)", re.DOTALL
 )
 
@@ -55,26 +55,32 @@ def check_key(key: str) -> None:
         raise ValueError("must not have '.' or '..' as a path segment, nor control characters")
 
 
-@lru_cache(maxsize=16)  # Each request for an object needs them.
+@lru_cache(maxsize=16)  # Each request for an object parses them.
 def parse_roots(entries: tuple[str, ...]) -> Mapping[str, ObjectRoot]:
-    """Return the roots in the entries of S3_OBJECTS by name; the name "" is the only one.
+    """Return the roots in the entries of S3_OBJECTS, by name; raise ValueError.
 
-    An entry is `PREFIX/`, `/`, `NAME=BUCKET/` or `NAME=BUCKET/PREFIX/`. Raises ValueError.
+    An entry is `NAME=BUCKET/` or `NAME=BUCKET/PREFIX/`. A single entry may also be `PREFIX/`
+    or `/`; its name is then "".
     """
     roots: dict[str, ObjectRoot] = {}
     for entry in entries:
-        place = _PLACE.fullmatch(entry)
-        name, bucket, prefix = place.groups() if place else ("", None, entry.removeprefix("/"))
         try:
-            if not place and not _PREFIX.fullmatch(entry):
-                raise ValueError("must be PREFIX/, / or NAME=BUCKET/PREFIX/")  # noqa: TRY301
-            for key in filter(None, (name, prefix)):
-                check_key(key)
-            if place:
-                check_bucket(bucket)
+            name, root = _parse_root(entry)
         except ValueError as error:
             raise ValueError(f"has the entry {entry!r}, which {error}") from None
-        if name in roots or (roots and "" in (name, *roots)):
+        if name in roots or (not name and len(entries) > 1):
             raise ValueError(f"has the entry {entry!r}, which must have a NAME= of its own")
-        roots[name] = ObjectRoot(bucket, prefix)
+        roots[name] = root
     return roots
+
+
+def _parse_root(entry: str) -> tuple[str, ObjectRoot]:
+    named = _NAMED_ROOT.fullmatch(entry)
+    if not named and not _UNNAMED_ROOT.fullmatch(entry):
+        raise ValueError("must be /, PREFIX/ without a slash before it, or NAME=BUCKET/PREFIX/")
+    name, bucket, prefix = named.groups() if named else ("", None, entry.removeprefix("/"))
+    for key in filter(None, (name, prefix)):
+        check_key(key)
+    if named:
+        check_bucket(bucket)
+    return name, ObjectRoot(bucket, prefix)

@@ -83,9 +83,9 @@ class SignedBucket:
             response = await self._request(owner, "HEAD", key, headers)
         return response or await self.botocore_bucket.head(key, headers)
 
-    async def presign(self, key: str, lifetime: int, answered: Mapping[str, str]) -> str:
+    async def presign(self, key: str, lifetime: int, response_headers: Mapping[str, str]) -> str:
         """Return a presigned URL of a GetObject; see `Bucket`."""
-        return await self.botocore_bucket.presign(key, lifetime, answered)
+        return await self.botocore_bucket.presign(key, lifetime, response_headers)
 
     async def _request(
         self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
