@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 
 // The paths that each session (in a cookie) or bearer token may download.
 const PATHS = new Map([
-  ["session-of-ada", ["/tasks/1/", "/objects/ada/"]],
+  ["session-of-ada", ["/tasks/1/", "/objects/videos/"]],
   ["token-of-grace", ["/tasks/", "/objects/"]],
 ]);
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 # The paths that each session (in a cookie) or bearer token may download.
 PATHS = {
-    "session-of-ada": ("/tasks/1/", "/objects/ada/"),
+    "session-of-ada": ("/tasks/1/", "/objects/videos/"),
     "token-of-grace": ("/tasks/", "/objects/"),
 }
 

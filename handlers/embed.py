@@ -48,8 +48,8 @@ def stream_object(
     sends the response, and closes it afterwards.
 
     Headers that the handler sets on the response replace the object's. Unless it sets
-    Cache-Control, the response is `private`. The handler must authorize the request: tokens, signed
-    URLs and AUTH_URL are not checked. A background task runs once the whole body was sent.
+    Cache-Control, the response is `private`. The handler must authorize the request: tokens,
+    signed URLs and AUTH_URL are not checked. A background task runs once the whole body was sent.
     """
     return _object_download(downloads, key, bucket, download_name, delivery="proxy")
 

@@ -65,13 +65,14 @@ def port_of(output: IO[str]) -> int:
 def main() -> None:
     """Start the helpers and become the service."""
     for name in list(os.environ):
-        if name.upper().startswith(THEIRS) or name.upper().endswith("_PROXY"):
+        is_theirs = name.upper().startswith(THEIRS) and name != "S3_OBJECTS"
+        if is_theirs or name.upper().endswith("_PROXY"):
             del os.environ[name]
     store = start("store.py", BUCKET, *(f"{key}={HERE / name}" for key, name in OBJECTS.items()))
     upstream = start("upstream.py")
+    os.environ.setdefault("S3_OBJECTS", "public/")
     os.environ.update(
         S3_IMAGE_BUCKET=BUCKET,
-        S3_OBJECTS="public/",
         AWS_CONFIG_FILE=os.devnull,
         AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{port_of(store)}",

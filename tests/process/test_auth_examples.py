@@ -58,7 +58,7 @@ def running_application(file: str, port: int) -> Generator[None]:
 @pytest.fixture(params=COMMANDS)
 def port(request: pytest.FixtureRequest, unused_port: int, store: Store) -> Generator[int]:
     """Run the service with an example as its application; return the service's port."""
-    for key in ("test/1/image.jpg", "test/2/image.jpg", "public/ada/a b.txt", "public/eve.txt"):
+    for key in ("test/1/image.jpg", "test/2/image.jpg", "public/videos/a b.txt", "public/eve.txt"):
         store.put(key, PICTURE)
     environ = {
         **store.environ,
@@ -75,7 +75,7 @@ def test_example_application_decides_about_downloads(port: int) -> None:
     def get(path: str, headers: dict[str, str] | None = None) -> Received:
         return fetch(port, path, headers=headers)
 
-    for path in ("/tasks/1/image", "/tasks/1/image?download", "/objects/ada/a%20b.txt"):
+    for path in ("/tasks/1/image", "/tasks/1/image?download", "/objects/videos/a%20b.txt"):
         assert (get(path, ADA).status, get(path, ADA).body) == (200, PICTURE)
         assert get(path, GRACE).body == PICTURE
         refused = get(path)
@@ -102,9 +102,9 @@ def test_example_application_refuses_odd_encodings_of_a_path(port: int) -> None:
         "/tasks/%32/image",
         "/tasks/1/../2/image",
         "/tasks/1/%2e%2e/2/image",
-        "/objects/ada/../eve.txt",
-        "/objects/ada/%2e%2e/eve.txt",
-        "/objects/ada/..%2Feve.txt",
+        "/objects/videos/../eve.txt",
+        "/objects/videos/%2e%2e/eve.txt",
+        "/objects/videos/..%2Feve.txt",
         "/objects/ada%2F..%2Feve.txt",
         "/objects//ada/../eve.txt",
         "/objects/%zz",
