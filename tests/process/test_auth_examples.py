@@ -105,8 +105,8 @@ def test_example_application_refuses_odd_encodings_of_a_path(port: int) -> None:
         "/objects/videos/../eve.txt",
         "/objects/videos/%2e%2e/eve.txt",
         "/objects/videos/..%2Feve.txt",
-        "/objects/ada%2F..%2Feve.txt",
-        "/objects//ada/../eve.txt",
+        "/objects/videos%2F..%2Feve.txt",
+        "/objects//videos/../eve.txt",
         "/objects/%zz",
     ):
         answer = fetch(port, path, headers=ADA)
