@@ -111,6 +111,9 @@ async def drain(app: Starlette, grace: float | None = None) -> None:
     if runtime.serving is not None:
         limit = runtime.settings.shutdown_grace if grace is None else grace
         await runtime.serving.admission.drain(limit)
+        for monitor in list(runtime.monitors):
+            if monitor.admission is None:  # It still waits for AUTH_URL or `authorize`.
+                monitor.stop("drained")
 
 
 class _Application(Starlette):

@@ -122,7 +122,8 @@ def _check_endpoint_url(value: Any) -> None:
     _check_url(value)
     host = urlsplit(value).hostname
     _require(_matches(ENDPOINT_HOST, host), "must have a host of letters, digits, '-' and '.'")
-    _require("?" not in value, "must have no query")
+    has_user = "@" in urlsplit(value).netloc  # A presigned URL would have the password, too.
+    _require(not has_user and "?" not in value, "must have no user, password or query")
 
 
 def _check_key_template(value: Any) -> None:

@@ -31,6 +31,9 @@ _INERT = re.compile(
     r"(?:image/(?!svg)|audio/|video/)(?!.*\+xml).+"
     r"|application/(?:pdf|octet-stream|(?:vnd\.apple\.|x-)mpegurl)|text/plain"
 )
+# Chromium takes an invalid type of a disposition, like "attachment, inline", for inline.
+_ATTACHMENT = re.compile(r"attachment[ \t]*(?:;|\Z)", re.IGNORECASE)
+
 _SANDBOX = "sandbox; default-src 'none'"
 
 MAX_NAME = 200  # characters; most file systems take 255 bytes or characters
@@ -97,7 +100,7 @@ def _type_headers(content_type: str, disposition: str) -> Mapping[str, str]:
         disposition = ""
     if parsed is None or not _INERT.fullmatch(parsed[1].lower()):
         headers["content-security-policy"] = _SANDBOX
-        if not disposition.lower().startswith("attachment"):
+        if not _ATTACHMENT.match(disposition):
             disposition = "attachment"
     return headers | ({"content-disposition": disposition} if disposition else {})
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import aiohttp
 import anyio
@@ -36,6 +37,7 @@ IDLE_SECONDS = 15.0
 CLOSE_SECONDS = 0.5
 
 # Maximum connections to AUTH_URL; an answer takes milliseconds, so that few are needed.
+# Each is used once: no stray answer can be taken for the answer to another client's request.
 AUTH_CONNECTIONS = 100
 
 # Any key will do: `resolve_endpoint` removes it from the URL.
@@ -143,7 +145,7 @@ async def _open_auth_endpoint(settings: Settings, stack: AsyncExitStack) -> Remo
     if settings.auth_url is None:
         return None
     return RemoteBody(
-        session=await stack.enter_async_context(_http_session(AUTH_CONNECTIONS)),
+        session=await stack.enter_async_context(_http_session(AUTH_CONNECTIONS, reuses=False)),
         url=settings.auth_url,
         length=None,
         read_timeout=settings.upstream_read_timeout,
@@ -152,8 +154,27 @@ async def _open_auth_endpoint(settings: Settings, stack: AsyncExitStack) -> Remo
     )
 
 
-def _http_session(connections: int) -> aiohttp.ClientSession:
+def _http_session(connections: int, *, reuses: bool = True) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=IDLE_SECONDS),
+        connector=_Connector(
+            limit=connections,
+            keepalive_timeout=IDLE_SECONDS if reuses else None,
+            force_close=not reuses,
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Reuses no connection on which bytes have arrived since the last answer.
+
+    aiohttp would take these bytes for the answer to the next request, of another client.
+    """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a connection without such bytes."""
+        while True:
+            connection: Any = await super().connect(*args, **kwargs)
+            if not connection.protocol.should_close:
+                return connection
+            connection.close()
