@@ -67,8 +67,8 @@ class Metrics:
         self._waiting = gauge("downspout_downloads_waiting", "Downloads that wait for a slot.")
         # An ended process with the same process id may have left its gauges in the directory.
         self.set_counts(0, 0)
-        if self._shared:
-            _check_written(self._shared)
+        if self._shared and not any(self._shared.glob(f"gauge_*_{os.getpid()}.db")):
+            raise SettingsError([NOT_WRITTEN])
 
     def set_counts(self, running: int, waiting: int) -> None:
         """Set how many downloads have a slot, and how many wait for one."""
@@ -89,12 +89,6 @@ def _make(directory: str) -> Path:
     path = Path(directory)
     path.mkdir(exist_ok=True)
     return path
-
-
-def _check_written(shared: Path) -> None:
-    """Raise SettingsError unless the gauges of this process are in the directory."""
-    if not any(shared.glob(f"gauge_*_{os.getpid()}.db")):
-        raise SettingsError([NOT_WRITTEN])
 
 
 def _remove_dead_workers(shared: Path) -> None:
