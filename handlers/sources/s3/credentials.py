@@ -62,7 +62,8 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
         self._load = load
         self._is_unsent = is_unsent
         self._source: Any = None
-        self._current: Credentials | None = None
+        self.current: Credentials | None = None
+        """The credentials that the next request is signed with; None if there are none yet."""
         self._error: Exception | None = None
         self._lock = asyncio.Lock()
         self._fetch_task: asyncio.Task[None] | None = None
@@ -95,26 +96,21 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
     async def get_frozen_credentials(self) -> Credentials:
         """Return the current credentials; raises BadUpstream if none are valid."""
         if self._is_unsent():
-            return self._current or _PLACEHOLDER
-        if self._current is None or self._expires_within(None):
+            return self.current or _PLACEHOLDER
+        if self.current is None or self._expires_within(None):
             self._fetch_if_due()
             if not self._is_valid() and self._fetch_task:
                 await asyncio.shield(self._fetch_task)
             if not self._is_valid():
                 self._raise_error()
-        return self._current  # type: ignore[return-value] # It is valid.
-
-    @property
-    def current(self) -> Credentials | None:
-        """The credentials that the next request is signed with; None if there are none yet."""
-        return self._current
+        return self.current  # type: ignore[return-value] # It is valid.
 
     async def renew(self, rejected: Credentials | None) -> bool:
         """Run the chain again after the store rejected a key; return whether there is another.
 
         Within `RETRY_SECONDS`, further calls return the same result.
         """
-        if self._current != rejected:
+        if self.current != rejected:
             return True
         if self._renew_task is None or time.monotonic() - self._renewed_at >= RETRY_SECONDS:
             self._renewed_at = time.monotonic()
@@ -134,12 +130,12 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
         return is_needed is not None and bool(is_needed(seconds))
 
     def _is_valid(self) -> bool:
-        return self._current is not None and not self._expires_within(0)
+        return self.current is not None and not self._expires_within(0)
 
     def _fetch_if_due(self) -> None:
         """Start a fetch, unless one is running or the last one has ended just now."""
         pause = REFRESH_SECONDS
-        if self._current is None or self._expires_within(REFRESH_SECONDS):
+        if self.current is None or self._expires_within(REFRESH_SECONDS):
             pause = RETRY_SECONDS if self._error or self._is_valid() else 0.0
         is_running = self._fetch_task is not None and not self._fetch_task.done()
         if not is_running and time.monotonic() - self._fetched_at >= pause:
@@ -150,9 +146,9 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
         self._fetch_task = asyncio.create_task(self._fetch(), context=Context())
 
     async def _run_renewal(self) -> bool:
-        rejected = self._current
+        rejected = self.current
         await self._fetch(reload=True)
-        return self._current != rejected
+        return self.current != rejected
 
     async def _fetch(self, *, reload: bool = False) -> None:
         """Refresh the credentials, or run the chain again; an error leaves them as they are."""
@@ -162,7 +158,7 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
                 source = source or await self._load()
                 if source is None:
                     raise exceptions.NoCredentialsError  # noqa: TRY301 # as the chain's own errors
-                self._current, self._source = await source.get_frozen_credentials(), source
+                self.current, self._source = await source.get_frozen_credentials(), source
                 self._error = None
             except Exception as error:  # noqa: BLE001 # Providers raise anything.
                 self._error = error.with_traceback(None)
