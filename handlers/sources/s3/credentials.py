@@ -68,7 +68,7 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
         self._lock = asyncio.Lock()
         self._fetch_task: asyncio.Task[None] | None = None
         self._fetched_at = self._renewed_at = float("-inf")
-        self._renew_task: asyncio.Task[bool] | None = None
+        self._renew_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Run the chain for the first time; raises botocore's errors of the configuration.
@@ -108,14 +108,15 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
     async def renew(self, rejected: Credentials | None) -> bool:
         """Run the chain again after the store rejected a key; return whether there is another.
 
-        Within `RETRY_SECONDS`, further calls return the same result.
+        Within `RETRY_SECONDS`, further calls do not run it again.
         """
         if self.current != rejected:
             return True
         if self._renew_task is None or time.monotonic() - self._renewed_at >= RETRY_SECONDS:
             self._renewed_at = time.monotonic()
-            self._renew_task = asyncio.create_task(self._run_renewal(), context=Context())
-        return await asyncio.shield(self._renew_task)
+            self._renew_task = asyncio.create_task(self._fetch(reload=True), context=Context())
+        await asyncio.shield(self._renew_task)
+        return self.current != rejected
 
     async def aclose(self) -> None:
         """Stop the running fetches."""
@@ -144,11 +145,6 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
     def _start_fetch(self) -> None:
         # An empty context: the fetch is not part of the request that starts it.
         self._fetch_task = asyncio.create_task(self._fetch(), context=Context())
-
-    async def _run_renewal(self) -> bool:
-        rejected = self.current
-        await self._fetch(reload=True)
-        return self.current != rejected
 
     async def _fetch(self, *, reload: bool = False) -> None:
         """Refresh the credentials, or run the chain again; an error leaves them as they are."""
