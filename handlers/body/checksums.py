@@ -31,16 +31,13 @@ class Verifier:
     """Compares a body with the object's stored checksum; `name` is the algorithm."""
 
     name: str
-    _expected: bytes
-    _checksum: Any
-
-    def update(self, data: Chunk) -> None:
-        """Add the next bytes of the body."""
-        self._checksum.update(data)
+    expected: bytes
+    checksum: Any
+    """A hashlib object or a _Crc, for the bytes of the body."""
 
     def matches(self) -> bool:
         """Return whether the checksum of all bytes so far is the stored one."""
-        return bool(self._checksum.digest() == self._expected)
+        return bool(self.checksum.digest() == self.expected)
 
 
 def start_verifier(stored: Mapping[str, str]) -> Verifier | None:

@@ -144,7 +144,7 @@ async def exact_body(
             continue
         received += len(chunk)
         if verifier:
-            verifier.update(chunk)
+            verifier.checksum.update(chunk)
             if (received == expected or not chunk) and not verifier.matches():
                 raise BrokenTransfer("corrupt", f"body does not match the stored {verifier.name}")
         if not chunk:
