@@ -11,7 +11,7 @@ import aiohttp
 from starlette.applications import Starlette
 
 from .access.application import AuthApplication
-from .body.checksums import verifies_all
+from .body.checksums import find_awscrt
 from .body.read_ahead import Budget
 from .download.admission import Admission
 from .download.client_rate import TICK_SECONDS
@@ -54,7 +54,7 @@ class SharedLifespan:
     async def _serve(self, app: Starlette) -> AsyncIterator[None]:
         """Open the clients and put them on `app.state` until the lifespan ends."""
         settings = self.runtime.settings
-        if settings.verify_checksums and not verifies_all():
+        if settings.verify_checksums and find_awscrt() is None:
             logger.warning(
                 "VERIFY_CHECKSUMS: the package awscrt is not installed; "
                 "objects that have only CRC32C or CRC64NVME are sent unverified"

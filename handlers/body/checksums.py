@@ -45,17 +45,13 @@ def start_verifier(stored: Mapping[str, str]) -> Verifier | None:
     for name, expected in whole_checksums(stored).items():
         if name.startswith("sha"):
             return Verifier(name, expected, hashlib.new(name))
-        if module := zlib if name == "crc32" else _awscrt():
+        if module := zlib if name == "crc32" else find_awscrt():
             return Verifier(name, expected, _Crc(getattr(module, name), len(expected)))
     return None
 
 
-def verifies_all() -> bool:
-    """Return whether the package awscrt is installed; CRC32C and CRC64NVME need it."""
-    return _awscrt() is not None
-
-
-def _awscrt() -> Any:
+def find_awscrt() -> Any:
+    """Return the module for CRC32C and CRC64NVME; None if awscrt is not installed."""
     try:
         return importlib.import_module("awscrt.checksums")
     except ImportError:
