@@ -77,20 +77,18 @@ class ThreadLoad:
     for each body.
     """
 
-    window: float
-    """Seconds between two measurements, at least."""
-
     _measured_at: float = -math.inf
     _busy_seconds: float = 0.0
     _fraction: float = 1.0
 
-    def fraction(self, now: float) -> float:
+    def fraction(self, now: float, window: float) -> float:
         """Return how much of the time until `now` the thread ran or waited for a CPU, up to 1.0.
 
-        After PAUSE_SECONDS without a call, return 1.0: the load of the last moments is unknown.
+        Within `window` seconds, further calls return the same measurement. After PAUSE_SECONDS
+        without a call, return 1.0: the load of the last moments is unknown.
         """
         elapsed = now - self._measured_at
-        if elapsed > self.window:
+        if elapsed > window:
             before, self._busy_seconds = self._busy_seconds, _busy_seconds()
             self._measured_at = now
             is_known = elapsed < PAUSE_SECONDS
@@ -192,7 +190,7 @@ class Meter:
         if window.seconds < self.controller.limits.window:
             return
         self._window = Window(began=now, flowing=flowing())
-        window.busy = self._load.fraction(now)
+        window.busy = self._load.fraction(now, self.controller.limits.window)
         # Most bytes may still be in send buffers, which fill quickly for a slow client, too.
         if self._lag() > self._delivered / 2:
             window.waited = 0

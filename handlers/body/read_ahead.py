@@ -21,11 +21,8 @@ class Budget:
     left: int
     limits: ReadAheadLimits = field(default_factory=ReadAheadLimits)
     controller: Callable[[int, ReadAheadLimits], ConcurrencyController] = ConcurrencyController
-    load: ThreadLoad = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Share the measurement of the thread's load between all bodies."""
-        self.load = ThreadLoad(self.limits.window)
+    load: ThreadLoad = field(default_factory=ThreadLoad, init=False)
+    """One measurement of the thread's load, for all bodies."""
 
     def take(self, most: int) -> int:
         """Reserve and return a size for a piece, at most `most`; 0 if too few bytes are left.

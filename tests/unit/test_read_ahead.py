@@ -687,10 +687,10 @@ def test_thread_load_is_the_fraction_of_time_in_which_the_thread_is_busy() -> No
     """A thread that computes is busy; a thread that sleeps is not."""
 
     def measure(work: Callable[[float], object]) -> float:
-        load = ThreadLoad(0.01)
-        load.fraction(time.monotonic())
+        load = ThreadLoad()
+        load.fraction(time.monotonic(), 0.01)
         work(0.1)
-        return load.fraction(time.monotonic())
+        return load.fraction(time.monotonic(), 0.01)
 
     def compute(seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -702,15 +702,15 @@ def test_thread_load_is_the_fraction_of_time_in_which_the_thread_is_busy() -> No
 
 def test_thread_load_after_a_pause_counts_as_busy() -> None:
     """A mean over an idle time would let the first bodies of a crowd read ahead."""
-    load = ThreadLoad(0.01)
-    assert load.fraction(1000.0) == 1.0
-    assert load.fraction(1000.02) != 1.0
-    assert load.fraction(2000.0) == 1.0
+    load = ThreadLoad()
+    assert load.fraction(1000.0, 0.01) == 1.0
+    assert load.fraction(1000.02, 0.01) != 1.0
+    assert load.fraction(2000.0, 0.01) == 1.0
 
 
 def test_thread_load_within_a_window_is_measured_once() -> None:
     """A crowd of bodies takes one measurement for each window."""
-    load = ThreadLoad(0.01)
-    load.fraction(1000.0)
-    first = load.fraction(1000.5)
-    assert [load.fraction(1000.5 + ms / 1000) for ms in range(10)] == [first] * 10
+    load = ThreadLoad()
+    load.fraction(1000.0, 0.01)
+    first = load.fraction(1000.5, 0.01)
+    assert [load.fraction(1000.5 + ms / 1000, 0.01) for ms in range(10)] == [first] * 10
