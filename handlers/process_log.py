@@ -86,18 +86,15 @@ class LogWriter(QueueHandler):
 
     def _run(self) -> None:
         for line in iter(self._lines.get, None):
-            self._write(line)
+            if not self._write(line):
+                self._missing += 1
+                self.on_drop()
             if self._lines.empty():
                 self._write_notice()
                 time.sleep(PAUSE_SECONDS)
         self._write_notice()
 
-    def _write(self, line: str) -> None:
-        if not self._try_write(line):
-            self._missing += 1
-            self.on_drop()
-
-    def _try_write(self, line: str) -> bool:
+    def _write(self, line: str) -> bool:
         rest = memoryview(line.encode(errors="backslashreplace"))
         try:
             while rest:
@@ -113,7 +110,7 @@ class LogWriter(QueueHandler):
             self._dropped = 0
         text = "%d log lines were dropped: standard output was not read or not writable"
         arguments = ("downspout", logging.WARNING, __file__, 0, text, (self._missing,), None)
-        if self._missing and self._try_write(self.prepare(logging.LogRecord(*arguments))):
+        if self._missing and self._write(self.prepare(logging.LogRecord(*arguments))):
             self._missing = 0
 
 
