@@ -24,8 +24,6 @@ class RawExchange(asyncio.BufferedProtocol):
     def __init__(
         self, connection: Any, method: str, read_timeout: float, loop: asyncio.AbstractEventLoop
     ) -> None:
-        assert connection.protocol is not None  # noqa: S101 - the connection has just been opened
-        assert connection.transport is not None  # noqa: S101
         self.has_begun = False
         self._connection = connection
         self._handler = connection.protocol
