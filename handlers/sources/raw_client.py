@@ -17,6 +17,7 @@ from .raw_exchange import RawExchange
 from .response import RawResponse
 
 _LINE_BREAK = re.compile("[\r\n\0]")
+_LOST_CONNECTION = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
 # The undocumented parts of aiohttp that raw_client.py and raw_exchange.py use. These files import
 # none of them, so that they load where one is missing.
@@ -71,14 +72,11 @@ class RawClient:
             exchange = RawExchange(connection, method, self._read_timeout, self._loop)
             try:
                 return await exchange.send(request)
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            except BaseException as error:
                 exchange.close()
-                if is_last or exchange.has_begun:
+                if is_last or exchange.has_begun or not isinstance(error, _LOST_CONNECTION):
                     raise
                 is_last = True
-            except BaseException:
-                exchange.close()
-                raise
 
     async def _connect(self) -> Any:
         connector = self.session.connector
