@@ -41,8 +41,7 @@ class Piece:
         self._chunks: deque[Chunk] = deque()
         self._news = asyncio.Event()
         self._stack = ExitStack()
-        filling = self._fill(open_part, meter)
-        self._task: asyncio.Task[None] | None = asyncio.create_task(filling)
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._fill(open_part, meter))
 
     @property
     def has_begun(self) -> bool:

@@ -70,10 +70,8 @@ class RawExchange(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the response, and its connection if bytes are missing; may be called again."""
         if self._left or self._buffer.start < self._buffer.end:
-            self._failure = BrokenTransfer(
-                "truncated",
-                f"{_SOURCE}: downspout closed the connection before the body was complete",
-            )
+            text = f"{_SOURCE}: downspout closed the connection before the body was complete"
+            self._failure = BrokenTransfer("truncated", text)
             self._buffer.clear()
         if self._connection.protocol is not None:
             self._give_back(is_reusable=False)
@@ -173,11 +171,9 @@ class RawExchange(asyncio.BufferedProtocol):
             connection.close()
 
         payload.on_eof(connection.release)
-        headers = join_headers(
-            (n.decode(), v.decode()) for n, v in message.raw_headers if v.isascii()
-        )
+        fields = ((n.decode(), v.decode()) for n, v in message.raw_headers if v.isascii())
         read = payload_reader(payload.readany, self._waiter.timeout, _SOURCE)
-        return RawResponse(message.code, headers, read, close)
+        return RawResponse(message.code, join_headers(fields), read, close)
 
 
 class _Waiter:

@@ -48,9 +48,8 @@ def parse_plain_head(buffer: bytearray, end: int, method: str) -> PlainHead | No
     stated = headers.get("content-length", "")
     if is_reusable is None or not _LENGTH.fullmatch(stated) or _UNUSUAL_HEADERS & headers.keys():
         return None
-    return PlainHead(
-        int(head[1]), headers, 0 if method == "HEAD" else int(stated), is_reusable=is_reusable
-    )
+    length = 0 if method == "HEAD" else int(stated)
+    return PlainHead(int(head[1]), headers, length, is_reusable=is_reusable)
 
 
 def join_headers(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

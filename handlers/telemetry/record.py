@@ -114,9 +114,8 @@ class Record(Observer):
         # All fields are in the attribute `download`, so that none clashes with a host's own.
         # makeRecord is faster than Logger.log, which looks for its caller.
         extra, text = {"download": fields}, self._text(fields)
-        logger.handle(
-            logger.makeRecord(logger.name, level, __file__, 0, text, (), None, "log", extra)
-        )
+        line = logger.makeRecord(logger.name, level, __file__, 0, text, (), None, "log", extra)
+        logger.handle(line)
 
     def _text(self, fields: dict[str, Any]) -> str:
         reason = f" ({fields['reason']})" if fields["reason"] else ""
