@@ -1,7 +1,6 @@
 """Answer a request with the body at a URL of another HTTP service."""
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from starlette.responses import StreamingResponse
@@ -53,28 +52,26 @@ async def answer_with_url(
         spec = _upstream_range(selectors, length)
         part = spec.within(length) if spec and length is not None else None
         download.require_bulk_slot(part.length if part else length)
-    opening = _open(remote, download.record.method, selectors, download.owner)
-    upstream = await download.in_time(opening)
+    upstream = await download.in_time(_open(download, remote, selectors))
     body = _version(remote, upstream, download.body_resumer()).body(upstream)
     described = download_headers(upstream, default_type="application/octet-stream")
     has_ranges = _supports_ranges(upstream)
     return stream(download, upstream, body, described, has_ranges=has_ranges, filename=filename)
 
 
-async def _open(
-    remote: RemoteBody, method: str, selectors: RequestSelectors, owner: AsyncExitStack
-) -> Upstream:
+async def _open(download: Download, remote: RemoteBody, selectors: RequestSelectors) -> Upstream:
     spec, if_range = _upstream_range(selectors, remote.length), selectors.if_range
     if spec and (if_range is None or single_strong_tag(if_range) or http_date(if_range)):
-        upstream = await _open_range(remote, spec, selectors, owner)
+        upstream = await _open_range(remote, spec, selectors, download.owner)
         if upstream is not None:
             return upstream
     conditions = forwardable_conditions(selectors.conditions)
-    return await remote.open(owner, method=method, conditions=conditions)
+    method = download.record.method
+    return await remote.open(download.owner, method=method, conditions=conditions)
 
 
 async def _open_range(
-    remote: RemoteBody, spec: Spec, selectors: RequestSelectors, owner: AsyncExitStack
+    remote: RemoteBody, spec: Spec, selectors: RequestSelectors, owner: Owner
 ) -> Upstream | None:
     """Return the upstream's answer to a range; None if the client must get the whole body."""
     conditions, if_range = forwardable_conditions(selectors.conditions), selectors.if_range
