@@ -55,11 +55,8 @@ class Spec:
 
     def within(self, length: int) -> Part | None:
         """Return the part of an object of `length` bytes in this range; None if there is none."""
-        if self.suffix is not None:
-            first, last = max(length - self.suffix, 0), length - 1
-        else:
-            first = self.first or 0
-            last = length - 1 if self.last is None else min(self.last, length - 1)
+        first = (self.first or 0) if self.suffix is None else max(length - self.suffix, 0)
+        last = length - 1 if self.last is None else min(self.last, length - 1)
         return Part(first, last) if first <= last else None
 
 
