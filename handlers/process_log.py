@@ -116,13 +116,12 @@ class LogWriter(QueueHandler):
 
 def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
     """Return a logging configuration that sends all logs to standard output."""
-    stdout = {"()": LogWriter, "formatter": log_format}
     shared = {"handlers": ["stdout"], "level": log_level.upper(), "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": FORMATTERS,
-        "handlers": {"stdout": stdout},
+        "handlers": {"stdout": {"()": LogWriter, "formatter": log_format}},
         "loggers": {"uvicorn": shared, "downspout": shared},
         "root": {"handlers": ["stdout"], "level": "WARNING"},
     }
