@@ -107,13 +107,9 @@ def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Ve
     stated = upstream.validators
     if_range = stated.strong_etag or stated.last_modified or ""
     now = http_date(upstream.headers.get("date", ""))
-
-    once = replace(
-        remote,
-        retry_policy=NO_RETRY,
-        length=upstream.object_length,
-        codings=content_codings(upstream.headers.get("content-encoding", "")),
-    )
+    total = upstream.object_length
+    codings = content_codings(upstream.headers.get("content-encoding", ""))
+    once = replace(remote, retry_policy=NO_RETRY, length=total, codings=codings)
 
     async def request_part(part: Part, owner: Owner, is_conditional: bool) -> Upstream:
         asking = {"if-range": if_range} if is_conditional else {}
@@ -127,7 +123,7 @@ def _version(remote: RemoteBody, upstream: Upstream, resumer: BodyResumer) -> Ve
 
     return Version(
         validators=stated,
-        total=upstream.object_length,
+        total=total,
         request_part=request_part,
         is_resumable=_supports_ranges(upstream) and if_range_holds(if_range, stated, now=now),
         resumer=resumer,
