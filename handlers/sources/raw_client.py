@@ -49,11 +49,9 @@ class RawClient:
         self._read_timeout = read_timeout
         self._loop = asyncio.get_running_loop()
         # aiobotocore's session does not limit the wait for a free connection and for DNS.
-        given = session.timeout
-        self._connect_timeout = aiohttp.ClientTimeout(
-            connect=given.connect or read_timeout + (given.sock_connect or 0),
-            sock_connect=given.sock_connect,
-        )
+        sock_connect = session.timeout.sock_connect
+        connect = session.timeout.connect or read_timeout + (sock_connect or 0)
+        self._connect_timeout = aiohttp.ClientTimeout(connect=connect, sock_connect=sock_connect)
         # The connector reads only host, port and TLS from this request, so one object is enough.
         self._connect_request = aiohttp.ClientRequest(
             "GET", URL(origin), session=session, loop=self._loop
