@@ -61,7 +61,8 @@ class BodyResumer:
         self.observer.upstream_failed(broken)
         if position - self._progress_at >= self.min_progress:
             self._tries, self._progress_at = 0, position
-        upstream = await self._open(open_at, position, broken, silent_since, self.max_resumes)
+        until = silent_since + self.max_silence
+        upstream = await self._open(open_at, position, broken, until, self.max_resumes)
         self.observer.body_resumed()
         return upstream
 
@@ -72,17 +73,13 @@ class BodyResumer:
         """
         unopened = BrokenTransfer("truncated", "can't open the next part of the multipart body")
         self._tries = 0
-        upstream = await self._open(open_at, 0, unopened, time.monotonic(), 1 + self.max_resumes)
+        until = time.monotonic() + self.max_silence
+        upstream = await self._open(open_at, 0, unopened, until, 1 + self.max_resumes)
         self._tries = self._progress_at = 0
         return upstream
 
     async def _open(
-        self,
-        open_at: OpenAt,
-        position: int,
-        broken: BrokenTransfer,
-        silent_since: float,
-        attempts: int,
+        self, open_at: OpenAt, position: int, broken: BrokenTransfer, until: float, attempts: int
     ) -> Upstream:
         if self._opened is None:  # Most bodies do not break and need no stack.
             self._opened = ExitStack()
@@ -91,7 +88,7 @@ class BodyResumer:
         while self._tries < attempts:
             delay = retry_delay(self._tries)
             self._tries += 1
-            left = silent_since + self.max_silence - time.monotonic() - delay
+            left = until - time.monotonic() - delay
             if left <= 0:
                 break
             await asyncio.sleep(delay)
