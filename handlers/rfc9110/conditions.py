@@ -31,11 +31,9 @@ class Validators:
     @classmethod
     def from_headers(cls, stored: Mapping[str, str]) -> Self:
         """Read the validators from an upstream's headers; an invalid one becomes None."""
-        modified = stored.get("last-modified", "")
-        return cls(
-            etag=entity_tag(stored.get("etag", "")),
-            last_modified=modified if http_date(modified) else None,
-        )
+        etag, modified = stored.get("etag", ""), stored.get("last-modified", "")
+        last_modified = modified if http_date(modified) else None
+        return cls(etag=entity_tag(etag), last_modified=last_modified)
 
     @property
     def strong_etag(self) -> str | None:
