@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from logging.handlers import QueueHandler
 from typing import Any
 
@@ -96,12 +97,10 @@ class LogWriter(QueueHandler):
 
     def _write(self, line: str) -> bool:
         rest = memoryview(line.encode(errors="backslashreplace"))
-        try:
+        with suppress(OSError):  # The reader has closed the pipe, or the disk is full.
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-        except OSError:  # The reader has closed the pipe, or the disk is full.
-            return False
-        return True
+        return not rest
 
     def _write_notice(self) -> None:
         """Write how many lines are missing at this point of the output, if any are."""
