@@ -26,15 +26,15 @@ EXPIRES = 4_000_000_000
 
 
 class Case(NamedTuple):
-    """The arguments of the page's functions; without a download name, `download` is empty."""
+    """The arguments of the page's functions; `download` and `prefix` are empty if not given."""
 
     path: str
     download: str = ""
-    prefix: bool = False
+    prefix: str = ""
 
     def arguments(self) -> list[str]:
         """Return the arguments as the programs below expect them."""
-        return [self.path, KEY, str(EXPIRES), self.download, "prefix" if self.prefix else ""]
+        return [self.path, KEY, str(EXPIRES), self.download, self.prefix]
 
 
 def read_vector() -> list[tuple[Case, str]]:
@@ -42,7 +42,9 @@ def read_vector() -> list[tuple[Case, str]]:
     vector = []
     for row in table_rows(PAGE, "vector"):
         path, download, signed, signature = (cell.strip("`") for cell in row)
-        vector.append((Case(path, download, signed.startswith("prefix ")), signature))
+        kind, _, prefix = signed.partition(" `")
+        assert kind == ("prefix" if prefix else "path")
+        vector.append((Case(path, download, prefix), signature))
     return vector
 
 
@@ -52,8 +54,11 @@ VECTOR = read_vector()
 ODD_CASES = [
     Case("/objects/" + "".join(map(chr, range(0x20, 0x7F)))),
     Case("/objects/a//b+c/%2F/~/😀", " 'a'/\"b\"\\%41*(!)\n~ü😀 "),
-    Case("/objects/100% *(ü)/7/a b.m3u8", prefix=True),
-    Case("/objects/a.ts", prefix=True),
+    Case("/objects/100% *(ü)/7/a b.m3u8", prefix="/objects/100% *(ü)/7/"),
+    Case("/objects/100% *(ü)/7/a b.m3u8", prefix="/objects/100% *(ü)/"),
+    Case("/objects/a/b/", prefix="/objects/a/b/"),
+    Case("/objects/a.ts", prefix="/objects/"),
+    Case("/objects/a/b.ts", "ü.ts", prefix="/objects/a/"),
     Case("/tasks/12/bytes/100", "-n"),
 ]
 
@@ -74,13 +79,13 @@ import sys
 given = sys.argv[1:]
 while given:
     path, key, expires, download, prefix, *given = given
-    print(sign(path, key, int(expires), download or None, bool(prefix)))
+    print(sign(path, key, int(expires), download or None, prefix or None))
 """
 
 JAVASCRIPT = """
 for (let given = process.argv.slice(2); given.length; given = given.slice(5)) {
   const [path, key, expires, download, prefix] = given;
-  console.log(sign(path, key, Number(expires), download || null, Boolean(prefix)));
+  console.log(sign(path, key, Number(expires), download || null, prefix || null));
 }
 """
 
@@ -89,7 +94,7 @@ import ("fmt"; "os"; "strconv")
 func main() {
     for given := os.Args[1:]; len(given) > 0; given = given[5:] {
         expires, _ := strconv.ParseInt(given[2], 10, 64)
-        fmt.Println(sign(given[0], given[1], expires, given[3], given[4] != ""))
+        fmt.Println(sign(given[0], given[1], expires, given[3], given[4]))
     }
 }
 """
@@ -128,11 +133,12 @@ def program(name: str) -> str:
 
 def test_vector_equals_make_signature() -> None:
     """The vector's signatures are those of `make_signature`."""
-    assert [case.prefix for case, _ in VECTOR] == [False, False, True]
+    assert [case.prefix for case, _ in VECTOR] == ["", "", "/objects/videos/7/"]
     for case, signature in VECTOR:
-        path = case.path[: case.path.rindex("/") + 1] if case.prefix else case.path
-        download = case.download or None
-        assert make_signature(SECRET, path, EXPIRES, download, prefix=case.prefix) == signature
+        download, prefix = case.download or None, case.prefix or None
+        assert make_signature(SECRET, case.path, EXPIRES, download, prefix) == signature
+        if prefix:
+            assert make_signature(SECRET, "/ignored", EXPIRES, download, prefix) == signature
 
 
 @pytest.mark.parametrize("language", [python, javascript, go, shell])
@@ -150,7 +156,7 @@ def test_code_makes_valid_signed_urls(
         parameters = parse_qsl(parts.query)
         assert unquote(parts.path) == case.path
         assert dict(parameters).get("download", "") == case.download
-        assert ("prefix" in dict(parameters)) == case.prefix
+        assert dict(parameters).get("prefix", "") == case.prefix
         keys = {KEY_ID: SECRET}
         assert rejection_reason(keys, case.path, parameters, max_lifetime=EXPIRES) is None, url
     signatures = [dict(parse_qsl(urlsplit(url).query))["signature"] for url in urls]
