@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlencode, urlsplit
 
 import pytest
 from starlette.applications import Starlette
@@ -102,7 +102,9 @@ def test_signed_prefix_url_has_hmac_of_prefix_and_asterisk(
 ) -> None:
     """The third signed line of a prefix is the percent-encoded prefix and an asterisk."""
     monkeypatch.setattr("time.time", lambda: 2_000_000_000 - 60.0)
-    url = sign_url("/objects/Gr%C3%B6%C3%9Fe 7/a.m3u8?utm=1", KEY, lifetime=60, prefix=True)
+    url = sign_url(
+        "/objects/Gr%C3%B6%C3%9Fe 7/a.m3u8?utm=1", KEY, lifetime=60, prefix="/objects/Größe 7/"
+    )
     parts = urlsplit(url)
     assert parts.path == "/objects/Gr%C3%B6%C3%9Fe%207/a.m3u8"
     line = "/objects/Gr%C3%B6%C3%9Fe%207/*"
@@ -120,26 +122,82 @@ def test_signed_prefix_url_has_hmac_of_prefix_and_asterisk(
     [
         ("/objects/a", "/objects/"),
         ("/objects/a/", "/objects/a/"),
+        ("/objects/a/", "/objects/"),
         ("/objects/a/b", "/objects/a/"),
         ("/objects/a/b/", "/objects/a/b/"),
+        ("/objects/a/b/c", "/objects/a/"),
         ("/objects//a", "/objects//"),
         ("/objects/a%2Fb", "/objects/a/"),
         ("/objects/a%252Fb", "/objects/"),
         ("/objects/*/a", "/objects/*/"),
     ],
 )
-def test_signed_prefix_ends_at_the_last_slash(path: str, prefix: str) -> None:
-    """The prefix is the decoded path up to its last slash."""
-    parameters = dict(parse_qsl(urlsplit(sign_url(path, KEY, lifetime=9, prefix=True)).query))
+def test_signed_prefix_is_the_given_path(path: str, prefix: str) -> None:
+    """The prefix is any beginning of the decoded path that ends with a slash, or all of it."""
+    signed = urlsplit(sign_url(path, KEY, lifetime=9, prefix=prefix))
+    parameters = dict(parse_qsl(signed.query))
+    assert unquote(signed.path) == unquote(path)
     assert parameters["prefix"] == prefix
+    line = quote(prefix) + "*"
+    expected = hmac_of("downspout 1", "GET", line, parameters["expires"], "")
+    assert parameters["signature"] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix"),
+    [
+        # without a slash at the end
+        (PLAYLIST, ""),
+        (PLAYLIST, "/objects"),
+        (PLAYLIST, "/objects/videos"),
+        (PLAYLIST, "/objects/videos/7"),
+        (PLAYLIST, "/objects/videos/7/*"),
+        (PLAYLIST, PLAYLIST),
+        ("/objects/a", "/objects/a"),
+        # beside the path
+        (PLAYLIST, PLAYLIST + "/"),
+        (PLAYLIST, "/objects/videos/8/"),
+        (PLAYLIST, "/objects/videos/7/8/"),
+        (PLAYLIST, "/objects/vid/"),
+        (PLAYLIST, "/objects/Videos/"),
+        (PLAYLIST, "/objects//"),
+        (PLAYLIST, "/objects/videos/../"),
+        (PLAYLIST, "/objects/videos/7/../"),
+        ("/objects/a", "/objects/a/"),
+        ("/objects/a%20b/c", "/objects/a%20b/"),
+        ("/objects/a%252Fb", "/objects/a/"),
+        # outside /objects/
+        (PLAYLIST, "/"),
+        (PLAYLIST, "objects/videos/7/"),
+        (PLAYLIST, "//objects/videos/7/"),
+        (PLAYLIST, "/Objects/videos/7/"),
+        (PLAYLIST, "/media/objects/videos/7/"),
+        (PLAYLIST, "https://files.example/objects/videos/7/"),
+        (PLAYLIST, quote(FOLDER, safe="")),
+        ("/tasks/1/image", "/tasks/1/"),
+        ("/tasks/1/image", "/tasks/"),
+        ("/tasks/1/image", "/"),
+        ("/tasks/1/image", "/objects/"),
+    ],
+)
+def test_sign_url_with_invalid_prefix_raises(path: str, prefix: str) -> None:
+    """The error names the prefix and the path, of which the prefix must be a beginning."""
+    with pytest.raises(ValueError, match="must be a beginning of") as raised:
+        sign_url(path, KEY, lifetime=60, prefix=prefix)
+    assert str(raised.value).startswith(f"{prefix}: ")
+    assert unquote(path) in str(raised.value)
+    assert SECRET not in str(raised.value)
 
 
 def test_signed_prefix_below_a_mount_has_no_mount_path() -> None:
     """The prefix, like every signed path, leaves out the path of the mount."""
     url = "https://files.example/media" + PLAYLIST
-    signed = sign_url(url, KEY, lifetime=9, root_path="/media", prefix=True)
+    signed = sign_url(url, KEY, lifetime=9, root_path="/media", prefix=FOLDER)
     assert signed.startswith(url + "?")
     assert dict(parse_qsl(urlsplit(signed).query))["prefix"] == FOLDER
+    for prefix in ("/media" + FOLDER, "/media/"):
+        with pytest.raises(ValueError, match="must be a beginning of"):
+            sign_url(url, KEY, lifetime=9, root_path="/media", prefix=prefix)
 
 
 INVALID_OBJECTS = [
@@ -183,6 +241,7 @@ def test_sign_url_of_invalid_object_raises(url: str) -> None:
     [
         "/",
         "/objects",
+        "/objects/",
         "/tasks/1/image",
         "/tasks/1/bytes/5",
         "/x/objects/a",
@@ -198,13 +257,15 @@ def test_sign_url_of_invalid_object_raises(url: str) -> None:
     ],
 )
 def test_sign_url_with_prefix_of_other_path_raises(url: str) -> None:
-    """Only prefixes of objects can be signed."""
-    with pytest.raises(ValueError, match=r"."):
-        sign_url(url, KEY, lifetime=60, prefix=True)
+    """With a prefix, too, the URL must be that of an object."""
+    path = unquote(url.partition("?")[0], errors="surrogateescape")
+    for prefix in ("/objects/", path[: path.rindex("/") + 1], path):
+        with pytest.raises(ValueError, match=r"."):
+            sign_url(url, KEY, lifetime=60, prefix=prefix)
 
 
-def test_sign_url_takes_longest_key_of_named_place() -> None:
-    """The name of the place is no part of the key, so it does not count to the 1,024 bytes."""
+def test_sign_url_takes_longest_key_of_named_root() -> None:
+    """The name of the root is not part of the key, so it does not count to the 1,024 bytes."""
     path = "/objects/docs/" + "k" * 1024
     assert sign_url(path, KEY, lifetime=60).startswith(path + "?")
 
@@ -241,7 +302,7 @@ def test_prefix_signature_opens_every_object_below(
 ) -> None:
     """The query of one signed URL is valid for each path below its prefix."""
     answer_all(upstream)
-    query = urlsplit(sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)).query
+    query = urlsplit(sign_url(PLAYLIST, KEY, lifetime=60, prefix=FOLDER)).query
     answer = fetch(port, f"{path}?{query}", method=method)
     assert answer.status == 200
     assert answer.headers["cache-control"] == "private"
@@ -261,7 +322,7 @@ def test_prefix_signature_allows_ranges_and_conditions(upstream: Misbehaving, po
 def test_prefix_signature_of_all_objects_opens_no_task(upstream: Misbehaving, port: int) -> None:
     """The prefix /objects/ opens every object, and nothing else."""
     answer_all(upstream)
-    query = urlsplit(sign_url("/objects/a", KEY, lifetime=60, prefix=True)).query
+    query = urlsplit(sign_url("/objects/a", KEY, lifetime=60, prefix="/objects/")).query
     assert fetch(port, f"/objects/x/y?{query}").status == 200
     upstream.exchanges.clear()
     for path in ("/tasks/7/image", "/tasks/7/bytes/5"):
@@ -299,7 +360,7 @@ def test_prefix_signature_with_download_name_requires_the_name(
 ) -> None:
     """The name that was signed with a prefix is the name of each object below it."""
     answer_all(upstream)
-    signed = sign_url(PLAYLIST + "?download=x.ts", KEY, lifetime=60, prefix=True)
+    signed = sign_url(PLAYLIST + "?download=x.ts", KEY, lifetime=60, prefix=FOLDER)
     answer = fetch(port, signed.replace("index.m3u8", "1.ts"))
     assert answer.headers["content-disposition"] == 'attachment; filename="x.ts"'
     assert fetch(port, signed.replace("download=x.ts&", "")).status == 403
@@ -313,7 +374,7 @@ async def test_signatures_below_a_mount_are_valid(upstream: Misbehaving) -> None
     downloads = create_app(settings)
     host = Starlette(routes=[Mount("/media", downloads)], lifespan=entering(downloads))
     async with host.router.lifespan_context(host):
-        for prefix in (False, True):
+        for prefix in (None, FOLDER):
             url = f"/media{PLAYLIST}"
             signed = sign_url(url, KEY, lifetime=60, root_path="/media", prefix=prefix)
             assert (await call(host, signed)).status == 200
@@ -325,14 +386,13 @@ async def test_signatures_below_a_mount_are_valid(upstream: Misbehaving) -> None
             assert (await call(host, f"/media{PLAYLIST}?{query}")).status == 403
 
 
-async def test_prefix_signature_of_named_place_opens_that_place_alone(
-    upstream: Misbehaving,
-) -> None:
-    """The name of the place is a part of the signed prefix."""
+async def test_prefix_signature_of_named_root_opens_that_root_alone(upstream: Misbehaving) -> None:
+    """The name of the root is a part of the signed prefix."""
     answer_all(upstream)
-    places = (f"photos={BUCKET}/public/", "docs=documents/")
-    async with guarded(upstream.url, s3_objects=places) as app:
-        query = urlsplit(sign_url("/objects/docs/a/b", KEY, lifetime=60, prefix=True)).query
+    roots = (f"photos={BUCKET}/public/", "docs=documents/")
+    async with guarded(upstream.url, s3_objects=roots) as app:
+        signed = sign_url("/objects/docs/a/b", KEY, lifetime=60, prefix="/objects/docs/a/")
+        query = urlsplit(signed).query
         assert (await call(app, f"/objects/docs/a/c?{query}")).status == 200
         assert upstream.requests == ["GET /documents/a/c"]
         for path in ("/objects/photos/a/c", "/objects/docs/b", "/objects/docs/a/../../photos/c"):
@@ -405,7 +465,7 @@ def test_changed_prefix_signature_returns_403(
 ) -> None:
     """A prefix signature with another path, prefix or signature reaches no store."""
     answer_all(upstream)
-    target = sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)
+    target = sign_url(PLAYLIST, KEY, lifetime=60, prefix=FOLDER)
     assert change(target) != target
     assert fetch(port, target).status == 200
     upstream.exchanges.clear()
@@ -455,7 +515,7 @@ def test_prefix_signature_and_object_signature_are_not_interchangeable(
     exact = dict(parse_qsl(urlsplit(sign_url(PLAYLIST, KEY, lifetime=60)).query))
     asterisk = dict(parse_qsl(urlsplit(sign_url(FOLDER + "*", KEY, lifetime=60)).query))
     folder = dict(parse_qsl(urlsplit(sign_url(FOLDER, KEY, lifetime=60)).query))
-    below = dict(parse_qsl(urlsplit(sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)).query))
+    below = dict(parse_qsl(urlsplit(sign_url(PLAYLIST, KEY, lifetime=60, prefix=FOLDER)).query))
     del below["prefix"]
     for path, parameters in (
         (PLAYLIST, {**exact, "prefix": FOLDER}),
@@ -483,8 +543,8 @@ def test_prefix_signature_after_expires_returns_403(
     signed_at = time.time() - 120
     with monkeypatch.context() as patch:
         patch.setattr("time.time", lambda: signed_at)
-        expired = sign_url(PLAYLIST, KEY, lifetime=60, prefix=True)
-    too_long = sign_url(PLAYLIST, KEY, lifetime=8 * 86_400, prefix=True)
+        expired = sign_url(PLAYLIST, KEY, lifetime=60, prefix=FOLDER)
+    too_long = sign_url(PLAYLIST, KEY, lifetime=8 * 86_400, prefix=FOLDER)
     for target in (expired, too_long):
         assert fetch(port, target).status == 403
     assert upstream.exchanges == []
@@ -494,7 +554,7 @@ def test_prefix_signature_of_removed_key_returns_403(upstream: Misbehaving, port
     """A prefix that another key has signed is not valid."""
     answer_all(upstream)
     for key in ("a:fedcba9876543210", f"b:{SECRET}"):
-        signed = sign_url(PLAYLIST, key, lifetime=60, prefix=True)
+        signed = sign_url(PLAYLIST, key, lifetime=60, prefix=FOLDER)
         assert fetch(port, signed).status == 403
     assert upstream.exchanges == []
 
@@ -860,7 +920,7 @@ def sign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_sign_command_of_service_py_takes_prefix() -> None:
     """`python service.py sign` is the same command as `downspout sign`."""
     ran = subprocess.run(
-        [sys.executable, "service.py", "sign", PLAYLIST, "--prefix"],
+        [sys.executable, "service.py", "sign", PLAYLIST, "--prefix", FOLDER],
         cwd=ROOT,
         env={"URL_SIGNING_KEYS": KEY},
         capture_output=True,
@@ -884,11 +944,19 @@ def test_sign_command_prints_valid_object_url(
     assert fetch(port, printed.strip().replace(".pdf", ".txt")).status == 403
 
 
-@pytest.mark.parametrize("arguments", [(PLAYLIST, "--prefix"), ("--prefix", PLAYLIST)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (PLAYLIST, "--prefix", FOLDER),
+        ("--prefix", FOLDER, PLAYLIST),
+        (PLAYLIST, f"--prefix={FOLDER}"),
+        (FOLDER + "index.m3u8?utm=1", "--prefix", FOLDER),
+    ],
+)
 def test_sign_command_with_prefix_prints_valid_prefix_url(
     upstream: Misbehaving, port: int, sign: Sign, arguments: tuple[str, ...]
 ) -> None:
-    """With --prefix the query of the printed URL is valid for everything below its last slash."""
+    """With --prefix PATH the query of the printed URL is valid for all URLs below PATH."""
     answer_all(upstream)
     code, printed, errors = sign(*arguments)
     assert (code, errors) == (0, "")
@@ -901,15 +969,21 @@ def test_sign_command_with_prefix_prints_valid_prefix_url(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("/tasks/1/image", "--prefix"),
+        ("/tasks/1/image", "--prefix", "/tasks/1/"),
+        ("/tasks/1/image", "--prefix", "/objects/"),
         ("/objects/a/../b",),
-        ("/objects/a/../b/c", "--prefix"),
+        ("/objects/a/../b/c", "--prefix", "/objects/a/"),
         ("/objects/",),
+        ("/objects/", "--prefix", "/objects/"),
         ("/objects/%FF",),
-        ("/objects/%FF/a", "--prefix"),
+        ("/objects/%FF/a", "--prefix", "/objects/"),
         ("/objects/a%0A",),
-        (PLAYLIST, "--prefix", "--root-path", "/media"),
-        (PLAYLIST + "?prefix=/objects/", "--prefix"),
+        (PLAYLIST, "--prefix", FOLDER, "--root-path", "/media"),
+        (PLAYLIST + "?prefix=/objects/", "--prefix", FOLDER),
+        (PLAYLIST, "--prefix", "/objects/videos/7"),
+        (PLAYLIST, "--prefix", "/objects/videos/8/"),
+        (PLAYLIST, "--prefix", "/"),
+        (PLAYLIST, "--prefix", ""),
     ],
 )
 def test_sign_command_with_invalid_object_returns_2_and_one_line(
@@ -920,4 +994,14 @@ def test_sign_command_with_invalid_object_returns_2_and_one_line(
     assert (code, printed) == (2, "")
     assert errors.count("\n") == 1
     assert arguments[0] in errors
+    assert SECRET not in errors
+
+
+@pytest.mark.parametrize("arguments", [(PLAYLIST, "--prefix"), ("--prefix", PLAYLIST)])
+def test_sign_command_with_prefix_without_path_prints_no_url(
+    sign: Sign, arguments: tuple[str, ...]
+) -> None:
+    """--prefix needs a PATH besides the URL."""
+    code, printed, errors = sign(*arguments)
+    assert (code, printed) == (2, "")
     assert SECRET not in errors

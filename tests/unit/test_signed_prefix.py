@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,11 +27,29 @@ def reason_for(path: str, query: str) -> str | None:
 @given(signed=SEGMENTS, requested=SEGMENTS)
 def test_random_signed_prefix_covers_exactly_the_paths_below(signed: str, requested: str) -> None:
     """A prefix signature is valid for a path if, and only if, the path begins with the prefix."""
-    url = sign_url("/objects/" + quote(signed), PAIR, lifetime=60, prefix=True)
-    path, query = "/objects/" + requested, urlsplit(url).query
-    below = "/objects/" + signed[: signed.rfind("/") + 1]
-    expected = None if path.startswith(below) else "signature for another prefix"
-    assert reason_for(path, query) == expected
+    path = "/objects/" + requested
+    for end in [0, *(at for at, character in enumerate(signed, start=1) if character == "/")]:
+        prefix = "/objects/" + signed[:end]
+        url = sign_url("/objects/" + quote(signed), PAIR, lifetime=60, prefix=prefix)
+        expected = None if path.startswith(prefix) else "signature for another prefix"
+        assert reason_for(path, urlsplit(url).query) == expected
+
+
+@given(signed=SEGMENTS, start=st.sampled_from(["/objects/", "/objects", "/", ""]), rest=SEGMENTS)
+def test_random_prefix_is_signed_only_as_a_beginning_of_the_path(
+    signed: str, start: str, rest: str
+) -> None:
+    """`sign_url` signs no prefix without a final slash, beside the path, or of all routes."""
+    path = "/objects/" + signed
+    beginnings = [path[:end] for end in range(len(path) + 1)]
+    for prefix in (start + rest, start, *beginnings):
+        is_below_objects = prefix.startswith("/objects/") and prefix in beginnings
+        if is_below_objects and prefix.endswith("/"):
+            url = sign_url(quote(path), PAIR, lifetime=60, prefix=prefix)
+            assert reason_for(path, urlsplit(url).query) is None
+        else:
+            with pytest.raises(ValueError, match="must be a beginning of"):
+                sign_url(quote(path), PAIR, lifetime=60, prefix=prefix)
 
 
 @given(signed=SEGMENTS, requested=SEGMENTS)

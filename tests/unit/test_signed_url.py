@@ -185,7 +185,7 @@ def test_root_path_in_signed_url_is_not_signed() -> None:
 def test_sign_url_with_invalid_input_raises(url: str, lifetime: float, root_path: str) -> None:
     """`sign_url` raises ValueError for a URL or lifetime that would not be valid."""
     with pytest.raises(
-        ValueError, match=r"must be an http|must be the URL of|has a signature|lifetime must be"
+        ValueError, match=r"must be an http|must be the URL of|must have no|lifetime must be"
     ):
         sign_url(url, PAIR, lifetime=lifetime, root_path=root_path)
 
