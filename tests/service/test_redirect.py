@@ -244,17 +244,17 @@ def test_redirect_under_a_prefix_names_only_keys_below_it(
         assert "location" not in answer.headers
 
 
-def test_redirect_of_named_places_names_their_buckets(
+def test_redirect_of_named_roots_names_their_buckets(
     store: Store, service_with: ServiceWith, direct: bool
 ) -> None:
-    """Each place of S3_OBJECTS leads to its own bucket and prefix."""
+    """Each root in S3_OBJECTS leads to its own bucket and prefix."""
     store.client.create_bucket(Bucket="elsewhere")
     store.client.put_object(Bucket="elsewhere", Key="one.txt", Body=b"elsewhere")
     store.put("public/one.txt", b"public")
-    places = ("photos=photos/public/", "docs=elsewhere/")
-    service = service_with(store.url, s3_direct=direct, **{**REDIRECT, "s3_objects": places})
-    for place, path in (("photos", "/photos/public/one.txt"), ("docs", "/elsewhere/one.txt")):
-        target = f"/objects/{place}/one.txt"
+    roots = ("photos=photos/public/", "docs=elsewhere/")
+    service = service_with(store.url, s3_direct=direct, **{**REDIRECT, "s3_objects": roots})
+    for root, path in (("photos", "/photos/public/one.txt"), ("docs", "/elsewhere/one.txt")):
+        target = f"/objects/{root}/one.txt"
         assert presigned(service.get(target)).path == path
     assert service.get("/objects/docs/one.txt", follow_redirects=True).content == b"elsewhere"
     assert service.get("/objects/photos/one.txt", follow_redirects=True).content == b"public"
