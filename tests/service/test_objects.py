@@ -32,7 +32,7 @@ from tests.support.stored import DATE, select
 OBJECTS = "/objects/{key}"
 OTHER_BUCKET = "documents"
 PREFIX = "public/"
-PLACES = (f"photos={BUCKET}/{PREFIX}", f"docs={OTHER_BUCKET}/")
+ROOTS = (f"photos={BUCKET}/{PREFIX}", f"docs={OTHER_BUCKET}/")
 KEY = "a:0123456789abcdef"
 ORIGIN = {"origin": "https://app.example"}
 
@@ -78,8 +78,8 @@ def s3_direct(request: pytest.FixtureRequest) -> bool:
         ((PREFIX,), "/objects/", BUCKET, PREFIX),
         (("public/a/",), "/objects/", BUCKET, "public/a/"),
         (("/",), "/objects/", BUCKET, ""),
-        (PLACES, "/objects/photos/", BUCKET, PREFIX),
-        (PLACES, "/objects/docs/", OTHER_BUCKET, ""),
+        (ROOTS, "/objects/photos/", BUCKET, PREFIX),
+        (ROOTS, "/objects/docs/", OTHER_BUCKET, ""),
         ((f"docs={OTHER_BUCKET}/b/c/",), "/objects/docs/", OTHER_BUCKET, "b/c/"),
         ((f"images={BUCKET}/",), "/objects/images/", BUCKET, ""),
     ],
@@ -122,12 +122,12 @@ def test_each_form_of_s3_objects_sets_bucket_and_prefix(
         f"/objects/{OTHER_BUCKET}/a.txt",
     ],
 )
-def test_unknown_name_of_a_place_returns_404_without_store_request(
+def test_unknown_name_of_a_root_returns_404_without_store_request(
     upstream: Misbehaving, service_with: ServiceWith, path: str
 ) -> None:
     """Only the names in S3_OBJECTS lead to a bucket; the names of buckets do not."""
     upstream.behaviour = answer_with(200, b"never")
-    service = service_with(s3_objects=PLACES)
+    service = service_with(s3_objects=ROOTS)
     assert is_problem(fetch(service.port, path), 404, "not-found")
     assert upstream.exchanges == []
 
@@ -169,7 +169,7 @@ def test_openapi_has_objects_route_only_with_s3_objects(
     upstream: Misbehaving, service_with: ServiceWith
 ) -> None:
     """The OpenAPI document describes the routes that exist."""
-    for s3_objects in ((PREFIX,), PLACES, ()):
+    for s3_objects in ((PREFIX,), ROOTS, ()):
         document = service_with(s3_objects=s3_objects).get("/openapi.json").json()
         assert (OBJECTS in document["paths"]) == bool(s3_objects)
 
@@ -184,9 +184,9 @@ def keys_service(_services: ServicePool, filled: Store, s3_direct: bool) -> Runn
 
 
 @pytest.fixture(scope="module")
-def places_service(_services: ServicePool, filled: Store, s3_direct: bool) -> RunningService:
-    """Run the service with named places."""
-    return _services.get(settings_for(filled.url, s3_objects=PLACES, s3_direct=s3_direct))
+def roots_service(_services: ServicePool, filled: Store, s3_direct: bool) -> RunningService:
+    """Run the service with named roots."""
+    return _services.get(settings_for(filled.url, s3_objects=ROOTS, s3_direct=s3_direct))
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +220,13 @@ def test_odd_key_has_equal_head_and_range(keys_service: RunningService, name: st
 
 
 @pytest.mark.parametrize("name", ODD_KEYS)
-def test_odd_key_in_named_place_returns_its_object(
-    places_service: RunningService, name: str
+def test_odd_key_in_named_root_returns_its_object(
+    roots_service: RunningService, name: str
 ) -> None:
-    """A place without a prefix, in another bucket, has the same odd keys."""
+    """A root without a prefix, in another bucket, has the same odd keys."""
     key = ODD_KEYS[name]
-    for place, bucket, prefix in (("photos", BUCKET, PREFIX), ("docs", OTHER_BUCKET, "")):
-        received = fetch(places_service.port, f"/objects/{place}/{encode(key)}")
+    for root, bucket, prefix in (("photos", BUCKET, PREFIX), ("docs", OTHER_BUCKET, "")):
+        received = fetch(roots_service.port, f"/objects/{root}/{encode(key)}")
         assert (received.status, received.body) == (200, body_of(bucket, prefix + key))
 
 
@@ -271,8 +271,9 @@ def test_prefix_signature_of_odd_folder_returns_its_objects(
     """A prefix with odd characters opens the objects below it."""
     folder = KEYS[name][:200].encode()[:500].decode("utf-8", "ignore") + "/"
     filled.put(PREFIX + folder + "ü.ts", b"segment")
-    query = sign_url(f"/objects/{encode(folder)}x", KEY, lifetime=60, prefix=True).partition("?")
-    received = fetch(signed_service.port, f"/objects/{encode(folder)}%C3%BC.ts?{query[2]}")
+    path, prefix = f"/objects/{encode(folder)}", f"/objects/{folder}"
+    query = sign_url(f"{path}x", KEY, lifetime=60, prefix=prefix).partition("?")
+    received = fetch(signed_service.port, f"{path}%C3%BC.ts?{query[2]}")
     assert (received.status, received.body) == (200, b"segment")
 
 
@@ -368,7 +369,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-@pytest.mark.parametrize("s3_objects", [(PREFIX,), PLACES], ids=["prefix", "places"])
+@pytest.mark.parametrize("s3_objects", [(PREFIX,), ROOTS], ids=["prefix", "roots"])
 @pytest.mark.parametrize("name", INVALID)
 def test_invalid_key_returns_404_without_store_request(
     upstream: Misbehaving,
@@ -380,7 +381,7 @@ def test_invalid_key_returns_404_without_store_request(
     """A key that S3 does not allow, or that is unsafe in a URL, never reaches the store."""
     upstream.behaviour = answer_with(200, b"never")
     service = service_with(s3_objects=s3_objects, http=http)
-    below = "/objects/" if s3_objects != PLACES else "/objects/photos/"
+    below = "/objects/" if s3_objects != ROOTS else "/objects/photos/"
     for method in ("GET", "HEAD"):
         received = fetch(service.port, below + INVALID[name], method=method)
         assert received.status == 404
@@ -526,12 +527,12 @@ def test_download_of_key_with_trailing_slash_is_an_attachment(
     assert received.headers["content-disposition"].startswith("attachment")
 
 
-def test_download_name_in_named_place_is_the_last_segment(
+def test_download_name_in_named_root_is_the_last_segment(
     upstream: Misbehaving, service_with: ServiceWith
 ) -> None:
-    """The name of the place is not the name of the file."""
+    """The name of the root is not the name of the file."""
     upstream.behaviour = answer_with(200, b"data", "content-type: application/pdf")
-    received = fetch(service_with(s3_objects=PLACES).port, "/objects/docs/a.pdf?download")
+    received = fetch(service_with(s3_objects=ROOTS).port, "/objects/docs/a.pdf?download")
     assert received.headers["content-disposition"] == 'attachment; filename="a.pdf"'
     assert upstream.requests == [f"GET /{OTHER_BUCKET}/a.pdf"]
 
@@ -693,8 +694,8 @@ def test_store_error_for_object_returns_problem_without_its_key(
 
 @pytest.mark.parametrize(
     ("s3_objects", "path"),
-    [((PREFIX,), "/objects/secret-{}/a.pdf"), (PLACES, "/objects/docs/secret-{}/a.pdf")],
-    ids=["prefix", "places"],
+    [((PREFIX,), "/objects/secret-{}/a.pdf"), (ROOTS, "/objects/docs/secret-{}/a.pdf")],
+    ids=["prefix", "roots"],
 )
 def test_log_and_metrics_have_the_route_without_the_key(
     upstream: Misbehaving, caplog: pytest.LogCaptureFixture, s3_objects: tuple[str, ...], path: str
