@@ -1,4 +1,4 @@
-"""AUTH_CACHE_SECONDS: which answers of the application are remembered, for whom and how long."""
+"""AUTH_CACHE_SECONDS: which answers of the application are cached, for whom and how long."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Download(NamedTuple):
         return fetch(service.port, self.path, method=self.method, headers=self.headers).status
 
 
-def test_yes_is_remembered_for_the_same_request(
+def test_yes_is_cached_for_the_same_request(
     service: RunningService, application: Misbehaving
 ) -> None:
     """The second request of the same client does not ask, and gets the same answer."""
@@ -94,7 +94,7 @@ ASKED_AGAIN = {
 
 
 @pytest.mark.parametrize("other", ASKED_AGAIN.values(), ids=ASKED_AGAIN)
-def test_yes_is_not_remembered_for_another_request(
+def test_yes_is_not_cached_for_another_request(
     service: RunningService, application: Misbehaving, upstream: Misbehaving, other: Download
 ) -> None:
     """A request that differs in anything that the application sees is asked about again."""
@@ -106,7 +106,7 @@ def test_yes_is_not_remembered_for_another_request(
     assert len(application.requests) == 2
 
 
-def test_yes_is_not_remembered_for_another_host(
+def test_yes_is_not_cached_for_another_host(
     service: RunningService, application: Misbehaving
 ) -> None:
     """An application may decide by the host that the client has requested."""
@@ -115,7 +115,7 @@ def test_yes_is_not_remembered_for_another_host(
         assert len(application.requests) == min(number, 3)
 
 
-def test_yes_is_not_remembered_for_other_order_of_repeated_headers(
+def test_yes_is_not_cached_for_other_order_of_repeated_headers(
     service: RunningService, application: Misbehaving
 ) -> None:
     """Applications differ in which of two Authorization headers they read."""
@@ -155,7 +155,7 @@ async def hang(exchange: Exchange) -> None:
         (hang, 504),
     ],
 )
-def test_no_is_not_remembered(
+def test_no_is_not_cached(
     service: RunningService, application: Misbehaving, no: Behaviour, status: int
 ) -> None:
     """A client that has just logged in, or whose application is up again, is not kept out."""
@@ -168,7 +168,7 @@ def test_no_is_not_remembered(
     assert Download(path="/tasks/8/image").status(service) == status
 
 
-def test_yes_is_remembered_without_its_object(
+def test_yes_is_cached_without_its_object(
     service: RunningService, application: Misbehaving, upstream: Misbehaving
 ) -> None:
     """The application authorizes a request, whatever the store has."""
@@ -210,7 +210,7 @@ def test_zero_auth_cache_seconds_asks_each_time(
     assert len(application.requests) == 4
 
 
-def test_remembered_yes_needs_no_application(
+def test_cached_yes_needs_no_application(
     service: RunningService, application: Misbehaving
 ) -> None:
     """An application that is down for a moment does not stop a player within its video."""
@@ -220,10 +220,10 @@ def test_remembered_yes_needs_no_application(
     assert Download(headers={}).status(service) == 502
 
 
-def test_no_for_one_client_while_another_is_remembered(
+def test_no_for_one_client_while_another_is_cached(
     service: RunningService, application: Misbehaving
 ) -> None:
-    """A remembered yes opens nothing for a client without its credentials."""
+    """A cached yes opens nothing for a client without its credentials."""
 
     async def decide(exchange: Exchange) -> None:
         is_ada = exchange.headers.get("cookie") == ADA["cookie"]

@@ -1,4 +1,4 @@
-"""The memory of what the application at AUTH_URL has allowed: its bound and its times."""
+"""The cache of the answers of AUTH_URL that allow a download: its bound and its times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handlers.access.application import MAX_REMEMBERED, Application
+from handlers.access.application import MAX_CACHED, AuthApplication
 from handlers.errors import NotAuthorized
 
 SCOPE: dict[str, Any] = {
@@ -54,19 +54,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def make_application(seconds: float) -> tuple[Application, FakeRemote]:
+def make_application(seconds: float) -> tuple[AuthApplication, FakeRemote]:
     remote: Any = FakeRemote()
-    return Application(remote, timeout=10, remember_seconds=seconds), remote
+    return AuthApplication(remote, timeout=10, cache_seconds=seconds), remote
 
 
 def make_scope(query: int) -> dict[str, Any]:
     return {**SCOPE, "query_string": str(query).encode()}
 
 
-async def test_oldest_yes_is_forgotten_when_10000_are_remembered() -> None:
+async def test_oldest_yes_is_dropped_when_10000_are_cached() -> None:
     """A client that requests more and more URLs cannot fill the memory."""
     application, remote = make_application(3600)
-    assert MAX_REMEMBERED == 10_000
+    assert MAX_CACHED == 10_000
     for query in range(10_000):
         await application.check(make_scope(query))
     await application.check(make_scope(0))
@@ -80,7 +80,7 @@ async def test_oldest_yes_is_forgotten_when_10000_are_remembered() -> None:
 
 
 async def test_yes_asked_for_again_is_not_the_oldest(clock: Clock) -> None:
-    """An answer that has expired is remembered anew after the application repeats it."""
+    """An answer that has expired is cached anew after the application repeats it."""
     application, remote = make_application(10)
     for query in range(10_000):
         await application.check(make_scope(query))
@@ -104,7 +104,7 @@ async def test_yes_counts_from_the_question(clock: Clock) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 60])
 async def test_no_takes_no_memory(seconds: float) -> None:
-    """A refusal is not remembered; without AUTH_CACHE_SECONDS no answer is."""
+    """A refusal is not cached; without AUTH_CACHE_SECONDS no answer is."""
     application, remote = make_application(seconds)
     remote.status = 403
     for query in range(10):
