@@ -293,7 +293,13 @@ def test_2xx_of_application_lets_request_in(
     assert not {"set-cookie", "x-user"} & answer.headers.keys()
 
 
-@pytest.mark.parametrize(("status", "kind"), [(401, "not-authenticated"), (403, "not-authorized")])
+LOG_IN = "You must log in, or send valid credentials, to download this."
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "detail"),
+    [(401, "not-authenticated", LOG_IN), (403, "not-authorized", "You may not download this.")],
+)
 def test_401_and_403_of_application_refuse_request(
     service: RunningService,
     application: Misbehaving,
@@ -301,6 +307,7 @@ def test_401_and_403_of_application_refuse_request(
     caplog: pytest.LogCaptureFixture,
     status: int,
     kind: str,
+    detail: str,
 ) -> None:
     """The client gets the status as a problem, and the log a reason that names AUTH_URL."""
     application.behaviour = answer_privately(status)
@@ -308,6 +315,7 @@ def test_401_and_403_of_application_refuse_request(
     assert answer.status == status
     problem = read_problem(answer)
     assert problem["type"] == f"urn:downspout:problem:{kind}"
+    assert problem["detail"] == detail
     assert problem["retryable"] is False
     assert f"{status} refused (AUTH_URL" in caplog.text
     assert store.requests == []

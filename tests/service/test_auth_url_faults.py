@@ -257,6 +257,7 @@ def test_application_that_refuses_connections_returns_502(
     """An application that is down opens nothing, and its URL is not in the log."""
     assert fetch_with(service_with, store, caplog, unreachable_url + TARGET, 502) < DEADLINE
     assert unreachable_url.rpartition("/")[2] not in caplog.text
+    assert "failed (AUTH_URL: ClientConnectorError)" in caplog.text
 
 
 def test_application_without_address_returns_502(
