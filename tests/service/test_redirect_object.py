@@ -131,7 +131,7 @@ def test_redirect_object_redirects_with_either_delivery(
         assert fetch(hosted.port, target, headers=known).status == 304
         assert fetch(hosted.port, target, headers={"if-match": '"x"'}).status == 412
         assert fetch(hosted.port, target, headers={"range": "bytes=10-"}).status == 416
-        missing = fetch(hosted.port, "/files/none")
+        missing = fetch(hosted.port, "/files/missing")
         assert missing.status == 404
         assert missing.headers["content-type"] == "application/problem+json"
 
