@@ -391,30 +391,15 @@ def test_cookie_of_application_is_not_sent_with_later_requests(
     assert "cookie" not in application.exchanges[1].headers
 
 
-def test_connection_to_application_is_reused(
+def test_each_request_to_application_has_its_own_connection(
     service: RunningService, application: Misbehaving
 ) -> None:
-    """A connection for each download would double the time of a small one."""
+    """No answer that is left on a connection can be taken for another client's."""
     for _ in range(10):
         assert fetch(service.port, IMAGE).status == 200
     peers = {one.writer.get_extra_info("peername") for one in application.exchanges}
-    assert (len(application.exchanges), len(peers)) == (10, 1)
-
-
-def test_connection_closed_while_idle_is_replaced(
-    service: RunningService, application: Misbehaving
-) -> None:
-    """Node closes a connection after five idle seconds, perhaps just as a request is sent."""
-    seen: set[Any] = set()
-
-    async def allow_first_of_connection(exchange: Exchange) -> None:
-        peer = exchange.writer.get_extra_info("peername")
-        if peer not in seen:
-            seen.add(peer)
-            await allow(exchange)
-
-    application.behaviour = allow_first_of_connection
-    assert [fetch(service.port, IMAGE).status for _ in range(4)] == [200] * 4
+    assert (len(application.exchanges), len(peers)) == (10, 10)
+    assert {one.headers["connection"] for one in application.exchanges} == {"close"}
 
 
 # Which requests are authorized by it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
 import threading
 import time
@@ -27,9 +28,9 @@ from tests.support.application import (
     send_picture,
 )
 from tests.support.client import abort, ask, asked, connect, fetch, read_answer
-from tests.support.components import settings_for
+from tests.support.components import BUCKET, settings_for
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
-from tests.support.serving import RunningService, ServiceWith, serving, wait_until
+from tests.support.serving import RunningService, ServiceProcess, ServiceWith, serving, wait_until
 
 FIRST_BYTE_TIMEOUT = 2.0
 DEADLINE = FIRST_BYTE_TIMEOUT / 2
@@ -544,3 +545,27 @@ def test_deadline_of_application_counts_toward_first_byte_timeout(
         ask(client, IMAGE)
         assert read_answer(client).status == 504
     assert FIRST_BYTE_TIMEOUT * 0.9 < time.monotonic() - begun < FIRST_BYTE_TIMEOUT * 1.4
+
+
+def test_request_that_waits_for_application_gets_503_when_process_drains(
+    upstream: Misbehaving, application: Misbehaving
+) -> None:
+    """A process that ends answers with a problem that clients retry, not with uvicorn's 500."""
+    application.behaviour = hang
+    environ = {
+        "S3_IMAGE_BUCKET": BUCKET,
+        "AWS_ENDPOINT_URL_S3": upstream.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AUTH_URL": auth_url(application),
+    }
+    with ServiceProcess(environ) as process:
+        port = int(process.url().rpartition(":")[2])
+        with asked(port, IMAGE) as client:
+            wait_until(lambda: application.exchanges)
+            process.process.send_signal(signal.SIGTERM)
+            received = read_answer(client)
+        assert process.end() == 0
+    assert received.status == 503
+    assert json.loads(received.body)["type"] == "urn:downspout:problem:draining"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import re
 import subprocess
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
 import pytest
@@ -912,3 +913,28 @@ def test_redirect_follows_a_replaced_or_deleted_object(
         assert redirecting.get(path, follow_redirects=True).content == body
     store.client.delete_object(Bucket=BUCKET, Key=key)
     assert redirecting.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        ["attachment=1"],
+        ["attachment/x; filename=a.html"],
+        ["attachment filename=a.html"],
+        ["attachment", "inline"],
+    ],
+)
+def test_redirect_of_html_with_invalid_disposition_asks_for_an_attachment(
+    service_with: ServiceWith, upstream: Misbehaving, stored: list[str]
+) -> None:
+    """Chromium shows a page inline if the disposition type is no token (RFC 9110, 5.6.2)."""
+    lines = [f"content-disposition: {one}" for one in stored]
+
+    async def send_html(exchange: Exchange) -> None:
+        await exchange.answer(200, b"<script>", "content-type: text/html", 'etag: "v"', *lines)
+
+    upstream.behaviour = send_html
+    service = service_with(s3_objects=("/",), delivery="redirect")
+    location = fetch(service.port, "/objects/a.html").headers["location"]
+    answered = dict(parse_qsl(urlsplit(location).query))
+    assert re.fullmatch(r"attachment(;.*)?", answered["response-content-disposition"])

@@ -281,6 +281,7 @@ def test_several_errors_are_reported_together() -> None:
         ("S3_IMAGE_BUCKET", ".."),
         ("S3_IMAGE_KEY", "caf\udce9/{task_id}"),
         ("AWS_ENDPOINT_URL_S3", "http://store.example/?x=1"),
+        ("AWS_ENDPOINT_URL_S3", "http://user:pa55@store.example"),
         ("AWS_ENDPOINT_URL_S3", "http://" + "a" * 60 + "_minio:9000"),
         ("AWS_TLS_VERIFY", "/no/such/bundle.pem"),
         ("AWS_TLS_VERIFY", "/etc/passwd"),
