@@ -48,6 +48,11 @@ class Piece:
         """Return whether bytes have arrived."""
         return self.missing < self.part.length
 
+    @property
+    def position(self) -> int:
+        """The position in the object of the next byte that `read` returns."""
+        return self.part.last + 1 - self.untaken
+
     async def _fill(self, open_part: OpenPart, meter: Meter) -> None:
         try:
             read = await open_to_read(open_part, self.part, self._stack)

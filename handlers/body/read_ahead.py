@@ -140,8 +140,7 @@ class ReadAhead:
         if self._stream:
             self._stream = None
             self._stack.close()
-        next_in_piece = piece.part.last + 1 - piece.untaken
-        known = self._position - next_in_piece
+        known = self._position - piece.position
         chunk = await piece.read()
         self._policy.budget.give(len(chunk))
         if not chunk:
