@@ -102,9 +102,7 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
             if not self._is_valid() and self._fetch_task:
                 await asyncio.shield(self._fetch_task)
             if not self._is_valid():
-                if self._error is None or isinstance(self._error, exceptions.NoCredentialsError):
-                    raise BadUpstream(NO_CREDENTIALS)
-                raise BadUpstream(f"store: no valid AWS credentials: {_text(self._error)}")
+                self._raise_error()
         return self.current  # type: ignore[return-value] # It is valid.
 
     async def renew(self, rejected: Credentials | None) -> bool:
@@ -169,6 +167,11 @@ class RenewedCredentials(AioCredentials):  # type: ignore[misc] # aiobotocore ha
                     )
             finally:
                 self._fetched_at = time.monotonic()
+
+    def _raise_error(self) -> None:
+        if self._error is None or isinstance(self._error, exceptions.NoCredentialsError):
+            raise BadUpstream(NO_CREDENTIALS)
+        raise BadUpstream(f"store: no valid AWS credentials: {_text(self._error)}")
 
 
 def _text(error: Exception) -> str:
