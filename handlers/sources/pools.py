@@ -14,12 +14,7 @@ from ..settings import Settings
 from .http import RemoteBody
 from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
-from .s3.botocore import (
-    BotocoreBucket,
-    BotocoreClient,
-    missing_transport_parts,
-    open_botocore_client,
-)
+from .s3.botocore import BotocoreBucket, BotocoreClient, missing_transport_parts, open_s3_client
 from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
 from .s3.client import S3Client
 from .s3.credentials import RenewedCredentials, RenewingBucket
@@ -74,11 +69,8 @@ async def open_clients(
         headers = {"x-amz-request-payer": "requester"} if settings.s3_requester_pays else {}
         if s3 is None:
             headers[CHECKSUM_MODE] = "ENABLED"
-            opening = open_botocore_client(
-                settings,
-                max_connections=settings.store_connections + SPARE_CONNECTIONS,
-                idle_seconds=IDLE_SECONDS,
-            )
+            connections = settings.store_connections + SPARE_CONNECTIONS
+            opening = open_s3_client(settings, connections, idle_seconds=IDLE_SECONDS)
             client = await stack.enter_async_context(opening)
             s3, signing = client.s3, client if _can_sign(settings) else None
             chain = client.chain
@@ -89,9 +81,8 @@ async def open_clients(
         buckets = Buckets(await open_bucket(settings.s3_image_bucket), open_bucket)
         proxies = Proxies.from_environ() if http is None else Proxies()
         if http is None:
-            http = await stack.enter_async_context(
-                _http_session(settings.max_downloads + SPARE_CONNECTIONS)
-            )
+            session = _http_session(settings.max_downloads + SPARE_CONNECTIONS)
+            http = await stack.enter_async_context(session)
         auth_endpoint = await _open_auth_endpoint(settings, stack)
         yield Clients(s3, buckets, http, proxies, auth_endpoint)
     finally:
@@ -155,14 +146,9 @@ async def _open_auth_endpoint(settings: Settings, stack: AsyncExitStack) -> Remo
 
 
 def _http_session(connections: int, *, reuses: bool = True) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=_Connector(
-            limit=connections,
-            keepalive_timeout=IDLE_SECONDS if reuses else None,
-            force_close=not reuses,
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
+    idle = IDLE_SECONDS if reuses else None
+    connector = _Connector(limit=connections, keepalive_timeout=idle, force_close=not reuses)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 class _Connector(aiohttp.TCPConnector):

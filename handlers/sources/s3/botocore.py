@@ -81,8 +81,8 @@ class BotocoreClient:
 
 
 @asynccontextmanager
-async def open_botocore_client(
-    settings: Settings, *, max_connections: int, idle_seconds: float
+async def open_s3_client(
+    settings: Settings, max_connections: int, *, idle_seconds: float
 ) -> AsyncIterator[BotocoreClient]:
     """Open an S3 client, close it at exit; raise CannotStart if botocore rejects the settings."""
     session, chain = create_session(settings, is_unsent=lambda: _prepared.get() is not None)
