@@ -124,11 +124,9 @@ class _ObjectAnswer:
         described = type_headers(metadata.headers, self.default_type)
         if self.filename is not None:
             described["content-disposition"] = attachment(self.filename)
-        response_headers = {
-            name: described[name] for name in PRESIGNED_HEADERS if name in described
-        }
+        presigned = {name: described[name] for name in PRESIGNED_HEADERS if name in described}
         lifetime = self.download.runtime.settings.redirect_lifetime
-        url = await self.stored.bucket.presign(self.stored.key, lifetime, response_headers)
+        url = await self.stored.bucket.presign(self.stored.key, lifetime, presigned)
         headers = {"location": url, "cache-control": "private, no-store"}
         return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 

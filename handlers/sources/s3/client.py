@@ -30,7 +30,7 @@ class S3Client(Protocol):
 
 
 async def presign_get(
-    client: S3Client, parameters: dict[str, str], lifetime: int, payer: str | None
+    client: S3Client, params: dict[str, str], lifetime: int, payer: str | None
 ) -> str:
     """Return the URL of a GetObject, valid for `lifetime` seconds; raise BadUpstream.
 
@@ -38,17 +38,13 @@ async def presign_get(
     must be fetched first.
     """
     events = client.meta.events
-    events.register(
-        "before-parameter-build.s3.GetObject", _mark_own_request, unique_id=_mark_own_request
-    )
+    events.register("before-parameter-build.s3.GetObject", _mark_ours, unique_id=_mark_ours)
     events.register("before-endpoint-resolution.s3", _keep_region, unique_id=_keep_region)
     events.register_first("choose-signer.s3.GetObject", _choose_v4, unique_id=_choose_v4)
     events.register("before-sign.s3.GetObject", _move_payer, unique_id=_move_payer)
-    parameters = {**parameters, _MARK: "", **({"RequestPayer": payer} if payer else {})}
+    params = {**params, _MARK: "", **({"RequestPayer": payer} if payer else {})}
     try:
-        url = await client.generate_presigned_url(
-            "get_object", Params=parameters, ExpiresIn=lifetime
-        )
+        url = await client.generate_presigned_url("get_object", Params=params, ExpiresIn=lifetime)
     except Exception as error:
         text = f"store: can't presign a URL: {type(error).__name__}: {error}"
         raise BadUpstream(text) from error
@@ -57,7 +53,7 @@ async def presign_get(
     return url
 
 
-def _mark_own_request(params: dict[str, str], context: dict[str, Any], **_: object) -> None:
+def _mark_ours(params: dict[str, str], context: dict[str, Any], **_: object) -> None:
     """Mark a URL of ours, and presign for the regional host, as botocore does for requests.
 
     s3.amazonaws.com serves no regions opened since 2019, and for others it may redirect to a host
