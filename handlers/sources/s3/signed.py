@@ -91,16 +91,12 @@ class SignedBucket:
         self, owner: Owner, method: str, key: str, headers: Mapping[str, str]
     ) -> RawResponse | None:
         """Send a request; return None if S3 redirects it. Raises DownloadError."""
+        host, region = self.endpoint.host, self.endpoint.region
         target = self.endpoint.path + quote(key, safe="/~")
         try:
+            credentials, now = await self.get_credentials(), time.time()
             signed = sign_request(
-                method,
-                self.endpoint.host,
-                target,
-                headers,
-                region=self.endpoint.region,
-                credentials=await self.get_credentials(),
-                now=time.time(),
+                method, host, target, headers, region=region, credentials=credentials, now=now
             )
             response = await self.raw_client.request(method, target, signed | FIXED_HEADERS)
             owner.callback(response.close)

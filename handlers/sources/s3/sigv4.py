@@ -11,7 +11,7 @@ from time import gmtime, strftime
 from typing import Protocol
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_EMPTY_SHA = hashlib.sha256(b"").hexdigest()
 
 
 class Credentials(Protocol):
@@ -39,18 +39,13 @@ def sign_request(
     """
     timestamp = _timestamp(int(now))
     day = timestamp[:8]
-    signed = {
-        **headers,
-        "host": host,
-        "x-amz-content-sha256": _EMPTY_SHA256,
-        "x-amz-date": timestamp,
-    }
+    signed = {**headers, "host": host, "x-amz-content-sha256": _EMPTY_SHA, "x-amz-date": timestamp}
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
     names = sorted(signed)
     canonical_headers = "".join([f"{name}:{_trim(signed[name])}\n" for name in names])
     signed_names = ";".join(names)
-    canonical = f"{method}\n{path}\n\n{canonical_headers}\n{signed_names}\n{_EMPTY_SHA256}"
+    canonical = f"{method}\n{path}\n\n{canonical_headers}\n{signed_names}\n{_EMPTY_SHA}"
     scope = f"{day}/{region}/s3/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
