@@ -157,6 +157,7 @@ def _check_roots(value: Any) -> None:
 
 AUTH_URL = Kind(_check_auth_url, example="http://127.0.0.1:3000/auth", closes_access=True)
 BUCKET = Kind(check_bucket, example="photos")
+DELIVERY = matching("proxy|redirect", "must be proxy or redirect")
 DIRECTORY = Kind(_check_directory)
 ENDPOINT_URL = Kind(_check_endpoint_url, example="https://fly.storage.tigris.dev")
 KEY_TEMPLATE = Kind(_check_key_template, example="images/{task_id}.jpg")
@@ -182,11 +183,8 @@ HEADER_VALUE = matching(
 METADATA = comma_separated(
     r"[a-z0-9!#$%&'*+.^_`|~-]+", "must be names in lower case without x-amz-meta-", "owner,camera"
 )
-ORIGINS = comma_separated(
-    r"https?://[A-Za-z0-9.:\[\]-]+|\*",
-    "must be origins without a path, or *",
-    "https://app.example",
-)
+ORIGIN = r"https?://[A-Za-z0-9.:\[\]-]+|\*"
+ORIGINS = comma_separated(ORIGIN, "must be origins without a path, or *", "https://app.example")
 TOKENS = comma_separated(
     TOKEN68, "must be tokens of 16 or more letters and digits", "4f8c...", closes_access=True
 )

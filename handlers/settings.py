@@ -93,9 +93,7 @@ class Settings:
     """Cache-Control of objects that are stored without one."""
     s3_metadata_headers: tuple[str, ...] = setting((), kinds.METADATA)
     """User metadata that is sent as `x-amz-meta-NAME`: names, separated by commas."""
-    delivery: Literal["proxy", "redirect"] = setting(
-        "proxy", kinds.matching("proxy|redirect", "must be proxy or redirect")
-    )
+    delivery: Literal["proxy", "redirect"] = setting("proxy", kinds.DELIVERY)
     """Whether the image and objects routes stream an object (`proxy`), or redirect to a presigned
     URL of the store, which names bucket and key (`redirect`)."""
     # A presigned URL of S3 is valid for 7 days at most.
@@ -272,9 +270,8 @@ def read_signing(environ: Mapping[str, str] = os.environ) -> Settings:
     found = {name: environ[name] for name in names if name in environ}
     settings = Settings.from_environ({"S3_IMAGE_BUCKET": "none", **found})
     if not settings.url_signing_keys:
-        raise SettingsError(
-            ["URL_SIGNING_KEYS is not set; for example URL_SIGNING_KEYS=2026a:9b1d..."]
-        )
+        example = f"URL_SIGNING_KEYS={kinds.SIGNING_KEYS.example}"
+        raise SettingsError([f"URL_SIGNING_KEYS is not set; for example {example}"])
     return settings
 
 
