@@ -93,7 +93,7 @@ class RemoteBody:
                 return upstream
         # Close it now, without reading the error's body: a retry needs the connection.
         response.close()
-        raise self._error(status, headers, conditions, spec)
+        raise self._error(response, conditions, spec)
 
     def _must_repeat_as_get(self, response: RawResponse) -> bool:
         """Return whether the upstream refuses HEAD, or answers it with the length of no body."""
@@ -151,12 +151,9 @@ class RemoteBody:
         )
 
     def _error(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        conditions: Mapping[str, str],
-        spec: Spec | None,
+        self, response: RawResponse, conditions: Mapping[str, str], spec: Spec | None
     ) -> errors.DownloadError:
+        status, headers = response.status, response.headers
         text = f"upstream answered {status}"
         can_fail = {"if-match", "if-unmodified-since"} & conditions.keys()
         if status == HTTPStatus.PRECONDITION_FAILED and can_fail:

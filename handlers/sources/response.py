@@ -19,8 +19,6 @@ READ_BUFFER = 64 * 1024
 # Every request has these; on S3 requests, they are not signed.
 FIXED_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
 
-_PAYLOAD_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)
-
 
 @dataclass(slots=True)
 class RawResponse:
@@ -42,7 +40,7 @@ def payload_reader(
     read: Callable[[], Awaitable[bytes]],
     timeout: float,
     source: str,
-    errors: tuple[type[Exception], ...] = _PAYLOAD_ERRORS,
+    errors: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError),
 ) -> Read:
     """Return a `Read` for a body that aiohttp parses; it raises BrokenTransfer for `errors`.
 
