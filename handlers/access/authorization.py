@@ -81,8 +81,7 @@ class Access:
         if self._keys:
             path = scope["route"].path.format(**scope["path_params"])
             query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            limit = self._max_lifetime
-            reasons.append(rejection_reason(self._keys, path, query, max_lifetime=limit))
+            reasons.append(rejection_reason(self._keys, path, query, self._max_lifetime))
         if None in reasons:
             return
         if self._authorize is not None:
@@ -98,7 +97,6 @@ class Access:
         """Raise NoToken (401) if METRICS_TOKENS is set and the request has none of the tokens."""
         tokens = self._metrics_tokens
         if tokens and (reason := token_rejection_reason(tokens, scope)):
-            logger.info(
-                "request for /metrics refused (%s) request_id=%s", reason, get_request_id(scope)
-            )
+            request_id = get_request_id(scope)
+            logger.info("request for /metrics refused (%s) request_id=%s", reason, request_id)
             raise NoToken(reason)

@@ -109,7 +109,7 @@ def make_signature(
 
 
 def rejection_reason(
-    keys: Mapping[str, str], path: str, query: Sequence[tuple[str, str]], *, max_lifetime: float
+    keys: Mapping[str, str], path: str, query: Sequence[tuple[str, str]], max_lifetime: float
 ) -> str | None:
     """Return why a URL's signature is rejected (for the log), or None if it is valid.
 

@@ -66,8 +66,7 @@ async def _open(download: Download, remote: RemoteBody, selectors: RequestSelect
         if upstream is not None:
             return upstream
     conditions = forwardable_conditions(selectors.conditions)
-    method = download.record.method
-    return await remote.open(download.owner, method=method, conditions=conditions)
+    return await remote.open(download.owner, method=download.record.method, conditions=conditions)
 
 
 async def _open_range(

@@ -1,7 +1,6 @@
 """One version of an object or of a remote body; all bytes of a response are of one version."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,7 +78,7 @@ class Version:
             return exact_body(upstream, verifier=verifier)
         part = upstream.part or Part(0, upstream.length - 1)
 
-        async def open_at(position: int, owner: ExitStack) -> Upstream:
+        async def open_at(position: int, owner: Owner) -> Upstream:
             rest = Part(part.first + position, part.last)
             return self._read_ahead(await self.open_rest(rest, owner), rest, owner)
 
