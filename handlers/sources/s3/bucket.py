@@ -34,11 +34,9 @@ class Bucket(Protocol):
 
         `headers` are those of the bucket, and range and if-match if needed.
         """
-        ...
 
     async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject and return its response, which has no body."""
-        ...
 
     async def presign(self, key: str, lifetime: int, response_headers: Mapping[str, str]) -> str:
         """Return the URL of a GetObject, valid for `lifetime` seconds; raise DownloadError.
@@ -46,7 +44,6 @@ class Bucket(Protocol):
         The store will answer it with `response_headers`; S3 supports content-type,
         content-disposition and four others.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
