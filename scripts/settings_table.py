@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from their declarations; a test keeps the two equal.
+"""Write the tables of docs/settings.md from the declarations of the settings, one for each need.
 
 .venv/bin/python scripts/settings_table.py
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import Field
@@ -19,8 +20,30 @@ ROOT = Path(__file__).parent.parent
 
 sys.path.insert(0, str(ROOT))
 
-from settings import ServerSettings, Settings  # noqa: E402 - found by the line above
+from handlers.kinds import Kind  # noqa: E402 - found by the line above
+from settings import ServerSettings, Settings  # noqa: E402
 from tests.support.document import with_table  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "settings.md"
+
+# The settings of each table, by the names of their fields.
+GROUPS = {
+    "Which objects are served": "s3_image_bucket s3_image_key s3_objects",
+    "The store": """s3_region s3_endpoint_url s3_addressing_style s3_tls_verify s3_unsigned
+        s3_requester_pays s3_direct aws_access_key_id aws_secret_access_key aws_session_token""",
+    "What the client gets": """delivery redirect_lifetime image_cache_control s3_metadata_headers
+        cors_origins verify_checksums""",
+    "The bytes route": "bytes_url bytes_max_size",
+    "Who may download": """access_tokens url_signing_keys url_max_lifetime auth_url
+        auth_cache_seconds metrics_tokens""",
+    "Slow or broken upstreams": """first_byte_timeout upstream_connect_timeout
+        upstream_read_timeout max_resumes""",
+    "Slow or many clients": """max_downloads max_downloads_per_client queue_timeout
+        client_stall_timeout client_min_rate""",
+    "Speed": "read_ahead_connections read_ahead_bytes",
+    "The process": """host port web_concurrency shutdown_grace forwarded_allow_ips
+        keep_alive_timeout log_level log_format metrics_directory""",
+}
 
 
 class Documented(NamedTuple):
@@ -60,15 +83,49 @@ def _default(default: object) -> str:
     return f"`{text.lower() if isinstance(default, bool) else text}`"
 
 
-def settings_table() -> str:
-    """Return the table in Markdown, a row for each setting."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for one in documented_settings():
-        names = ", then ".join(f"`{name}`" for name in one.names)
-        rows.append(f"| {names} | {one.default} | {one.meaning} |")
-    return "\n".join(rows)
+def settings_tables() -> str:
+    """Return the tables in Markdown, each below its heading, with a row for each setting.
+
+    Raises ValueError if a setting is in no group, or in two.
+    """
+    rows = {one.field.name: settings_row(one, kind) for one, kind in _documented_kinds()}
+    grouped = [name for names in GROUPS.values() for name in names.split()]
+    if wrong := {*grouped} ^ {*rows} or {name for name in grouped if grouped.count(name) > 1}:
+        raise ValueError(f"GROUPS must have each setting once: {sorted(wrong)}")
+    head = "| variable | in code | default | meaning |\n|---|---|---|---|"
+    return "\n\n".join(
+        "\n".join([f"## {group}", "", head, *(rows[name] for name in names.split())])
+        for group, names in GROUPS.items()
+    )
+
+
+def settings_row(one: Documented, kind: Kind) -> str:
+    """Return the row of a setting: all its variables, and the values that it accepts."""
+    name, *others = (f"`{name}`" for name in one.names)
+    in_code = f"`{one.field.name}`" if one.field.name in field_docstrings(Settings) else "-"
+    meaning = [one.meaning, accepted_values(kind)]
+    if others:
+        meaning.append(f"Fallback: {', then '.join(others)}.")
+    return f"| {name} | {in_code} | {one.default} | {' '.join(filter(None, meaning))} |"
+
+
+def accepted_values(kind: Kind) -> str:
+    """Return the sentence of the error for a wrong value, with the example, if there is one."""
+    example = f"For example `{kind.example}`." if kind.example else ""
+    try:
+        kind.check(object())
+    except ValueError as error:
+        text = re.sub(r"[0-9.]+e[+][0-9]+", lambda found: f"{float(found[0]):.0f}", str(error))
+        if "tuple" not in text:  # That is about code; the docstring describes the variable.
+            return f"{text[0].upper()}{text[1:]}. {example}".strip()
+    return example
+
+
+def _documented_kinds() -> Iterator[tuple[Documented, Kind]]:
+    kinds = {one.name: kind for one, kind, _ in ServerSettings.declared()}
+    for documented in documented_settings():
+        yield documented, kinds[documented.field.name]
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme, "settings", settings_table()), encoding="utf-8")
+    DOCUMENT.write_text(with_table(DOCUMENT, "settings", settings_tables()), encoding="utf-8")
