@@ -22,7 +22,7 @@ from .outcomes import Case, cases, is_honest, judging
 
 Outcomes = dict[Case, str]
 
-README = ROOT / "README.md"
+DOCUMENT = ROOT / "docs" / "reliability.md"
 
 
 def outcomes_of(subject: Subject, faults: Iterable[Fault]) -> Outcomes:
@@ -56,7 +56,7 @@ def main() -> int:
         "--botocore", action="store_true", help="run the service with S3_DIRECT=false"
     )
     parser.add_argument("--no-naive", action="store_true", help="do not run the naive service")
-    parser.add_argument("--write", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if options.only in fault.name]
     ours = outcomes_of(BOTOCORE if options.botocore else DOWNSPOUT, faults)
@@ -64,7 +64,7 @@ def main() -> int:
     printed = table(faults, ours, naive)
     print(printed)  # noqa: T201
     if options.write:
-        README.write_text(with_table(README, "faults", printed), encoding="utf-8")
+        DOCUMENT.write_text(with_table(DOCUMENT, "faults", printed), encoding="utf-8")
     for (fault, source), outcome in ours.items():
         if outcome != (expected := fault.outcome_of(source)):
             say(f"{fault.name} ({source}): expected {expected}, got {outcome}")
