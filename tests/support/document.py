@@ -14,9 +14,13 @@ def with_table(document: Path, name: str, table: str) -> str:
 
 def table_rows(document: Path, name: str) -> list[list[str]]:
     """Return the cells of the table between the marks of that name, without its heading."""
-    text = document.read_text(encoding="utf-8").partition(f"<!-- {name}: begin -->\n")[2]
-    rows = text.partition(f"<!-- {name}: end -->")[0].splitlines()[2:]
-    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    return rows_between(document.read_text(encoding="utf-8"), name)
+
+
+def rows_between(text: str, name: str) -> list[list[str]]:
+    """Return the cells of the table between the marks of that name in `text`."""
+    table = text.partition(f"<!-- {name}: begin -->\n")[2].partition(f"<!-- {name}: end -->")[0]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
 
 
 def say(text: str) -> None:
