@@ -9,7 +9,7 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field
 from itertools import pairwise
 from pathlib import Path
@@ -83,19 +83,19 @@ def _default(default: object) -> str:
     return f"`{text.lower() if isinstance(default, bool) else text}`"
 
 
-def settings_tables() -> str:
+def settings_tables(groups: Mapping[str, str] = GROUPS) -> str:
     """Return the tables in Markdown, each below its heading, with a row for each setting.
 
-    Raises ValueError if a setting is in no group, or in two.
+    Raises ValueError if a setting is in none of the `groups`, or in two.
     """
     rows = {one.field.name: settings_row(one, kind) for one, kind in _documented_kinds()}
-    grouped = [name for names in GROUPS.values() for name in names.split()]
+    grouped = [name for names in groups.values() for name in names.split()]
     if wrong := {*grouped} ^ {*rows} or {name for name in grouped if grouped.count(name) > 1}:
-        raise ValueError(f"GROUPS must have each setting once: {sorted(wrong)}")
+        raise ValueError(f"the groups must have each setting once: {sorted(wrong)}")
     head = "| variable | in code | default | meaning |\n|---|---|---|---|"
     return "\n\n".join(
         "\n".join([f"## {group}", "", head, *(rows[name] for name in names.split())])
-        for group, names in GROUPS.items()
+        for group, names in groups.items()
     )
 
 

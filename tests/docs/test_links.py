@@ -38,7 +38,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "outside.md").write_text("# Outside\n")
     folder = tmp_path / "repository"
     folder.mkdir()
-    (folder / "other.md").write_text("# Two words, `code`\n\n```sh\n# Comment\n```\n\n## Again\n\n## Again\n")
+    (folder / "other.md").write_text(
+        "# Two words, `code`\n\n```sh\n# Comment\n```\n\n## Again\n\n## Again\n"
+    )
     (folder / "data.json").write_text("{}")
     return folder
 

@@ -1,4 +1,4 @@
-"""The README, the requirements and SECURITY.md agree with the code."""
+"""The README, the pages, the requirements and SECURITY.md agree with the code."""
 
 from __future__ import annotations
 
@@ -6,63 +6,202 @@ import re
 import runpy
 import shlex
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.settings_table import settings_table
+import pytest
+
+from scripts import settings_table
 from tests.support.components import Store
 from tests.support.document import table_rows, with_table
-from tests.support.serving import ROOT, ServiceWith
+from tests.support.markdown import Page, pages, table_below
+from tests.support.serving import ROOT, RunningService, ServiceWith
 from tools.faults.__main__ import table as faults_table
 from tools.faults.faults import FAULTS, SOURCES
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+SETTINGS = DOCS / "settings.md"
+FAULT_TABLE = DOCS / "reliability.md"
+RESULTS = ROOT / "tools" / "benchmarks" / "RESULTS.md"
+EXECUTED = [README, DOCS / "getting-started.md"]
+WITH_CURL = [DOCS / f"{name}.md" for name in ("http-api", "objects", "access", "auth-url")]
+
+# A script in place of scripts/run: checks the settings that a block gives it.
+CHECK_SETTINGS = """#!/usr/bin/env bash
+exec {python} - <<'PYTHON'
+import os, sys
+sys.path.insert(0, {root!r})
+from settings import ServerSettings
+ServerSettings.from_environ({{"S3_IMAGE_BUCKET": "demo", **os.environ}})
+PYTHON
+"""
 
 
-def test_settings_table_equals_the_code() -> None:
-    """The README's settings table is the output of scripts/settings_table.py."""
-    assert with_table(ROOT / "README.md", "settings", settings_table()) == README
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
-def test_faults_table_equals_the_test_suite() -> None:
-    """The README's faults table has every fault with its tested outcome."""
+def test_settings_tables_equal_the_code() -> None:
+    """The tables of docs/settings.md are the output of scripts/settings_table.py."""
+    made = with_table(SETTINGS, "settings", settings_table.settings_tables())
+    assert made == text_of(SETTINGS)
+
+
+def test_setting_in_no_group_or_in_two_is_an_error() -> None:
+    """Each setting is in exactly one table."""
+    groups = settings_table.GROUPS
+    for wrong in ({**groups, "Speed": "read_ahead_bytes"}, {**groups, "More": "port"}):
+        with pytest.raises(ValueError, match="the groups must have each setting once"):
+            settings_table.settings_tables(wrong)
+
+
+def fault_rows(document: Path) -> str:
+    """Return the document with the table of faults that the test suite expects."""
     # The column of the naive service is measured by `scripts/faults --write`, not tested.
-    document = ROOT / "README.md"
     expected = {(f, source): f.outcome_of(source) or "" for f in FAULTS for source in SOURCES}
     measured = {
         (fault, source): cell
         for fault, row in zip(FAULTS, table_rows(document, "faults"), strict=True)
         for source, cell in zip(SOURCES, row[3:], strict=True)
     }
-    assert with_table(document, "faults", faults_table(FAULTS, expected, measured)) == README
+    return with_table(document, "faults", faults_table(FAULTS, expected, measured))
+
+
+def test_faults_table_equals_the_test_suite() -> None:
+    """The table of faults has every fault with its tested outcome."""
+    assert fault_rows(FAULT_TABLE) == text_of(FAULT_TABLE)
+
+
+def test_wrong_outcome_in_faults_table_is_noticed(tmp_path: Path) -> None:
+    """A cell with another outcome makes another document."""
+    wrong = text_of(FAULT_TABLE).replace("| never answers | 504 |", "| never answers | 502 |")
+    (tmp_path / "page.md").write_text(wrong, encoding="utf-8")
+    assert fault_rows(tmp_path / "page.md") == text_of(FAULT_TABLE) != wrong
 
 
 def test_generated_tables_are_all_tested() -> None:
-    """Every generated table in a document has a test."""
-    documents = [*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")]
-    text = "".join(path.read_text(encoding="utf-8") for path in documents)
-    assert sorted(re.findall(r"<!-- (\w+): begin -->", text)) == ["faults", "hosts", "settings"]
+    """Every generated table in a page has a test."""
+    marks = [mark for page in pages() for mark in re.findall(r"<!-- (\w+): begin -->", page.text)]
+    # The test of `vector` is in tests/unit/test_signed_urls_page.py, that of `hosts` in
+    # tests/process/test_hosts.py, those of the others in test_observability_page.py.
+    others = ["fields", "hosts", "metrics", "outcomes", "outcomes", "vector"]
+    assert sorted(marks) == sorted(["faults", "settings", *others])
 
 
-def test_readme_curl_commands_succeed(
-    store: Store, httpbin_url: str, service_with: ServiceWith, tmp_path: Path
-) -> None:
-    """Every curl command in the README succeeds."""
+def figures(page: str, heading: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield case, unit, peer and value of each figure in the table below a heading of a page."""
+    peers = ["**downspout, service.py**", "nginx default", "naive starlette", "article async"]
+    for label, *values in table_below(page, heading):
+        case, _, unit = label.rpartition(", ")
+        case = case.replace("store capped at 40 MiB/s per connection", "capped at 40 MiB/s")
+        for peer, value in zip(peers, values, strict=True):
+            if re.match("[0-9]", value):
+                yield case, unit, peer, value
+
+
+def measured_figure(case: str, unit: str, peer: str) -> str:
+    """Return a figure of RESULTS.md."""
+    results = text_of(RESULTS)
+    heading = results.partition(f"\n## {case}\n")[2].partition("| peer |")[2].partition("\n")[0]
+    column = [cell.strip() for cell in heading.split("|")].index(unit)
+    return next(row for row in table_below(results, case) if row[0] == peer)[column + 1]
+
+
+FIGURES = [(README, "Speed"), (DOCS / "performance.md", "How it is measured")]
+
+
+def wrong_figures(page: str, heading: str) -> list[str]:
+    """Return the figures in a page that are not those of RESULTS.md."""
+    found = figures(page, heading)
+    return [value for *where, value in found if measured_figure(*where) != value]
+
+
+@pytest.mark.parametrize(("path", "heading"), FIGURES, ids=["readme", "performance"])
+def test_figures_are_those_of_the_results(path: Path, heading: str) -> None:
+    """Each figure in a page is the one in tools/benchmarks/RESULTS.md."""
+    page = text_of(path)
+    assert len(list(figures(page, heading))) >= 15
+    assert not wrong_figures(page, heading)
+    assert wrong_figures(page.replace("| 1,156 |", "| 1,157 |"), heading) == ["1,157"]
+
+
+@pytest.fixture
+def demo(store: Store, httpbin_url: str, service_with: ServiceWith) -> RunningService:
+    """Run the service with the objects and settings of the demo."""
     bytes_url = httpbin_url + "/stream-bytes/{size}"
-    service = service_with(store.url, bytes_url=bytes_url, s3_objects=("public/",))
-    demo = ROOT / "scripts" / "demo"
-    for key, path in runpy.run_path(str(demo / "__main__.py"))["OBJECTS"].items():
-        store.put(key, (demo / path).read_bytes())
-    lines = re.findall(r"^(?:\$ )?(curl .*)$", README, re.MULTILINE)
-    assert len(lines) == 10
+    for key, path in runpy.run_path(str(ROOT / "scripts/demo/__main__.py"))["OBJECTS"].items():
+        store.put(key, (ROOT / "scripts" / "demo" / path).read_bytes())
+    return service_with(store.url, bytes_url=bytes_url, s3_objects=("public/",))
+
+
+def run_block(block: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell block with the service at `url`, and with scripts that only check settings."""
+    scripts = folder / "scripts"
+    scripts.mkdir(exist_ok=True)
+    (scripts / "run").write_text(
+        CHECK_SETTINGS.format(python=shlex.quote(sys.executable), root=str(ROOT))
+    )
+    (scripts / "test").write_text("#!/bin/sh\n")
+    for script in scripts.iterdir():
+        script.chmod(0o755)
+    block = block.replace("http://127.0.0.1:8000", url)
+    command = ["bash", "-euo", "pipefail", "-c", block]
+    environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.run(
+        command, cwd=folder, env=environ, check=False, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_shell_blocks_succeed(path: Path, demo: RunningService, tmp_path: Path) -> None:
+    """Every shell block runs; the settings that it gives to scripts/run are valid."""
+    blocks = Page(path).blocks("sh")
+    assert len(blocks) >= 4
+    for block in blocks:
+        ended = run_block(block, demo.url, tmp_path)
+        assert ended.returncode == 0, (block, ended.stderr)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "curl -fS http://127.0.0.1:8000/tasks/2/image",
+        "curl -fS http://127.0.0.1:8000/tasks/2/image | cat",
+        "MAX_DOWNLOADS=many ./scripts/run",
+        "./scripts/start",
+    ],
+)
+def test_wrong_shell_block_is_noticed(block: str, demo: RunningService, tmp_path: Path) -> None:
+    """A missing object, a wrong setting and a missing script make a block fail."""
+    assert run_block(block, demo.url, tmp_path).returncode != 0
+
+
+@pytest.mark.parametrize("path", WITH_CURL, ids=lambda path: path.stem)
+def test_curl_commands_succeed(path: Path, demo: RunningService, tmp_path: Path) -> None:
+    """Every curl command for the demo succeeds."""
+    lines = re.findall(r"^(?:\$ )?(curl .*127\.0\.0\.1.*)$", text_of(path), re.MULTILINE)
+    assert lines
     for line in lines:
-        command = line.replace("http://127.0.0.1:8000", service.url)
-        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, capture_output=True)
+        ended = run_block(f"ACCESS_TOKENS=0123456789abcdef; {line}", demo.url, tmp_path)
+        assert ended.returncode == 0, (line, ended.stderr)
 
 
-def test_readme_scripts_are_executable() -> None:
-    """Every script that the README names exists and is executable."""
-    for name in set(re.findall(r"(?<=\W)scripts/(\w+)\b(?![./])", README)) - {"demo"}:
+@pytest.mark.parametrize("path", [README, DOCS / "embedding.md"], ids=lambda path: path.stem)
+def test_first_python_block_runs(path: Path, installed: Path) -> None:
+    """The first Python block runs with the installed package."""
+    block = Page(path).blocks("python")[0]
+    assert "app.mount(" in block
+    environ = {"PYTHONPATH": str(installed), "AWS_EC2_METADATA_DISABLED": "true"}
+    subprocess.run([sys.executable, "-c", block], env=environ, check=True, capture_output=True)
+
+
+def test_scripts_in_the_pages_are_executable() -> None:
+    """Every script that a page names exists and is executable."""
+    text = "".join(page.text for page in pages())
+    for name in set(re.findall(r"(?<=\W)scripts/(\w+)\b(?![./])", text)) - {"demo"}:
         assert (ROOT / "scripts" / name).stat().st_mode & 0o111, name
 
 

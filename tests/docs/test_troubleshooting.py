@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -53,7 +52,9 @@ def template(node: ast.AST) -> str | None:
 def error_classes() -> re.Pattern[str]:
     """Return a pattern of the errors whose text is the reason in a download's log line."""
     names = {"DownloadError"}
-    classes = [node for tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [
+        node for tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
     for _ in range(4):  # levels of inheritance
         names |= {one.name for one in classes if names & {name_of(base) for base in one.bases}}
     names |= {"BrokenTransfer", "StrayCancellation", "kind", "translate_error"}
@@ -107,7 +108,9 @@ def code_texts() -> set[str]:
     for function in (node for tree in modules() for node in ast.walk(tree)):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             found |= {text for text in function_texts(function) if " " in text.strip()}
-            defaults = zip(reversed(function.args.args), reversed(function.args.defaults), strict=False)
+            defaults = zip(
+                reversed(function.args.args), reversed(function.args.defaults), strict=False
+            )
             found |= {template(value) or "" for name, value in defaults if name.arg == "log_text"}
     return found - {"", *NO_REASONS}
 
@@ -178,7 +181,11 @@ def test_missing_or_unknown_row_is_noticed(row: str) -> None:
     """A page without a row, or with a row of another text, is noticed."""
     other = TROUBLESHOOTING.replace(f"| `{row}` |", "| `no text of the code` |")
     assert unknown(other, code_texts()) == {"no text of the code"}
-    only = {text for text in code_texts() if [x for x in page_texts(TROUBLESHOOTING) if is_match(x, text)] == [row]}
+    only = {
+        text
+        for text in code_texts()
+        if [x for x in page_texts(TROUBLESHOOTING) if is_match(x, text)] == [row]
+    }
     assert undocumented(other, code_texts()) == only
 
 

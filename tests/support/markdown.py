@@ -46,7 +46,9 @@ class Page:
         for heading in _HEADING.findall(_FENCE.sub("", self.text)):
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip()
             slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
-            number = sum(one == slug or re.fullmatch(rf"{slug}-\d+", one) is not None for one in anchors)
+            number = sum(
+                one == slug or re.fullmatch(rf"{slug}-\d+", one) is not None for one in anchors
+            )
             anchors.add(f"{slug}-{number}" if number else slug)
         return anchors
 

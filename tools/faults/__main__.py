@@ -56,7 +56,9 @@ def main() -> int:
         "--botocore", action="store_true", help="run the service with S3_DIRECT=false"
     )
     parser.add_argument("--no-naive", action="store_true", help="do not run the naive service")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the table into docs/reliability.md"
+    )
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if options.only in fault.name]
     ours = outcomes_of(BOTOCORE if options.botocore else DOWNSPOUT, faults)
