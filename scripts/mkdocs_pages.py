@@ -17,18 +17,17 @@ FOLDERS_WITH_FILES = {"examples", "deploy"}
 NO_PAGES = {"tools/benchmarks/PROFILE.md"}
 
 
-def on_files(_: Any, *, config: Any) -> Any:
-    """Return the files of the site, in place of those in `docs_dir`."""
+def on_files(files: Any, *, config: Any) -> Any:
+    """Return the files of the site: the theme's, and ours in place of those in `docs_dir`."""
     from mkdocs.structure.files import File, Files  # noqa: PLC0415 - only MkDocs calls this
 
-    return Files(
-        [
-            File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path))
-            for folder in FOLDERS
-            for path in sorted((ROOT / folder).iterdir())
-            if path.is_file() and is_wanted(path)
-        ]
-    )
+    ours = [
+        File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path))
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).iterdir())
+        if path.is_file() and is_wanted(path)
+    ]
+    return Files([*(one for one in files if one.src_dir != config["docs_dir"]), *ours])
 
 
 def is_wanted(path: Path) -> bool:

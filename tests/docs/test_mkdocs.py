@@ -49,7 +49,8 @@ def test_site_has_every_page_and_no_warning(copy: Path) -> None:
         assert (copy / "site" / "docs" / path.stem / "index.html").is_file()
     index = (copy / "site" / "index.html").read_text(encoding="utf-8")
     assert 'href="docs/getting-started/"' in index
-    assert (copy / "site" / "docs" / "landing-light.webp").is_file()
+    for name in ("docs/landing-light.webp", "css/base.css", "search/search_index.json"):
+        assert (copy / "site" / name).is_file()
 
 
 @pytest.mark.parametrize("link", ["missing.md", "settings.md#missing"])

@@ -50,6 +50,14 @@ def test_settings_tables_equal_the_code() -> None:
     assert made == text_of(SETTINGS)
 
 
+def test_wrong_row_in_settings_tables_is_noticed(tmp_path: Path) -> None:
+    """A row with another default makes another document."""
+    wrong = text_of(SETTINGS).replace("| `30` |", "| `31` |")
+    (tmp_path / "page.md").write_text(wrong, encoding="utf-8")
+    made = with_table(tmp_path / "page.md", "settings", settings_table.settings_tables())
+    assert made == text_of(SETTINGS) != wrong
+
+
 def test_setting_in_no_group_or_in_two_is_an_error() -> None:
     """Each setting is in exactly one table."""
     groups = settings_table.GROUPS
