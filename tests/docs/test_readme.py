@@ -29,6 +29,19 @@ RESULTS = ROOT / "tools" / "benchmarks" / "RESULTS.md"
 EXECUTED = [README, DOCS / "getting-started.md"]
 WITH_CURL = [DOCS / f"{name}.md" for name in ("http-api", "objects", "access", "auth-url")]
 
+# Variables that other programs define, and names that only look like variables.
+OTHER_VARIABLES = {
+    "AWS_CA_BUNDLE",
+    "AWS_PROFILE",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+    "REQUESTS_CA_BUNDLE",
+    "ACCOUNT_ID",
+    "SO_MAX_PACING_RATE",
+}
+
 # A script in place of scripts/run: checks the settings that a block gives it.
 CHECK_SETTINGS = """#!/usr/bin/env bash
 exec {python} - <<'PYTHON'
@@ -134,6 +147,21 @@ def test_figures_are_those_of_the_results(path: Path, heading: str) -> None:
     assert len(list(figures(page, heading))) >= 15
     assert not wrong_figures(page, heading)
     assert wrong_figures(page.replace("| 1,156 |", "| 1,157 |"), heading) == ["1,157"]
+
+
+def unknown_variables(text: str) -> set[str]:
+    """Return the names in a page that look like variables, but are none."""
+    names = re.findall(r"(?<![\w{])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?![\w}])", text)
+    settings = {name for one in settings_table.documented_settings() for name in one.names}
+    return {*names} - settings - OTHER_VARIABLES
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
+def test_variables_in_pages_exist(page: Page) -> None:
+    """Each variable that a page names is a setting, or one of AWS, of a proxy or of a trace."""
+    assert not unknown_variables(page.text)
+    wrong = f"{page.text}\nSet `MAX_DOWNLOAD=3`, {{TASK_ID}} and `MAX_DOWNLOADS`.\n"
+    assert unknown_variables(wrong) == {"MAX_DOWNLOAD"}
 
 
 @pytest.fixture

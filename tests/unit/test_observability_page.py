@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from handlers.errors import Broken
 from handlers.telemetry.metrics import Metrics
 from handlers.telemetry.record import INFO_OUTCOMES, Outcome, Record
 from tests.support.document import rows_between
-from tests.support.markdown import first_cells
+from tests.support.markdown import first_cells, pages
 from tests.support.serving import ROOT
 
 OBSERVABILITY = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
@@ -68,6 +69,13 @@ def test_missing_extra_or_repeated_row_is_a_difference(
     assert differences(text.replace(row, f"{row}\n{row}"), name, expected) == {first}
     more = row.replace(first, "unknown")
     assert differences(text.replace(row, f"{row}\n{more}"), name, expected) == {"unknown"}
+
+
+def test_metrics_in_all_pages_exist() -> None:
+    """Each metric that a page names exists."""
+    text = "".join(page.text for page in pages())
+    named = set(re.findall(r"\bdownspout_\w+", text))
+    assert named == METRICS
 
 
 def test_outcomes_have_their_log_level() -> None:
