@@ -133,7 +133,9 @@ class Settings:
     upstream_connect_timeout: float = setting(5.0, kinds.seconds(0.05, 300))
     """Seconds to connect to the store or the bytes upstream."""
     upstream_read_timeout: float = setting(20.0, kinds.seconds(0.05, 3600))
-    """Maximum seconds without a byte from the store or bytes upstream; a body has no limit."""
+    """Seconds without a byte after which a connection to the store or bytes upstream is given up.
+    A body is then asked for again; after 45 seconds without a byte, or twice this value if that
+    is more, the download is cut."""
     # PaaS routers wait 30 s for a first byte (Heroku's H12).
     first_byte_timeout: float = setting(20.0, kinds.seconds(0.05, 3600))
     """Maximum seconds until an answer begins, with queue, connection, retries; then 503 or 504."""
