@@ -12,12 +12,12 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 
-import errno
 import gc
 import logging
 import multiprocessing
 import os
 import resource
+import shlex
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
@@ -26,6 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -34,11 +35,9 @@ from uvicorn.supervisors import Multiprocess
 
 from handlers import chain_problem, cli, create_app, curl_lines
 from handlers.process_log import LogWriter, filter_uvicorn_record, logging_config
-from handlers.server import DrainOnSignal, StandaloneProtocol
+from handlers.server import BACKLOG, CannotListen, DrainOnSignal, StandaloneProtocol, listening
 from settings import ServerSettings, Settings, SettingsError
 
-BACKLOG = 2048
-UNSENT_BYTES = 128 * 1024
 FLUSH_SECONDS = 2  # for uvicorn to send its buffered bytes after the last download
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - for metrics, if no temporary directory is writable
 SPARE_DESCRIPTORS = 100  # for files, listening sockets and health probes
@@ -49,15 +48,6 @@ GC_THRESHOLDS = (10_000, 10, 10)
 
 ANNOUNCED_APP = "announced_app"  # `app` under serve(), which has already logged the warnings
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-LISTEN_HINTS = {
-    errno.EADDRINUSE: "another process uses this port; stop it, or set PORT to another",
-    errno.EACCES: "this user may not use this port; set PORT to 1024 or more",
-}
-HOST_HINT = (
-    "HOST must be an address or a name of this machine; conda and csh set HOST to something else; "
-    "set it to 127.0.0.1 or 0.0.0.0, or unset it"
-)
 
 EXIT_OK = 0
 EXIT_CANNOT_LISTEN = 1
@@ -150,15 +140,20 @@ async def with_frozen_gc(lifespan: Lifespan[Starlette], app: Starlette) -> Async
 
 
 def serve(settings: ServerSettings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code."""
+    """Listen and serve until SIGTERM or SIGINT; return the exit code."""
     directory = metrics_directory_or_exit(settings)
     try:
-        listener = listen(settings)
-    except OSError as error:
-        where = f"HOST {settings.host}, PORT {settings.port}"
-        hint = LISTEN_HINTS.get(error.errno or 0, HOST_HINT)
-        print(f"can't listen on {where}: {error}: {hint}", file=sys.stderr)
+        with listening(settings.host, settings.port) as listener:
+            return serve_on(listener, settings, directory)
+    except CannotListen as error:
+        print(error, file=sys.stderr)
         return EXIT_CANNOT_LISTEN
+
+
+def serve_on(
+    listener: socket.socket, settings: ServerSettings, directory: AbstractContextManager[str]
+) -> int:
+    """Serve on `listener` until SIGTERM or SIGINT; return the exit code."""
     config = uvicorn.Config(
         f"service:{ANNOUNCED_APP}",
         loop="uvloop",
@@ -219,21 +214,6 @@ def metrics_directory_or_exit(settings: ServerSettings) -> AbstractContextManage
         raise SystemExit(EXIT_SETTINGS) from error
 
 
-def listen(settings: ServerSettings) -> socket.socket:
-    """Return a socket that listens on HOST and PORT; raises OSError."""
-    listener = socket.create_server(
-        (settings.host, settings.port),
-        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-        backlog=BACKLOG,
-        dualstack_ipv6=settings.host == "::",
-    )
-    # Limit the unsent bytes that the kernel buffers per accepted connection, by default megabytes:
-    # the service has fetched them in vain if the client leaves.
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-    return listener
-
-
 def raise_descriptor_limit() -> int:
     """Raise the limit of open files to its hard limit; return the limit in force."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -245,12 +225,11 @@ def raise_descriptor_limit() -> int:
 
 def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: int) -> None:
     """Log the URL, the variables of bucket and access key, and risky or invalid settings."""
-    host, port = listener.getsockname()[:2]
-    base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    base_url, where, curl = describe(listener)
     bucket = settings.sources.get("s3_image_bucket", "the settings")
     key = settings.sources.get("aws_access_key_id", "botocore")
-    logger.info("listening on %s, bucket from %s, access key from %s", base_url, bucket, key)
-    is_local = settings.host in LOOPBACK
+    logger.info("listening on %s, bucket from %s, access key from %s", where, bucket, key)
+    is_local = urlsplit(base_url).hostname in LOOPBACK
     log_open_access(settings, logging.INFO if is_local else logging.WARNING)
     for name, root in settings.object_roots.items():
         path = f"/objects/{name}/" if name else "/objects/"
@@ -258,7 +237,12 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
         where = f"bucket {root.bucket}" if root.bucket else f"bucket from {bucket}"
         logger.info("%s serves %s in the %s", path, keys, where)
     believes_no_proxy = settings.forwarded_allow_ips == ServerSettings.forwarded_allow_ips
-    if settings.max_downloads_per_client and believes_no_proxy and not is_local:
+    if settings.max_downloads_per_client and where.startswith("unix:") and believes_no_proxy:
+        logger.warning(
+            "MAX_DOWNLOADS_PER_CLIENT has no effect: a Unix socket has no client addresses; "
+            "behind a proxy that sets X-Forwarded-For, set FORWARDED_ALLOW_IPS=*"
+        )
+    elif settings.max_downloads_per_client and believes_no_proxy and not is_local:
         logger.warning(
             "MAX_DOWNLOADS_PER_CLIENT: behind a router all clients count as one; "
             "set FORWARDED_ALLOW_IPS to the router's addresses"
@@ -273,7 +257,18 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
         logger.warning(text, settings.max_downloads, needed, descriptors)
     if log_format(settings) == "text" and is_local:  # A developer may copy a command.
         # Not by print: the log is written from a thread, so these lines could come first.
-        logger.info("\n  ".join(["try:", *curl_lines(base_url, settings.auth_mode)]))
+        commands = curl_lines(base_url, settings.auth_mode)
+        logger.info("\n  ".join(["try:", *(one.replace("curl", curl, 1) for one in commands)]))
+
+
+def describe(listener: socket.socket) -> tuple[str, str, str]:
+    """Return the base URL, what the log calls it, and the curl command that connects there."""
+    address = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return "http://localhost/", f"unix:{address}", f"curl --unix-socket {shlex.quote(address)}"
+    host, port = address[:2]
+    base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return base_url, base_url, "curl"
 
 
 def log_open_access(settings: Settings, level: int) -> None:

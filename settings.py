@@ -16,14 +16,26 @@ PROXIES = matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated b
 class ServerSettings(Settings):
     """The settings of the application, and those that only `python service.py` uses."""
 
-    host: str = setting("127.0.0.1", HOST)
-    """Address to listen on. The Procfile sets `0.0.0.0`."""
+    host: str = setting(
+        "127.0.0.1",
+        matching(
+            r"unix:/.*[^/]|(?!unix:)[A-Za-z0-9.:_-]+",
+            "must be an address, a host name, unix:/path or fd:number",
+            "0.0.0.0",  # noqa: S104
+        ),
+    )
+    """Address to listen on, or `unix:/path` for a Unix socket of mode 0660, or `fd:3` for an
+    inherited listening socket. The Procfile sets `0.0.0.0`."""
     port: int = setting(8000, whole_number(0, 65535))
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 takes a free one. Unused if HOST is `unix:/path` or `fd:3`."""
     web_concurrency: int = setting(1, whole_number(1, 256))
     """Number of worker processes. Each has its own limits of downloads and read-ahead memory."""
-    forwarded_allow_ips: str = setting("127.0.0.1,::1", PROXIES)
-    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; `*` trusts all."""
+    forwarded_allow_ips: str = setting(
+        "127.0.0.1,::1",
+        matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated by commas", "*"),
+    )
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; `*` trusts all.
+    Proxies on a Unix socket have no address: only `*` trusts them."""
     # Heroku keeps idle connections for 90 s, nginx for 60 and 75 s. If the service closed one
     # first, a request that the router has just sent on it would be lost.
     keep_alive_timeout: int = setting(95, whole_number(1, 7200))

@@ -26,11 +26,11 @@ class Protocol(BoundedHeads):
     _without_body: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection; only Linux tells how much a TCP client has acknowledged."""
+        """Begin a connection; only Linux tells how much a client has acknowledged."""
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
-        is_tcp = sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6)
-        if is_tcp and sys.platform == "linux":
+        families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        if sys.platform == "linux" and sock is not None and sock.family in families:
             self._connection = Connection(transport, sock, self._discard_body, self.is_standalone)
 
     def connection_lost(self, exc: Exception | None) -> None:

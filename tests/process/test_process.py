@@ -25,6 +25,7 @@ from starlette.applications import Starlette
 import service as service_module
 from handlers import BrokenTransfer
 from handlers.process_log import filter_uvicorn_record
+from handlers.server import listening
 from settings import ServerSettings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store
@@ -595,29 +596,13 @@ def make_settings(**changes: Any) -> ServerSettings:
     return ServerSettings(s3_image_bucket="photos", port=0, **changes)
 
 
-def test_listening_socket_has_reuseaddr_and_notsent_lowat() -> None:
-    """The listening socket sets SO_REUSEADDR and TCP_NOTSENT_LOWAT."""
-    with service_module.listen(make_settings()) as listener:
-        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
-        unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
-        assert unsent == service_module.UNSENT_BYTES
-
-
-def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
-    """HOST=:: accepts IPv4 and IPv6 connections."""
-    with service_module.listen(make_settings(host="::")) as listener:
-        port = listener.getsockname()[1]
-        socket.create_connection(("127.0.0.1", port)).close()
-        socket.create_connection(("::1", port)).close()
-
-
 def test_start_with_tls_verify_off_logs_a_warning(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """AWS_TLS_VERIFY=false logs a warning at start, without curl commands."""
     settings = make_settings(s3_tls_verify=False, host="::", log_format="text")
     caplog.set_level(logging.INFO, "downspout")
-    with service_module.listen(settings) as listener:
+    with listening(settings.host, settings.port) as listener:
         service_module.announce(settings, listener, descriptors=10_000)
     assert "AWS_TLS_VERIFY is false" in caplog.text
     assert "http://[::]:" in caplog.text
@@ -638,7 +623,7 @@ def test_descriptor_limit_is_raised_to_the_hard_limit() -> None:
 def test_too_few_descriptors_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """If MAX_DOWNLOADS needs more file descriptors than allowed, a warning is logged."""
     settings = make_settings(max_downloads=100)
-    with service_module.listen(settings) as listener:
+    with listening(settings.host, settings.port) as listener:
         service_module.announce(settings, listener, descriptors=256)
     assert "MAX_DOWNLOADS=100 needs 364 file descriptors, the limit is 256" in caplog.text
 

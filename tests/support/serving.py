@@ -153,7 +153,13 @@ def entering(*apps: Starlette) -> Callable[[Starlette], AbstractAsyncContextMana
 class ServiceProcess:
     """``python service.py``, or another command, in a process with its own environment."""
 
-    def __init__(self, environ: dict[str, str], *command: str, cwd: Path = ROOT) -> None:
+    def __init__(
+        self,
+        environ: dict[str, str],
+        *command: str,
+        cwd: Path = ROOT,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
         inherited = ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
         base = {name: os.environ[name] for name in inherited if name in os.environ}
         self.lines: list[str] = []
@@ -165,6 +171,7 @@ class ServiceProcess:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

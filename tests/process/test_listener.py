@@ -1,0 +1,350 @@
+"""HOST: a TCP port, a Unix socket or an inherited socket, and the clients that connect there."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from handlers.server import CannotListen, listening
+from tests.support.client import ask, read_answer, read_slowly
+from tests.support.components import Store
+from tests.support.misbehaving import Exchange, Misbehaving
+from tests.support.serving import ServiceProcess, wait_until
+
+IMAGE = "/tasks/1/image"
+PICTURE = bytes(range(256)) * 1000
+
+
+def make_environ(upstream: Misbehaving, **changes: str) -> dict[str, str]:
+    return {
+        "S3_IMAGE_BUCKET": "photos",
+        "AWS_ENDPOINT_URL": upstream.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        **changes,
+    }
+
+
+@contextmanager
+def connected(path: Path) -> Generator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(path))
+        yield client
+
+
+def wait_for_unix(process: ServiceProcess, path: Path) -> None:
+    """Wait until the process answers on its Unix socket."""
+
+    def is_answering() -> bool:
+        with suppress(OSError), connected(path) as client:
+            ask(client, "/healthz")
+            return read_answer(client).status == 200
+        assert process.process.poll() is None, process.lines
+        return False
+
+    wait_until(is_answering)
+
+
+def get_unix(path: Path, target: str, **headers: str) -> httpx.Response:
+    transport = httpx.HTTPTransport(uds=str(path), verify=False)
+    with httpx.Client(transport=transport, trust_env=False, verify=False) as client:
+        return client.get(f"http://localhost{target}", headers=headers)
+
+
+async def stored(exchange: Exchange) -> None:
+    await exchange.answer(200, PICTURE)
+
+
+async def endless(exchange: Exchange) -> None:
+    await exchange.head(200, "content-length: 10000000000")
+    await exchange.flood()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_unix_socket_serves_and_is_removed_at_exit(
+    store: Store, tmp_path: Path, workers: str
+) -> None:
+    """HOST=unix:/path serves, replaces a stale socket, has mode 0660, and is removed at exit."""
+    store.put("test/1/image.jpg", PICTURE)
+    path = tmp_path / "a socket"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    environ = {**store.environ, "HOST": f"unix:{path}", "WEB_CONCURRENCY": workers}
+    with ServiceProcess(environ) as process:
+        wait_for_unix(process, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert get_unix(path, IMAGE).content == PICTURE
+        assert process.saw(f"listening on unix:{path}, bucket from S3_IMAGE_BUCKET")
+        [line] = [one.strip() for one in process.lines if "curl" in one and "image.jpg" in one]
+        subprocess.run(shlex.split(line), cwd=tmp_path, check=True, capture_output=True)
+        assert (tmp_path / "image.jpg").read_bytes() == PICTURE
+        process.process.send_signal(signal.SIGTERM)
+        assert process.end() == 0
+        assert not process.saw("Traceback")
+    assert not path.exists()
+
+
+def test_unix_socket_in_use_is_one_line(store: Store, tmp_path: Path) -> None:
+    """A Unix socket on which another process listens is one line, and it stays."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with ServiceProcess({**store.environ, "HOST": f"unix:{path}"}) as process:
+            assert process.end() == 1
+            [line] = process.lines
+    assert line.startswith(f"can't listen on HOST unix:{path}: ")
+    assert line.endswith("another process listens on this socket; stop it, or set HOST to another")
+    assert path.is_socket()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("file", "the path is not a socket; remove it, or set HOST to another"),
+        ("file/socket", "the path goes through a file; set HOST to a socket in a directory"),
+        ("missing/socket", "create the directory, or set HOST to a socket in another"),
+        ("s" * 200, "set HOST to unix: and a shorter path in an existing directory"),
+    ],
+)
+def test_wrong_unix_path_raises_with_the_next_step(tmp_path: Path, name: str, hint: str) -> None:
+    """A path where no socket can be made raises CannotListen, and a file there stays."""
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(CannotListen) as raised, listening(f"unix:{tmp_path / name}", 0):
+        pass
+    assert str(raised.value).endswith(hint)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_socket_of_a_full_queue_stays(tmp_path: Path) -> None:
+    """A Unix socket whose queue of connections is full counts as in use."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
+        other.bind(str(path))
+        other.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(CannotListen, match="another process"), listening(f"unix:{path}", 0):
+            pass
+        assert path.is_socket()
+
+
+def test_socket_of_the_next_process_stays_at_exit(tmp_path: Path) -> None:
+    """A process that ends does not remove the socket of the one that has replaced it."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as following:
+        with listening(f"unix:{path}", 0) as listener:
+            listener.close()
+            path.unlink()
+            following.bind(str(path))
+            following.listen()
+        assert path.is_socket()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_inherited_tcp_socket_serves(store: Store, workers: str) -> None:
+    """HOST=fd:N serves on an inherited TCP socket, and logs its URL."""
+    store.put("test/1/image.jpg", PICTURE)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        environ = {**store.environ, "HOST": f"fd:{number}", "WEB_CONCURRENCY": workers}
+        with ServiceProcess(environ, pass_fds=(number,)) as process:
+            url = process.url()
+            assert url == f"http://127.0.0.1:{listener.getsockname()[1]}"
+            assert httpx.get(url + IMAGE, trust_env=False).content == PICTURE
+            assert process.saw(f"curl -fS -o image.jpg {url}{IMAGE}")
+            process.process.send_signal(signal.SIGTERM)
+            assert process.end() == 0
+
+
+def test_inherited_unix_socket_serves_and_stays(store: Store, tmp_path: Path) -> None:
+    """HOST=fd:N serves on an inherited Unix socket; its owner removes it, not downspout."""
+    store.put("test/1/image.jpg", PICTURE)
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        number = listener.fileno()
+        environ = {**store.environ, "HOST": f"fd:{number}"}
+        with ServiceProcess(environ, pass_fds=(number,)) as process:
+            wait_for_unix(process, path)
+            assert get_unix(path, IMAGE).content == PICTURE
+            assert process.saw(f"listening on unix:{path}, ")
+            process.process.send_signal(signal.SIGTERM)
+            assert process.end() == 0
+    assert path.is_socket()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd is needed")
+def test_systemd_socket_activation_serves(store: Store, tmp_path: Path) -> None:
+    """HOST=fd:3 serves the socket that systemd-socket-activate passes on."""
+    path = tmp_path / "socket"
+    script = "import os, sys; os.execvp('systemd-socket-activate', sys.argv)"
+    names = (*store.environ, "HOST", "PATH", "HOME", "LOG_FORMAT")
+    command = ("-l", str(path), *(f"-E{name}" for name in names), sys.executable, "service.py")
+    with ServiceProcess({**store.environ, "HOST": "fd:3"}, "-c", script, *command) as process:
+        wait_until(path.is_socket)
+        wait_for_unix(process, path)
+        assert process.saw(f"listening on unix:{path}, ")
+
+
+@pytest.mark.parametrize("kind", ["closed", "file", "udp", "connected", "unix"])
+def test_descriptor_that_does_not_listen_is_one_line(
+    store: Store, tmp_path: Path, kind: str
+) -> None:
+    """A HOST=fd:N that is no listening socket is one line, and the exit code is 1."""
+    one, other = socket.socketpair()
+    made = {
+        "closed": None,
+        "file": (tmp_path / "file").open("w"),
+        "udp": socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "connected": one,
+        "unix": socket.socket(socket.AF_UNIX),
+    }
+    given = made[kind]
+    number = 99 if given is None else given.fileno()
+    environ = {**store.environ, "HOST": f"fd:{number}"}
+    with ServiceProcess(environ, pass_fds=() if given is None else (number,)) as process:
+        assert process.end() == 1
+        [line] = process.lines
+    assert line.startswith(f"can't listen on HOST fd:{number}: ")
+    assert line.endswith(
+        "needs a listening stream socket that is open as descriptor 3 (systemd.socket)"
+    )
+    for opened in (other, *made.values()):
+        if opened is not None:
+            opened.close()
+
+
+def test_tcp_socket_has_reuseaddr_and_notsent_lowat() -> None:
+    """The TCP socket sets SO_REUSEADDR and TCP_NOTSENT_LOWAT."""
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        assert unsent == 128 * 1024
+
+
+def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
+    """HOST=:: accepts IPv4 and IPv6 connections."""
+    with listening("::", 0) as listener:
+        port = listener.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port)).close()
+        socket.create_connection(("::1", port)).close()
+
+
+@pytest.mark.parametrize("is_half", [False, True], ids=["closed", "shut down"])
+def test_gone_unix_client_stops_its_download(
+    upstream: Misbehaving, tmp_path: Path, *, is_half: bool
+) -> None:
+    """A client that leaves a Unix socket is seen while the server waits for the store."""
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {len(PICTURE)}")
+        await exchange.body(PICTURE[:1000])
+        await exchange.hang()
+
+    upstream.behaviour = half
+    path = tmp_path / "socket"
+    environ = make_environ(upstream, HOST=f"unix:{path}", UPSTREAM_READ_TIMEOUT="60")
+    with ServiceProcess(environ) as process:
+        wait_for_unix(process, path)
+        with connected(path) as client:
+            ask(client, IMAGE)
+            assert client.recv(1)
+            if is_half:
+                client.shutdown(socket.SHUT_WR)
+            else:
+                client.close()
+            wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_gone"))
+        wait_until(lambda: upstream.exchanges[0].is_over)
+        assert not process.saw("Traceback")
+
+
+def test_stalled_unix_client_is_closed(upstream: Misbehaving, tmp_path: Path) -> None:
+    """A client that reads nothing for CLIENT_STALL_TIMEOUT is cut after the kernel's buffer."""
+    upstream.behaviour = endless
+    path = tmp_path / "socket"
+    environ = make_environ(upstream, HOST=f"unix:{path}", CLIENT_STALL_TIMEOUT="1")
+    with ServiceProcess(environ) as process:
+        wait_for_unix(process, path)
+        with connected(path) as client:
+            ask(client, IMAGE)
+            wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_stalled"))
+            wait_until(lambda: upstream.exchanges[0].is_over)
+            assert not read_answer(client).whole
+        assert not process.saw("Traceback")
+
+
+def test_unix_client_below_min_rate_is_closed(upstream: Misbehaving, tmp_path: Path) -> None:
+    """A Unix client below CLIENT_MIN_RATE is closed, although it reads all the time."""
+    upstream.behaviour = endless
+    path = tmp_path / "socket"
+    environ = make_environ(upstream, HOST=f"unix:{path}", CLIENT_STALL_TIMEOUT="1")
+    with ServiceProcess({**environ, "CLIENT_MIN_RATE": "1000000"}) as process:
+        wait_for_unix(process, path)
+        with connected(path) as client:
+            ask(client, IMAGE)
+            read_slowly(client, 20_000, rate=200_000)
+        wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_stalled"))
+
+
+def test_slow_unix_client_gets_the_full_body(upstream: Misbehaving, tmp_path: Path) -> None:
+    """A client of a Unix socket above CLIENT_MIN_RATE gets the full body."""
+    size = 600_000
+
+    async def zeros(exchange: Exchange) -> None:
+        await exchange.answer(200, bytes(size))
+
+    upstream.behaviour = zeros
+    path = tmp_path / "socket"
+    environ = make_environ(upstream, HOST=f"unix:{path}", CLIENT_STALL_TIMEOUT="1")
+    with ServiceProcess(environ) as process:
+        wait_for_unix(process, path)
+        with connected(path) as client:
+            ask(client, IMAGE)
+            assert read_slowly(client, 10_000, rate=100_000) > size
+        wait_until(lambda: process.saw(f"GET {IMAGE} 200 complete {size}/{size} bytes"))
+
+
+@pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 200), ("*", 429)])
+def test_unix_client_has_the_address_of_a_trusted_proxy_alone(
+    upstream: Misbehaving, tmp_path: Path, trusted: str, status: int
+) -> None:
+    """On a Unix socket MAX_DOWNLOADS_PER_CLIENT needs X-Forwarded-For and trust in all."""
+    upstream.behaviour = endless
+    path = tmp_path / "socket"
+    environ = make_environ(upstream, HOST=f"unix:{path}", MAX_DOWNLOADS_PER_CLIENT="1")
+    with ServiceProcess({**environ, "FORWARDED_ALLOW_IPS": trusted}) as process:
+        wait_for_unix(process, path)
+        with connected(path) as first:
+            ask(first, IMAGE, headers={"x-forwarded-for": "192.0.2.7"})
+            assert first.recv(1)
+            upstream.behaviour = stored
+            second = get_unix(path, IMAGE, **{"x-forwarded-for": "192.0.2.7"})
+            assert second.status_code == status
+            other = get_unix(path, IMAGE, **{"x-forwarded-for": "192.0.2.8"})
+            assert other.status_code == 200
+
+
+def test_limit_per_client_on_a_unix_socket_logs_a_warning(store: Store, tmp_path: Path) -> None:
+    """MAX_DOWNLOADS_PER_CLIENT on a Unix socket without a trusted proxy logs a warning."""
+    path = tmp_path / "socket"
+    environ = {**store.environ, "HOST": f"unix:{path}", "MAX_DOWNLOADS_PER_CLIENT": "2"}
+    with ServiceProcess({**environ, "LOG_FORMAT": "json"}) as process:
+        wait_for_unix(process, path)
+        lines = [json.loads(line) for line in process.lines]
+    [warned] = [one["message"] for one in lines if one["level"] == "WARNING"]
+    assert warned.startswith("MAX_DOWNLOADS_PER_CLIENT has no effect: a Unix socket has no client")
