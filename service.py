@@ -34,8 +34,9 @@ from starlette.types import Lifespan
 from uvicorn.supervisors import Multiprocess
 
 from handlers import chain_problem, cli, create_app, curl_lines
+from handlers.env_file import load_env_file
 from handlers.process_log import LogWriter, filter_uvicorn_record, logging_config
-from handlers.server import BACKLOG, CannotListen, DrainOnSignal, StandaloneProtocol, listening
+from handlers.server import CannotListen, DrainOnSignal, StandaloneProtocol, listening
 from settings import ServerSettings, Settings, SettingsError
 
 FLUSH_SECONDS = 2  # for uvicorn to send its buffered bytes after the last download
@@ -71,16 +72,26 @@ if __name__ == "__mp_main__":
 
 def main(arguments: list[str]) -> int:
     """Run the command in `arguments` (by default, serve); return the exit code."""
-    if arguments == ["--demo"]:
-        demo = Path(__file__).parent / "scripts" / "demo"
-        os.execv(sys.executable, [sys.executable, str(demo)])
-    if arguments[:1] == ["sign"]:
-        cli.main(arguments, prog="service.py")
-        return EXIT_OK
-    if arguments:
-        print("usage: python service.py [--demo | sign URL]", file=sys.stderr)
-        return EXIT_SETTINGS
-    return serve(load_or_exit())
+    try:
+        if "PROMETHEUS_MULTIPROC_DIR" in load_env_file():
+            # Start again: prometheus_client has read this variable when it was imported.
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        if arguments == ["--demo"]:
+            demo = Path(__file__).parent / "scripts" / "demo"
+            os.execv(sys.executable, [sys.executable, str(demo)])
+        if arguments[:1] == ["sign"]:
+            cli.main(arguments, prog="service.py")
+            return EXIT_OK
+        if arguments:
+            print("usage: python service.py [--demo | sign URL]", file=sys.stderr)
+            return EXIT_SETTINGS
+        settings = load_or_exit()
+        directory = metrics_directory(settings)
+        with listening(settings.host, settings.port) as listener:
+            return serve(settings, listener, directory)
+    except (SettingsError, CannotListen) as error:
+        print(error, file=sys.stderr)
+        return EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_CANNOT_LISTEN
 
 
 def load_or_exit() -> ServerSettings:
@@ -139,21 +150,10 @@ async def with_frozen_gc(lifespan: Lifespan[Starlette], app: Starlette) -> Async
         yield state
 
 
-def serve(settings: ServerSettings) -> int:
-    """Listen and serve until SIGTERM or SIGINT; return the exit code."""
-    directory = metrics_directory_or_exit(settings)
-    try:
-        with listening(settings.host, settings.port) as listener:
-            return serve_on(listener, settings, directory)
-    except CannotListen as error:
-        print(error, file=sys.stderr)
-        return EXIT_CANNOT_LISTEN
-
-
-def serve_on(
-    listener: socket.socket, settings: ServerSettings, directory: AbstractContextManager[str]
+def serve(
+    settings: ServerSettings, listener: socket.socket, directory: AbstractContextManager[str]
 ) -> int:
-    """Serve on `listener` until SIGTERM or SIGINT; return the exit code."""
+    """Serve until SIGTERM or SIGINT; return the exit code."""
     config = uvicorn.Config(
         f"service:{ANNOUNCED_APP}",
         loop="uvloop",
@@ -164,7 +164,6 @@ def serve_on(
         log_config=logging_config(log_format(settings), settings.log_level),
         access_log=False,
         server_header=False,
-        backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=FLUSH_SECONDS,
         forwarded_allow_ips=settings.forwarded_allow_ips,
@@ -198,7 +197,7 @@ def supervise(
     return EXIT_SETTINGS if failed else EXIT_OK
 
 
-def metrics_directory_or_exit(settings: ServerSettings) -> AbstractContextManager[str]:
+def metrics_directory(settings: ServerSettings) -> AbstractContextManager[str]:
     """Return PROMETHEUS_MULTIPROC_DIR, or a new directory for the metrics of several workers."""
     if settings.metrics_directory or settings.web_concurrency == 1:
         return nullcontext(settings.metrics_directory or "")
@@ -210,8 +209,7 @@ def metrics_directory_or_exit(settings: ServerSettings) -> AbstractContextManage
         return TemporaryDirectory(prefix="downspout-metrics-", dir=parent)
     except OSError as error:
         text = "PROMETHEUS_MULTIPROC_DIR is not set, and no temporary directory is writable"
-        print(f"{text}: set it to a writable directory ({error})", file=sys.stderr)
-        raise SystemExit(EXIT_SETTINGS) from error
+        raise SettingsError([f"{text}: set it to a writable directory ({error})"]) from error
 
 
 def raise_descriptor_limit() -> int:
@@ -234,18 +232,14 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
     for name, root in settings.object_roots.items():
         path = f"/objects/{name}/" if name else "/objects/"
         keys = f"the keys that begin with {root.prefix}" if root.prefix else "all keys"
-        where = f"bucket {root.bucket}" if root.bucket else f"bucket from {bucket}"
-        logger.info("%s serves %s in the %s", path, keys, where)
+        source = f"bucket {root.bucket}" if root.bucket else f"bucket from {bucket}"
+        logger.info("%s serves %s in the %s", path, keys, source)
     believes_no_proxy = settings.forwarded_allow_ips == ServerSettings.forwarded_allow_ips
-    if settings.max_downloads_per_client and where.startswith("unix:") and believes_no_proxy:
+    counts_clients = curl == "curl" and is_local
+    if settings.max_downloads_per_client and believes_no_proxy and not counts_clients:
         logger.warning(
-            "MAX_DOWNLOADS_PER_CLIENT has no effect: a Unix socket has no client addresses; "
-            "behind a proxy that sets X-Forwarded-For, set FORWARDED_ALLOW_IPS=*"
-        )
-    elif settings.max_downloads_per_client and believes_no_proxy and not is_local:
-        logger.warning(
-            "MAX_DOWNLOADS_PER_CLIENT: behind a router all clients count as one; "
-            "set FORWARDED_ALLOW_IPS to the router's addresses"
+            "MAX_DOWNLOADS_PER_CLIENT: behind a router all clients count as one, and on a Unix "
+            "socket none counts; set FORWARDED_ALLOW_IPS to the router's addresses, or to *"
         )
     if settings.s3_tls_verify is False:
         logger.warning(
@@ -266,9 +260,8 @@ def describe(listener: socket.socket) -> tuple[str, str, str]:
     address = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return "http://localhost/", f"unix:{address}", f"curl --unix-socket {shlex.quote(address)}"
-    host, port = address[:2]
-    base_url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-    return base_url, base_url, "curl"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return (url := f"http://{host}:{address[1]}/"), url, "curl"
 
 
 def log_open_access(settings: Settings, level: int) -> None:

@@ -16,18 +16,17 @@ PROXIES = matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated b
 class ServerSettings(Settings):
     """The settings of the application, and those that only `python service.py` uses."""
 
+    env_file: str | None = setting(None, matching(".+", "must be the path of a file"))
+    """File of `NAME=VALUE` lines, in the format of `docker --env-file`, that `python service.py`
+    and `downspout sign` read first; variables of the environment win."""
     host: str = setting(
         "127.0.0.1",
-        matching(
-            r"unix:/.*[^/]|(?!unix:)[A-Za-z0-9.:_-]+",
-            "must be an address, a host name, unix:/path or fd:number",
-            "0.0.0.0",  # noqa: S104
-        ),
+        matching(r"unix:.+|[A-Za-z0-9.:_-]+", "must be an address, a name, unix:/path or fd:3"),
     )
-    """Address to listen on, or `unix:/path` for a Unix socket of mode 0660, or `fd:3` for an
-    inherited listening socket. The Procfile sets `0.0.0.0`."""
+    """Address to listen on, `unix:/path` for a Unix socket (mode 0660), or `fd:3` for an inherited
+    listening socket. The Procfile sets `0.0.0.0`."""
     port: int = setting(8000, whole_number(0, 65535))
-    """Port to listen on; 0 takes a free one. Unused if HOST is `unix:/path` or `fd:3`."""
+    """Port to listen on, if HOST is an address; 0 takes a free one."""
     web_concurrency: int = setting(1, whole_number(1, 256))
     """Number of worker processes. Each has its own limits of downloads and read-ahead memory."""
     forwarded_allow_ips: str = setting(

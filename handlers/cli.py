@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from .access.signed_url import sign_url
+from .env_file import load_env_file
 from .settings import read_signing
 
 EXIT_USAGE = 2  # as for argparse's own errors
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "downspout") -> Non
     )
     given = parser.parse_args(arguments)
     try:
+        load_env_file()
         settings = read_signing()
         key = find_key(given.key, settings.url_signing_keys)
         lifetime = parse_lifetime(given.expires, settings.url_max_lifetime)

@@ -5,14 +5,7 @@ A host uses it as `uvicorn.run(app, http="downspout.server:Protocol")`. It needs
 """
 
 from .drain import DrainOnSignal
-from .listener import BACKLOG, CannotListen, listening
+from .listener import CannotListen, listening
 from .protocol import Protocol, StandaloneProtocol
 
-__all__ = [
-    "BACKLOG",
-    "CannotListen",
-    "DrainOnSignal",
-    "Protocol",
-    "StandaloneProtocol",
-    "listening",
-]
+__all__ = ["CannotListen", "DrainOnSignal", "Protocol", "StandaloneProtocol", "listening"]

@@ -10,7 +10,6 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
-TCP_ESTABLISHED = 1
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
@@ -30,8 +29,7 @@ class Connection:
     def buffered(self) -> int:
         """Return how many bytes are in uvicorn's and the kernel's buffers, not acknowledged.
 
-        On a Unix socket: not read by the peer, with the kernel's overhead, and counted in steps of
-        up to 48 KiB, because the kernel frees a written block once the peer has read all of it.
+        On a Unix socket the kernel counts what the client has not read, in blocks of about 36 KiB.
         """
         if self.transport.is_closing():  # Its file descriptor may now belong to another socket.
             return 0
@@ -43,18 +41,12 @@ class Connection:
         """Return whether the client has left, even while uvicorn has paused reading."""
         if self.transport.is_closing():
             return True
-        if self.socket.family == socket.AF_UNIX:
-            poll = select.poll()
-            poll.register(self.socket.fileno(), select.POLLRDHUP)
-            return bool(poll.poll(0))
-        state = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        return int(state[0]) != TCP_ESTABLISHED
+        poll = select.poll()
+        poll.register(self.socket.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def abort(self) -> None:
-        """Close the connection with a TCP RST, which drops the bytes in its buffers.
-
-        On a Unix socket the peer can still read the kernel's buffer, and then the end.
-        """
+        """Close the connection with a TCP RST, which drops the bytes in its buffers."""
         if self.transport.is_closing():
             return
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

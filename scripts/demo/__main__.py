@@ -30,7 +30,7 @@ OBJECTS = {
 }
 
 # A person's own store, profile and limits are not for the demo's.
-THEIRS = ("AWS_", "S3_", "BYTES_", "IMAGE_")
+THEIRS = ("AWS_", "S3_", "BYTES_", "IMAGE_", "ENV_FILE")
 
 
 def start(script: str, *arguments: str) -> IO[str]:

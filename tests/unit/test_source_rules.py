@@ -167,15 +167,16 @@ def test_package_modules_import_each_other_relatively() -> None:
 def test_service_and_settings_import_only_public_modules() -> None:
     """service.py and settings.py import only modules that any host can import."""
     # ServerSettings is declared in the same way as Settings.
-    public = {*PUBLIC, "handlers.kinds"}
+    # Only the process may change the environment, so a host has no use for env_file.
+    public = {*PUBLIC, "handlers.env_file", "handlers.kinds"}
     check(
         forbidden_imports(PRODUCT[:2], lambda module: is_inner(module) and module not in public),
         f"service.py and settings.py import only {', '.join(sorted(public))}:",
     )
 
 
-def test_environment_is_read_only_in_settings_py() -> None:
-    """Only a settings.py reads environment variables."""
+def test_environment_is_read_only_in_settings_and_env_file() -> None:
+    """Only a settings.py reads environment variables, and env_file.py adds some."""
 
     def reads(source: Source) -> bool:
         written = {
@@ -192,8 +193,12 @@ def test_environment_is_read_only_in_settings_py() -> None:
         return bool({"environ", "environb", "getenv"} & (used | imported_from(source, "os")))
 
     check(
-        (source.name for source in PRODUCT if source.path.name != "settings.py" and reads(source)),
-        "Only a settings.py reads the environment; these files do as well:",
+        (
+            source.name
+            for source in PRODUCT
+            if source.path.name not in ("settings.py", "env_file.py") and reads(source)
+        ),
+        "Only a settings.py and env_file.py read the environment; these files do as well:",
     )
 
 
