@@ -33,8 +33,7 @@ class ServerSettings(Settings):
         "127.0.0.1,::1",
         matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated by commas", "*"),
     )
-    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; `*` trusts all.
-    Proxies on a Unix socket have no address: only `*` trusts them."""
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; `*` trusts all."""
     # Heroku keeps idle connections for 90 s, nginx for 60 and 75 s. If the service closed one
     # first, a request that the router has just sent on it would be lost.
     keep_alive_timeout: int = setting(95, whole_number(1, 7200))

@@ -21,21 +21,27 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.settings import downloads_in_memory
 from scripts.settings_table import documented_settings
-from service import FLUSH_SECONDS
+from service import EXIT_SETTINGS, FLUSH_SECONDS
 from settings import ServerSettings, Settings
 from tests.support.components import Store
 from tests.support.dashboard import DASHBOARD, dashboard_queries
-from tests.support.serving import ROOT, RunningService, ServiceProcess
+from tests.support.serving import ROOT, RunningService, ServiceProcess, wait_until
 
 HEROKU = json.loads((ROOT / "app.json").read_text())
 [RENDER] = yaml.safe_load((ROOT / "render.yaml").read_text())["services"]
 FLY = tomllib.loads((ROOT / "fly.toml").read_text())
 RAILWAY = json.loads((ROOT / "railway.json").read_text())
 DOKKU = json.loads((ROOT / "deploy" / "dokku.json").read_text())
+UNIT, SOCKET_UNIT = ROOT / "deploy" / "downspout.service", ROOT / "deploy" / "downspout.socket"
+KUBERNETES = ROOT / "deploy" / "kubernetes.yaml"
+DEPLOYMENT, SERVICE = yaml.safe_load_all(KUBERNETES.read_text())
+POD = DEPLOYMENT["spec"]["template"]["spec"]
+[CONTAINER] = POD["containers"]
 
 START = (ROOT / "Procfile").read_text().strip().removeprefix("web: ")
 SETTINGS = list(documented_settings())
 MEANINGS = {name: one.meaning for one in SETTINGS for name in one.names}
+NO_MDWE = "the kernel has no PR_SET_MDWE (Linux 6.3)"
 REQUIRED = {one.names[0] for one in SETTINGS if one.field.default is MISSING}
 SECRETS = {name for one in SETTINGS if one.field.name.startswith("aws_") for name in one.names}
 
@@ -54,23 +60,39 @@ IMAGE_ENVIRON = dict(pair.split("=") for text in instruction_texts("ENV") for pa
 COPIED = [word for text in instruction_texts("COPY") for word in text.split()[:-1]]
 HEALTHCHECK = instruction_texts("HEALTHCHECK")[0].partition("CMD ")[2]
 
+
+def unit_values(path: Path, key: str) -> list[str]:
+    """Return the values of a key of a systemd unit, where a key may occur several times."""
+    lines = path.read_text().splitlines()
+    return [line.removeprefix(f"{key}=") for line in lines if line.startswith(f"{key}=")]
+
+
+UNIT_ENVIRON = dict(pair.split("=") for pair in unit_values(UNIT, "Environment"))
+
 # The variables of each file; None means that the file has no value.
 ENVIRONS: dict[str, dict[str, str | None]] = {
     "app.json": {name: how.get("value") for name, how in HEROKU["env"].items()},
     "render.yaml": {one["key"]: one.get("value") for one in RENDER["envVars"]},
     "fly.toml": FLY["env"],
     "Dockerfile": {**IMAGE_ENVIRON},
+    "downspout.service": {**UNIT_ENVIRON},
+    "kubernetes.yaml": {one["name"]: one["value"] for one in CONTAINER["env"]},
 }
 HEALTH_PATHS = {
     "render.yaml": RENDER["healthCheckPath"],
     "fly.toml": FLY["http_service"]["checks"][0]["path"],
     "railway.json": RAILWAY["deploy"]["healthcheckPath"],
     "dokku.json": DOKKU["healthchecks"]["web"][0]["path"],
+    "kubernetes.yaml": CONTAINER["livenessProbe"]["httpGet"]["path"],
 }
 SECONDS_TO_END = {
     "render.yaml": RENDER["maxShutdownDelaySeconds"],
     "fly.toml": int(FLY["kill_timeout"].removesuffix("s")),
     "railway.json": RAILWAY["deploy"]["drainingSeconds"],
+    "downspout.service": int(unit_values(UNIT, "TimeoutStopSec")[0]),
+    # Kubernetes counts the preStop command.
+    "kubernetes.yaml": POD["terminationGracePeriodSeconds"]
+    - int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][1]),
 }
 
 
@@ -200,6 +222,106 @@ def is_healthy(port: str) -> bool:
         [sys.executable, *command], env={"PORT": port}, check=False, capture_output=True
     )
     return checked.returncode == 0
+
+
+def test_kubernetes_ports_and_labels_match() -> None:
+    """The Service, the Deployment and the probes name the container's port, which is PORT."""
+    [port] = CONTAINER["ports"]
+    assert port["containerPort"] == ServerSettings(s3_image_bucket="photos").port
+    assert str(port["containerPort"]) in instruction_texts("EXPOSE")
+    assert [one["targetPort"] for one in SERVICE["spec"]["ports"]] == [port["name"]]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert CONTAINER[probe]["httpGet"]["port"] == port["name"]
+    labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
+    assert DEPLOYMENT["spec"]["selector"]["matchLabels"] == labels
+    assert SERVICE["spec"]["selector"] == labels
+
+
+def test_kubernetes_readiness_path_returns_200(service: RunningService) -> None:
+    """The readiness probe asks /readyz, and waits longer than its deadline."""
+    assert CONTAINER["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert service.get("/readyz").status_code == 200
+    assert CONTAINER["readinessProbe"]["timeoutSeconds"] > 3  # Readiness.deadline_seconds
+
+
+def test_kubernetes_user_is_the_one_of_the_image() -> None:
+    """The pod runs as the numeric user of the image, without further rights."""
+    context = POD["securityContext"]
+    [user] = instruction_texts("USER")
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+    assert context["runAsNonRoot"] is True
+    assert CONTAINER["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_kubernetes_memory_gives_enough_downloads() -> None:
+    """The memory limit gives at least a hundred downloads, and the request equals it."""
+    resources = CONTAINER["resources"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+    memory = int(resources["limits"]["memory"].removesuffix("Mi")) << 20
+    assert (
+        downloads_in_memory(memory, 1, Settings(s3_image_bucket="photos").read_ahead_bytes) > 100
+    )
+
+
+def test_kubernetes_secret_names_are_settings() -> None:
+    """The Secret that the comment makes has the variables of the access key."""
+    assert CONTAINER["envFrom"] == [{"secretRef": {"name": DEPLOYMENT["metadata"]["name"]}}]
+    names = re.findall(r"--from-literal=(\w+)=", KUBERNETES.read_text())
+    assert set(names) <= SECRETS
+    assert len(names) == 2
+
+
+def test_kubernetes_manifests_match_the_schema() -> None:
+    """The manifests match the JSON schemas in the package kubernetes-validate (108 MB)."""
+    validator = pytest.importorskip("kubernetes_validate")
+    for manifest in (DEPLOYMENT, SERVICE):
+        validator.validate(manifest, validator.latest_version(), strict=True)
+
+
+def test_systemd_unit_starts_the_service() -> None:
+    """The unit starts service.py, and does not restart it after an error of the settings."""
+    [command] = unit_values(UNIT, "ExecStart")
+    [directory] = unit_values(UNIT, "WorkingDirectory")
+    assert command == f"{directory}/.venv/bin/python service.py"
+    assert unit_values(UNIT, "RestartPreventExitStatus") == [str(EXIT_SETTINGS)]
+    families = unit_values(UNIT, "RestrictAddressFamilies")[0].split()
+    assert families == ["AF_INET", "AF_INET6", "AF_UNIX"]
+    [socket_mode] = unit_values(SOCKET_UNIT, "SocketMode")
+    assert socket_mode == "0660"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is needed")
+@pytest.mark.parametrize("host", ["127.0.0.1", "fd:3"])
+def test_systemd_units_pass_verification(tmp_path: Path, host: str) -> None:
+    """`systemd-analyze verify` finds nothing in the units, with a port or the socket unit."""
+    text = UNIT.read_text().replace("/opt/downspout/.venv/bin/python", sys.executable)
+    text = text.replace("/opt/downspout", str(ROOT)).replace("HOST=127.0.0.1", f"HOST={host}")
+    (tmp_path / UNIT.name).write_text(text)
+    shutil.copy(SOCKET_UNIT, tmp_path)
+    files = [tmp_path / UNIT.name, tmp_path / SOCKET_UNIT.name]
+    told = subprocess.run(
+        ["systemd-analyze", "verify", *files], check=True, capture_output=True, text=True
+    )
+    assert (told.stdout, told.stderr) == ("", "")
+
+
+def test_service_runs_without_memory_that_turns_executable(store: Store) -> None:
+    """The service starts under MemoryDenyWriteExecute, which the systemd unit sets."""
+    script = (
+        "import ctypes, os, sys; "
+        f"ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) and sys.exit('{NO_MDWE}'); "
+        "os.execv(sys.executable, [sys.executable, 'service.py'])"
+    )
+    with ServiceProcess(store.environ, "-c", script) as process:
+        if process.process.poll() is None:
+            wait_until(lambda: process.process.poll() is not None or process.saw("listening on"))
+        if process.saw(NO_MDWE):
+            pytest.skip(NO_MDWE)
+        process.url()
 
 
 def test_dashboard_queries_use_existing_metrics(metrics_text: str) -> None:
