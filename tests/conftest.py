@@ -17,6 +17,7 @@ from .support.misbehaving import Misbehaving, misbehaving
 from .support.serving import RunningService, ServicePool, ServiceWith, installed_into, wait_until
 
 hypothesis.settings.register_profile("thorough", max_examples=5000)
+hypothesis.settings.register_profile("quick", max_examples=10)  # for scripts/pythons
 
 
 @pytest.fixture

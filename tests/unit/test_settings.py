@@ -81,6 +81,7 @@ ALL_VARIABLES = {
     "READ_AHEAD_CONNECTIONS": ("1", 1),
     "READ_AHEAD_BYTES": ("268435456", 268435456),
     "PROMETHEUS_MULTIPROC_DIR": ("/tmp/new-directory", "/tmp/new-directory"),
+    "ENV_FILE": ("/etc/downspout.env", "/etc/downspout.env"),
     "HOST": ("::", "::"),
     "PORT": ("0", 0),
     "WEB_CONCURRENCY": ("2", 2),
