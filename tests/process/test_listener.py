@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -10,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +20,11 @@ import httpx
 import pytest
 
 from handlers.server import listening
-from tests.support.client import ask, read_answer, read_slowly
+from tests.support.client import ask, asked, fetch, read_answer, read_slowly
 from tests.support.components import Store
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import ServiceProcess, wait_until
+from tests.support.nginx import nginx_serving
+from tests.support.serving import ROOT, ServiceProcess, wait_until
 
 IMAGE = "/tasks/1/image"
 PICTURE = bytes(range(256)) * 1000
@@ -249,11 +252,11 @@ def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
         socket.create_connection(("::1", port)).close()
 
 
-@pytest.mark.parametrize("is_half", [False, True], ids=["closed", "shut down"])
+@pytest.mark.parametrize("leave", ["close", "shutdown", "close behind a pipelined request"])
 def test_gone_unix_client_stops_its_download(
-    upstream: Misbehaving, tmp_path: Path, *, is_half: bool
+    upstream: Misbehaving, tmp_path: Path, leave: str
 ) -> None:
-    """A client that leaves a Unix socket is seen while the server waits for the store."""
+    """A client that leaves a Unix socket is seen, even while the server has paused reading."""
 
     async def half(exchange: Exchange) -> None:
         await exchange.head(200, f"content-length: {len(PICTURE)}")
@@ -266,11 +269,14 @@ def test_gone_unix_client_stops_its_download(
     with ServiceProcess(environ) as process:
         wait_for_unix(process, path)
         with connected(path) as client:
-            ask(client, IMAGE)
-            assert client.recv(1)
-            if is_half:
+            client.sendall(f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            assert client.recv(1 << 16)
+            if leave == "shutdown":
                 client.shutdown(socket.SHUT_WR)
             else:
+                if leave != "close":
+                    client.sendall(f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+                    time.sleep(0.5)
                 client.close()
             wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_gone"))
         wait_until(lambda: upstream.exchanges[0].is_over)
@@ -353,3 +359,50 @@ def test_limit_per_client_on_a_unix_socket_logs_a_warning(store: Store, tmp_path
     [warned] = [one["message"] for one in lines if one["level"] == "WARNING"]
     assert warned.startswith("MAX_DOWNLOADS_PER_CLIENT: ")
     assert "on a Unix socket none counts" in warned
+
+
+def test_nginx_in_front_of_a_unix_socket(upstream: Misbehaving, tmp_path: Path) -> None:
+    """With the documented nginx lines, clients are told apart, and a client that left is seen."""
+    page = (ROOT / "docs" / "start-anywhere.md").read_text()
+    [lines] = re.findall(r"^location / \{.*?^\}", page, re.MULTILINE | re.DOTALL)
+    path, folder = tmp_path / "socket", tmp_path / "nginx"
+    folder.mkdir()
+    upstream.behaviour = endless
+    environ = make_environ(upstream, HOST=f"unix:{path}", MAX_DOWNLOADS_PER_CLIENT="1")
+    with (
+        ServiceProcess({**environ, "FORWARDED_ALLOW_IPS": "*"}) as process,
+        nginx_serving(folder, lines.replace("/run/downspout/socket", str(path))) as port,
+    ):
+        wait_for_unix(process, path)
+        with asked(port, IMAGE) as client:
+            assert client.recv(1)
+            forged = fetch(port, IMAGE, headers={"x-forwarded-for": "192.0.2.9"})
+            assert forged.status == 429
+        wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_gone"))
+        upstream.behaviour = stored
+        assert fetch(port, IMAGE).body == PICTURE
+
+
+def test_broken_download_over_a_unix_socket_is_visible_behind_nginx(
+    upstream: Misbehaving, tmp_path: Path
+) -> None:
+    """A download that breaks on a Unix socket is cut before its Content-Length, also by nginx."""
+
+    async def half(exchange: Exchange) -> None:
+        await exchange.head(200, f"content-length: {len(PICTURE)}")
+        await exchange.body(PICTURE[:100_000])
+
+    upstream.behaviour = half
+    path, folder = tmp_path / "socket", tmp_path / "nginx"
+    folder.mkdir()
+    line = f"location / {{ proxy_pass http://unix:{path}; }}"
+    with (
+        ServiceProcess(make_environ(upstream, HOST=f"unix:{path}", MAX_RESUMES="0")) as process,
+        nginx_serving(folder, line) as port,
+    ):
+        wait_for_unix(process, path)
+        received = fetch(port, IMAGE)
+        assert received.status == 200
+        assert not received.whole
+        assert PICTURE.startswith(received.body)
+        wait_until(lambda: process.saw(f"GET {IMAGE} 200 truncated"))
