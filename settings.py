@@ -17,8 +17,7 @@ class ServerSettings(Settings):
     """The settings of the application, and those that only `python service.py` uses."""
 
     env_file: str | None = setting(None, matching(".+", "must be the path of a file"))
-    """File of `NAME=VALUE` lines, in the format of `docker --env-file`, that `python service.py`
-    and `downspout sign` read first; variables of the environment win."""
+    """File of `NAME=VALUE` lines, as for `docker --env-file`; variables of the environment win."""
     host: str = setting(
         "127.0.0.1",
         matching(r"unix:.+|[A-Za-z0-9.:_-]+", "must be an address, a name, unix:/path or fd:3"),

@@ -22,8 +22,7 @@ def load_env_file(environ: MutableMapping[str, str] = os.environ) -> dict[str, s
     told = "must be NAME=VALUE, without spaces around NAME and quotes around VALUE"
     if wrong := [f"{path}:{number}: {told}" for number, line in enumerate(lines, 1) if not line]:
         raise SettingsError(wrong)
-    found = {line[1]: line[2] for line in lines if line and line[1]}
-    added = {name: value for name, value in found.items() if name not in environ}
+    added = {line[1]: line[2] for line in lines if line and line[1] and line[1] not in environ}
     environ.update(added)
     return added
 

@@ -202,7 +202,7 @@ def read_body(client: socket.socket) -> bytes:
 def test_download_over_unix_socket_completes(
     upstream: Misbehaving, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A host's download over a Unix socket completes, although TCP_INFO is not available."""
+    """A host's download over a Unix socket completes."""
 
     async def slow(exchange: Exchange) -> None:
         await exchange.head(200, "content-length: 1024")
