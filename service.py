@@ -251,7 +251,7 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
         logger.warning(text, settings.max_downloads, needed, descriptors)
     if log_format(settings) == "text" and is_local:  # A developer may copy a command.
         # Not by print: the log is written from a thread, so these lines could come first.
-        commands = curl_lines(base_url, settings.auth_mode)
+        commands = curl_lines(base_url, settings)
         logger.info("\n  ".join(["try:", *(one.replace("curl", curl, 1) for one in commands)]))
 
 

@@ -11,43 +11,68 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from .runtime import get_runtime
-from .settings import AuthMode
+from .settings import Settings
+
+# The application at AUTH_URL may check a cookie or any Authorization header.
+CREDENTIALS = {"token": '-H "Authorization: Bearer $TOKEN" ', "application": '-H "$AUTH_HEADER" '}
+NOTES = {
+    "token": "Set TOKEN to an access token.",
+    "signature": "Each command signs its URL with a key in URL_SIGNING_KEYS.",
+    "application": "Set AUTH_HEADER to your login's header, such as Cookie: session=...",
+}
 
 
 async def landing(request: Request) -> Response:
     """Answer with the page if the client accepts HTML, else with plain text."""
     # If a host mounts this application, request.base_url is the root of the host instead.
     url = str(request.url.replace(query=""))
-    auth_mode = get_runtime(request.app).settings.auth_mode
-    commands = curl_lines(url, auth_mode, request.scope["root_path"])
+    settings = get_runtime(request.app).settings
+    commands = curl_lines(url, settings, request.scope["root_path"])
+    example = _example_key(settings)
+    about_key = f"Replace {example} with the percent-encoded key of an object." if example else ""
+    notes = " ".join(filter(None, [NOTES.get(settings.auth_mode), about_key]))
     headers = {"vary": "accept", "cache-control": "no-store", "x-content-type-options": "nosniff"}
     if "text/html" in request.headers.get("accept", ""):
         page, policy = _read_page()
         items = "".join(f"<li><code>{escape(line)}</code></li>\n" for line in commands)
+        page = page.replace("<!-- commands -->\n", items).replace("<!-- notes -->", notes)
+        page = page.replace("<main>", f'<main data-objects="{example}">')
         headers |= {"content-security-policy": policy, "referrer-policy": "no-referrer"}
-        return HTMLResponse(page.replace("<!-- commands -->\n", items), headers=headers)
-    lines = ["downspout: streamed downloads from S3 and other HTTP services.", "", *commands]
+        return HTMLResponse(page, headers=headers)
+    title = "downspout: streamed downloads from S3 and other HTTP services."
+    lines = [title, "", *commands, *(["", notes] if notes else [])]
     return PlainTextResponse("\n".join(lines) + "\n", headers=headers)
 
 
-def curl_lines(base_url: str, auth_mode: AuthMode = "open", root_path: str = "") -> list[str]:
-    """Return three curl commands for the service at `base_url`, which ends in a slash.
+def curl_lines(base_url: str, settings: Settings, root_path: str = "") -> list[str]:
+    """Return curl commands, one per route, for the service at `base_url`, which ends in a slash.
 
-    In auth mode "token" the commands send the shell variable TOKEN; in auth mode "signature" they
-    sign the URL with a key in the environment variable URL_SIGNING_KEYS.
+    The commands send the shell variable TOKEN in auth mode "token", and AUTH_HEADER in auth mode
+    "application". In auth mode "signature" they sign the URL with a key in the environment
+    variable URL_SIGNING_KEYS.
     """
-    token = '-H "Authorization: Bearer $TOKEN" ' if auth_mode == "token" else ""
+    credential = CREDENTIALS.get(settings.auth_mode, "")
     root = f" --root-path {root_path}" if root_path else ""
+    follow = "L" if settings.delivery == "redirect" else ""
 
     def argument(path: str) -> str:
         url = f"{base_url}{path}"
-        return f'"$(downspout sign {url}{root})"' if auth_mode == "signature" else url
+        return f'"$(downspout sign {url}{root})"' if settings.auth_mode == "signature" else url
 
-    return [
-        f"curl -fS {token}-o image.jpg {argument('tasks/1/image')}",
-        f"curl -fS {token}-o bytes.bin {argument('tasks/1/bytes/100000')}",
-        f"curl -fsS {token}-I {argument('tasks/1/image')}",
+    lines = [
+        f"curl -fS{follow} {credential}-o image.jpg {argument('tasks/1/image')}",
+        f"curl -fS {credential}-o bytes.bin {argument('tasks/1/bytes/100000')}",
+        f"curl -fsS {credential}-I {argument('tasks/1/image')}",
     ]
+    if example := _example_key(settings):
+        lines.append(f"curl -fS{follow} {credential}-O {argument(f'objects/{example}')}")
+    return lines
+
+
+def _example_key(settings: Settings) -> str:
+    """Return a key for examples, or "" if there is no objects route; it is in the demo's store."""
+    key = "document.pdf" if "" in settings.object_roots else "NAME/document.pdf"
+    return key if settings.s3_objects else ""
 
 
 @cache
