@@ -87,7 +87,7 @@ class State:
     """The label of the credential's input; without a label, the page shows no such form."""
 
     link: str = ""
-    """The text of the link below the detail; without a text, the page shows no link."""
+    """The link that the page shows, `save` or `open`, if any."""
 
     resumes: str = ""
     """What the page says about resumed downloads."""
@@ -102,7 +102,7 @@ class State:
 OBJECTS = {"s3_objects": ("public/",)}
 ACCESS_TOKENS = {"access_tokens": (TOKEN,)}
 REDIRECT = {"delivery": "redirect"}
-ONCE = "Since this page was opened, the service has resumed a broken download once."
+ONCE = "Since this page was opened, the service resumed a broken download once."
 
 STATES = (
     State("whole", whole, "Complete:", f"{len(PICTURE):,} bytes", OBJECTS),
@@ -111,11 +111,11 @@ STATES = (
     State("broken", cut, "Broken", f"broke after {HALF:,} of {len(PICTURE):,} bytes"),
     State("missing", not_there, "Not found", "There is nothing to download"),
     State("busy", busy, "Upstream busy", "is overloaded"),
-    State("no picture", no_picture, "No picture", "All 12 bytes arrived", link="Save"),
-    State("object", document, "Complete", PDF, OBJECTS, key=KEY, link="Save"),
+    State("no picture", no_picture, "No picture", "All 12 bytes arrived", link="save"),
+    State("object", document, "Complete", PDF, OBJECTS, key=KEY, link="save"),
     State("object picture", whole, "Complete:", f"{len(PICTURE):,} bytes", OBJECTS, key=KEY),
     State("object missing", not_there, "Not found", "nothing to download", OBJECTS, key=KEY),
-    State("redirect", whole, "Redirected", "the picture of task 1", REDIRECT, link="Open"),
+    State("redirect", whole, "Redirected", "the picture of task 1", REDIRECT, link="open"),
     State("redirect token", whole, "Not allowed", "", REDIRECT | ACCESS_TOKENS, form="Token"),
     State(
         "token",
