@@ -18,21 +18,11 @@ import anyio
 from handlers import create_app, sign_url
 from tests.support.client import fetch
 from tests.support.components import settings_for
-from tests.support.misbehaving import misbehaving
+from tests.support.misbehaving import misbehaving, not_there
 from tests.support.serving import ROOT, ServiceProcess, serving_app, wait_until
 
 from .chromium import Page, Scheme, chromium, new_page
-from .states import (
-    COOKIE,
-    DOCUMENT,
-    KEY,
-    SIGNING_KEY,
-    STATES,
-    TOKEN,
-    State,
-    session_required,
-    whole,
-)
+from .states import COOKIE, DOCUMENT, KEY, SIGNING_KEY, STATES, TOKEN, State, whole
 
 WIDTHS = (320, 768, 1600)
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
@@ -177,16 +167,17 @@ async def without_scripts(page: Page, url: str) -> None:
 
 async def look(browser: int, keep: Path | None) -> None:
     """Check all states."""
-    with misbehaving() as store, misbehaving(session_required) as application:
+    with misbehaving() as store, misbehaving() as application:
         for state in STATES:
             settings = settings_for(
                 store.url,
                 max_resumes=2,
                 first_byte_timeout=2.0,
-                auth_url=application.url if state.name == "application" else None,
+                auth_url=application.url if state.application else None,
                 **state.settings,
             )
             store.behaviour = state.store
+            application.behaviour = state.application or not_there
             with serving_app(create_app(settings)) as port:
                 async with new_page(browser) as page:
                     url = f"http://127.0.0.1:{port}/"

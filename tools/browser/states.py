@@ -70,6 +70,11 @@ async def session_required(exchange: Exchange) -> None:
     await exchange.answer(204 if is_logged_in else 401)
 
 
+async def forbid(exchange: Exchange) -> None:
+    """Answer as the application at AUTH_URL: nobody may download."""
+    await exchange.answer(403)
+
+
 @dataclass(frozen=True)
 class State:
     """A state: the behaviour of the store, and the texts that the page then shows."""
@@ -93,6 +98,9 @@ class State:
     """What the page says about resumed downloads."""
 
     has_metrics: bool = True
+
+    application: Behaviour | None = None
+    """The behaviour of the application at AUTH_URL; None if AUTH_URL is not set."""
 
     @property
     def has_picture(self) -> bool:
@@ -134,5 +142,13 @@ STATES = (
         {"url_signing_keys": (SIGNING_KEY,)},
         form="Signed URL",
     ),
-    State("application", whole, "Not authenticated", "Log in to your application", form="Token"),
+    State(
+        "application",
+        whole,
+        "Not authenticated",
+        "Log in to your application",
+        form="Token",
+        application=session_required,
+    ),
+    State("forbidden", whole, "Not allowed", "You may not download", application=forbid),
 )
