@@ -41,7 +41,7 @@ GROUPS = {
     "Slow or many clients": """max_downloads max_downloads_per_client queue_timeout
         client_stall_timeout client_min_rate""",
     "Speed": "read_ahead_connections read_ahead_bytes",
-    "The process": """host port web_concurrency shutdown_grace forwarded_allow_ips
+    "The process": """env_file host port web_concurrency shutdown_grace forwarded_allow_ips
         keep_alive_timeout log_level log_format metrics_directory""",
 }
 
