@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts import settings_table
+from scripts import settings_table, speed_chart
 from tests.support.components import Store
 from tests.support.document import table_rows, with_table
-from tests.support.markdown import Page, pages, table_below
+from tests.support.markdown import Page, measured_figure, pages, table_below
 from tests.support.serving import ROOT, RunningService, ServiceWith
 from tools.faults.__main__ import table as faults_table
 from tools.faults.faults import FAULTS, SOURCES
@@ -123,21 +123,14 @@ def figures(page: str, heading: str) -> Iterator[tuple[str, str, str, str]]:
                 yield case, unit, peer, value
 
 
-def measured_figure(case: str, unit: str, peer: str) -> str:
-    """Return a figure of RESULTS.md."""
-    results = text_of(RESULTS)
-    heading = results.partition(f"\n## {case}\n")[2].partition("| peer |")[2].partition("\n")[0]
-    column = [cell.strip() for cell in heading.split("|")].index(unit)
-    return next(row for row in table_below(results, case) if row[0] == peer)[column + 1]
-
-
 FIGURES = [(README, "Speed"), (DOCS / "performance.md", "How it is measured")]
 
 
 def wrong_figures(page: str, heading: str) -> list[str]:
     """Return the figures in a page that are not those of RESULTS.md."""
     found = figures(page, heading)
-    return [value for *where, value in found if measured_figure(*where) != value]
+    results = text_of(RESULTS)
+    return [value for *where, value in found if measured_figure(results, *where) != value]
 
 
 @pytest.mark.parametrize(("path", "heading"), FIGURES, ids=["readme", "performance"])
@@ -147,6 +140,14 @@ def test_figures_are_those_of_the_results(path: Path, heading: str) -> None:
     assert len(list(figures(page, heading))) >= 15
     assert not wrong_figures(page, heading)
     assert wrong_figures(page.replace("| 1,156 |", "| 1,157 |"), heading) == ["1,157"]
+
+
+def test_speed_chart_has_the_figures_of_the_results() -> None:
+    """docs/speed.svg is the output of scripts/speed_chart.py."""
+    results = text_of(RESULTS)
+    assert speed_chart.speed_chart(results) == text_of(speed_chart.CHART)
+    changed = speed_chart.speed_chart(results.replace("| 1,594 |", "| 1,595 |"))
+    assert changed != text_of(speed_chart.CHART)
 
 
 def unknown_variables(text: str) -> set[str]:

@@ -85,3 +85,10 @@ def table_below(text: str, heading: str) -> list[list[str]]:
     table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
     rows = table[0].splitlines()[2:] if table else []
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def measured_figure(results: str, case: str, unit: str, peer: str) -> str:
+    """Return a figure out of the text of tools/benchmarks/RESULTS.md."""
+    heading = results.partition(f"\n## {case}\n")[2].partition("| peer |")[2].partition("\n")[0]
+    column = [cell.strip() for cell in heading.split("|")].index(unit)
+    return next(row for row in table_below(results, case) if row[0] == peer)[column + 1]
