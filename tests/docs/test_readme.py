@@ -167,11 +167,17 @@ def test_variables_in_pages_exist(page: Page) -> None:
 
 @pytest.fixture
 def demo(store: Store, httpbin_url: str, service_with: ServiceWith) -> RunningService:
-    """Run the service with the objects and settings of the demo."""
+    """Run the service with the objects and settings of the demo, in a bucket of its own."""
     bytes_url = httpbin_url + "/stream-bytes/{size}"
-    for key, path in runpy.run_path(str(ROOT / "scripts/demo/__main__.py"))["OBJECTS"].items():
-        store.put(key, (ROOT / "scripts" / "demo" / path).read_bytes())
-    return service_with(store.url, bytes_url=bytes_url, s3_objects=("public/",))
+    program = runpy.run_path(str(ROOT / "scripts/demo/__main__.py"))
+    bucket = program["BUCKET"]
+    store.client.create_bucket(Bucket=bucket)
+    for key, path in program["OBJECTS"].items():
+        body = (ROOT / "scripts" / "demo" / path).read_bytes()
+        store.client.put_object(Bucket=bucket, Key=key, Body=body)
+    return service_with(
+        store.url, bytes_url=bytes_url, s3_image_bucket=bucket, s3_objects=("public/",)
+    )
 
 
 def run_block(block: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
