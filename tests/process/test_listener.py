@@ -21,7 +21,7 @@ import pytest
 
 from handlers.server import listening
 from tests.support.client import ask, asked, fetch, read_answer, read_slowly
-from tests.support.components import Store
+from tests.support.components import Store, store_environ
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.nginx import nginx_serving
 from tests.support.serving import ROOT, ServiceProcess, wait_until
@@ -31,14 +31,7 @@ PICTURE = bytes(range(256)) * 1000
 
 
 def make_environ(upstream: Misbehaving, **changes: str) -> dict[str, str]:
-    return {
-        "S3_IMAGE_BUCKET": "photos",
-        "AWS_ENDPOINT_URL": upstream.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        **changes,
-    }
+    return {**store_environ(upstream.url), **changes}
 
 
 @contextmanager
@@ -60,6 +53,14 @@ def wait_for_unix(process: ServiceProcess, path: Path) -> None:
         return False
 
     wait_until(is_answering)
+
+
+@contextmanager
+def unix_service(path: Path, environ: dict[str, str], **changes: str) -> Generator[ServiceProcess]:
+    """Run the service on a Unix socket, until it answers."""
+    with ServiceProcess({**environ, "HOST": f"unix:{path}", **changes}) as process:
+        wait_for_unix(process, path)
+        yield process
 
 
 def get_unix(path: Path, target: str, **headers: str) -> httpx.Response:
@@ -265,9 +266,7 @@ def test_gone_unix_client_stops_its_download(
 
     upstream.behaviour = half
     path = tmp_path / "socket"
-    environ = make_environ(upstream, HOST=f"unix:{path}", UPSTREAM_READ_TIMEOUT="60")
-    with ServiceProcess(environ) as process:
-        wait_for_unix(process, path)
+    with unix_service(path, make_environ(upstream, UPSTREAM_READ_TIMEOUT="60")) as process:
         with connected(path) as client:
             client.sendall(f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
             assert client.recv(1 << 16)
@@ -287,9 +286,7 @@ def test_stalled_unix_client_is_closed(upstream: Misbehaving, tmp_path: Path) ->
     """A client that reads nothing for CLIENT_STALL_TIMEOUT is cut after the kernel's buffer."""
     upstream.behaviour = endless
     path = tmp_path / "socket"
-    environ = make_environ(upstream, HOST=f"unix:{path}", CLIENT_STALL_TIMEOUT="1")
-    with ServiceProcess(environ) as process:
-        wait_for_unix(process, path)
+    with unix_service(path, make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         with connected(path) as client:
             ask(client, IMAGE)
             wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_stalled"))
@@ -302,9 +299,8 @@ def test_unix_client_below_min_rate_is_closed(upstream: Misbehaving, tmp_path: P
     """A Unix client below CLIENT_MIN_RATE is closed, although it reads all the time."""
     upstream.behaviour = endless
     path = tmp_path / "socket"
-    environ = make_environ(upstream, HOST=f"unix:{path}", CLIENT_STALL_TIMEOUT="1")
-    with ServiceProcess({**environ, "CLIENT_MIN_RATE": "1000000"}) as process:
-        wait_for_unix(process, path)
+    environ = make_environ(upstream, CLIENT_STALL_TIMEOUT="1")
+    with unix_service(path, environ, CLIENT_MIN_RATE="1000000") as process:
         with connected(path) as client:
             ask(client, IMAGE)
             read_slowly(client, 20_000, rate=200_000)
@@ -320,9 +316,7 @@ def test_slow_unix_client_gets_the_full_body(upstream: Misbehaving, tmp_path: Pa
 
     upstream.behaviour = zeros
     path = tmp_path / "socket"
-    environ = make_environ(upstream, HOST=f"unix:{path}", CLIENT_STALL_TIMEOUT="1")
-    with ServiceProcess(environ) as process:
-        wait_for_unix(process, path)
+    with unix_service(path, make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         with connected(path) as client:
             ask(client, IMAGE)
             assert read_slowly(client, 10_000, rate=100_000) > size
@@ -336,25 +330,22 @@ def test_unix_client_has_the_address_of_a_trusted_proxy_alone(
     """On a Unix socket MAX_DOWNLOADS_PER_CLIENT needs X-Forwarded-For and trust in all."""
     upstream.behaviour = endless
     path = tmp_path / "socket"
-    environ = make_environ(upstream, HOST=f"unix:{path}", MAX_DOWNLOADS_PER_CLIENT="1")
-    with ServiceProcess({**environ, "FORWARDED_ALLOW_IPS": trusted}) as process:
-        wait_for_unix(process, path)
-        with connected(path) as first:
-            ask(first, IMAGE, headers={"x-forwarded-for": "192.0.2.7"})
-            assert first.recv(1)
-            upstream.behaviour = stored
-            second = get_unix(path, IMAGE, **{"x-forwarded-for": "192.0.2.7"})
-            assert second.status_code == status
-            other = get_unix(path, IMAGE, **{"x-forwarded-for": "192.0.2.8"})
-            assert other.status_code == 200
+    environ = make_environ(upstream, MAX_DOWNLOADS_PER_CLIENT="1")
+    with unix_service(path, environ, FORWARDED_ALLOW_IPS=trusted), connected(path) as first:
+        ask(first, IMAGE, headers={"x-forwarded-for": "192.0.2.7"})
+        assert first.recv(1)
+        upstream.behaviour = stored
+        second = get_unix(path, IMAGE, **{"x-forwarded-for": "192.0.2.7"})
+        assert second.status_code == status
+        other = get_unix(path, IMAGE, **{"x-forwarded-for": "192.0.2.8"})
+        assert other.status_code == 200
 
 
 def test_limit_per_client_on_a_unix_socket_logs_a_warning(store: Store, tmp_path: Path) -> None:
     """MAX_DOWNLOADS_PER_CLIENT on a Unix socket without a trusted proxy logs a warning."""
     path = tmp_path / "socket"
-    environ = {**store.environ, "HOST": f"unix:{path}", "MAX_DOWNLOADS_PER_CLIENT": "2"}
-    with ServiceProcess({**environ, "LOG_FORMAT": "json"}) as process:
-        wait_for_unix(process, path)
+    environ = {**store.environ, "MAX_DOWNLOADS_PER_CLIENT": "2"}
+    with unix_service(path, environ, LOG_FORMAT="json") as process:
         lines = [json.loads(line) for line in process.lines]
     [warned] = [one["message"] for one in lines if one["level"] == "WARNING"]
     assert warned.startswith("MAX_DOWNLOADS_PER_CLIENT: ")

@@ -28,7 +28,7 @@ from handlers.process_log import filter_uvicorn_record
 from handlers.server import listening
 from settings import ServerSettings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
-from tests.support.components import Store
+from tests.support.components import Store, store_environ
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
 from tests.support.serving import ROOT, ServiceProcess, wait_until
 
@@ -40,15 +40,8 @@ UVICORN = ("-m", "uvicorn", "service:app", "--port", "0")
 
 
 def make_environ(upstream: Misbehaving, **changes: str) -> dict[str, str]:
-    return {
-        "S3_IMAGE_BUCKET": "photos",
-        "AWS_ENDPOINT_URL": upstream.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "BYTES_URL": upstream.url + "/bytes/{size}",
-        **changes,
-    }
+    bytes_url = upstream.url + "/bytes/{size}"
+    return {**store_environ(upstream.url), "BYTES_URL": bytes_url, **changes}
 
 
 def parse_port(url: str) -> int:

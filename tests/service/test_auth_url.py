@@ -26,7 +26,7 @@ from tests.support.application import (
     send_picture,
 )
 from tests.support.client import Received, connect, fetch, read_answer
-from tests.support.components import settings_for, store_settings
+from tests.support.components import settings_for, store_environ, store_settings
 from tests.support.misbehaving import Exchange, Misbehaving, answer_with
 from tests.support.serving import (
     RunningService,
@@ -252,11 +252,7 @@ def test_forwarded_headers_of_client_count_only_from_trusted_proxy(
 ) -> None:
     """FORWARDED_ALLOW_IPS decides on address and scheme; no request sets X-Original headers."""
     environ = {
-        "S3_IMAGE_BUCKET": "photos",
-        "AWS_ENDPOINT_URL_S3": store.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        **store_environ(store.url),
         "AUTH_URL": auth_url(application),
         "FORWARDED_ALLOW_IPS": trusted,
     }

@@ -28,7 +28,7 @@ from tests.support.application import (
     send_picture,
 )
 from tests.support.client import abort, ask, asked, connect, fetch, read_answer
-from tests.support.components import BUCKET, settings_for
+from tests.support.components import settings_for, store_environ
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
 from tests.support.serving import RunningService, ServiceProcess, ServiceWith, serving, wait_until
 
@@ -551,14 +551,7 @@ def test_request_that_waits_for_application_gets_503_when_process_drains(
 ) -> None:
     """A process that ends answers with a problem that clients retry, not with uvicorn's 500."""
     application.behaviour = hang
-    environ = {
-        "S3_IMAGE_BUCKET": BUCKET,
-        "AWS_ENDPOINT_URL_S3": upstream.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AUTH_URL": auth_url(application),
-    }
+    environ = {**store_environ(upstream.url), "AUTH_URL": auth_url(application)}
     with ServiceProcess(environ) as process:
         port = int(process.url().rpartition(":")[2])
         with asked(port, IMAGE) as client:

@@ -31,7 +31,7 @@ from handlers.body.concurrency import ConcurrencyController, ReadAheadLimits, Wi
 from handlers.body.piece import Piece
 from handlers.body.read_ahead import Budget
 from tests.support.client import Received, abort, ask, connect, fetch
-from tests.support.components import BUCKET, settings_for
+from tests.support.components import BUCKET, settings_for, store_environ
 from tests.support.misbehaving import Exchange, Misbehaving, misbehaving
 from tests.support.serving import RunningService, ServiceProcess, serving, serving_app, wait_until
 
@@ -731,14 +731,7 @@ def test_sigterm_during_read_ahead_finishes_or_aborts_the_body(
 
 
 def make_environ(upstream: Misbehaving, **environ: str) -> dict[str, str]:
-    return {
-        "S3_IMAGE_BUCKET": BUCKET,
-        "AWS_ENDPOINT_URL_S3": upstream.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        **environ,
-    }
+    return {**store_environ(upstream.url), **environ}
 
 
 @pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)

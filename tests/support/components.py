@@ -47,13 +47,7 @@ class Store:
     def __post_init__(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = store_settings(self.url)
-        self.environ = {
-            "S3_IMAGE_BUCKET": BUCKET,
-            "AWS_ENDPOINT_URL_S3": self.url,
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-        }
+        self.environ = store_environ(self.url)
         self.client = boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -76,6 +70,17 @@ def store_settings(url: str) -> dict[str, Any]:
         "s3_region": "us-east-1",
         "aws_access_key_id": "test",
         "aws_secret_access_key": "test",
+    }
+
+
+def store_environ(url: str) -> dict[str, str]:
+    """Return the environment of `python service.py` for a store at `url`."""
+    return {
+        "S3_IMAGE_BUCKET": BUCKET,
+        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
     }
 
 
