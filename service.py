@@ -223,7 +223,7 @@ def raise_descriptor_limit() -> int:
 
 def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: int) -> None:
     """Log the URL, the variables of bucket and access key, and risky or invalid settings."""
-    base_url, where, curl = describe(listener)
+    base_url, where, curl = describe_listener(listener)
     bucket = settings.sources.get("s3_image_bucket", "the settings")
     key = settings.sources.get("aws_access_key_id", "botocore")
     logger.info("listening on %s, bucket from %s, access key from %s", where, bucket, key)
@@ -255,13 +255,14 @@ def announce(settings: ServerSettings, listener: socket.socket, *, descriptors: 
         logger.info("\n  ".join(["try:", *(one.replace("curl", curl, 1) for one in commands)]))
 
 
-def describe(listener: socket.socket) -> tuple[str, str, str]:
+def describe_listener(listener: socket.socket) -> tuple[str, str, str]:
     """Return the base URL, what the log calls it, and the curl command that connects there."""
     address = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return "http://localhost/", f"unix:{address}", f"curl --unix-socket {shlex.quote(address)}"
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return (url := f"http://{host}:{address[1]}/"), url, "curl"
+    url = f"http://{host}:{address[1]}/"
+    return url, url, "curl"
 
 
 def log_open_access(settings: Settings, level: int) -> None:

@@ -241,7 +241,7 @@ class Settings:
         if token and (not key_id or prefixes[0]):
             yield f"{names[2]} is set while {names[0]} is not"
         if self.s3_unsigned and self.delivery == "redirect":
-            yield "DELIVERY must be proxy while S3_UNSIGNED is true: they need an access key"
+            yield "DELIVERY must be proxy if S3_UNSIGNED is true: presigning needs an access key"
 
     @property
     def store_connections(self) -> int:

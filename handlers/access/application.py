@@ -17,7 +17,6 @@ from ..sources.response import FIXED_HEADERS
 from ..telemetry.request_id import get_request_id
 
 MAX_CACHED = 10_000  # answers; each takes 150 bytes
-
 MAX_CHALLENGE = 4096  # characters of WWW-Authenticate; a longer one is not sent
 
 _NOT_PRINTABLE_ASCII = re.compile("[^ -~]+")

@@ -63,8 +63,7 @@ class Access:
     @property
     def is_open(self) -> bool:
         """Whether downloads need no credential."""
-        has_hook = self._authorize is not None
-        return not (self._tokens or self._keys or has_hook or self._has_application)
+        return not (self._tokens or self._keys or self._authorize or self._has_application)
 
     async def check(
         self, scope: Scope, ask_application: Callable[[Scope], Awaitable[None]]

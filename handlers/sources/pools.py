@@ -161,6 +161,7 @@ class _Connector(aiohttp.TCPConnector):
         """Return a connection without such bytes."""
         while True:
             connection: Any = await super().connect(*args, **kwargs)
-            if not connection.protocol.should_close:
+            # The property is undocumented. Without it, connections are reused as aiohttp does.
+            if not getattr(connection.protocol, "should_close", False):
                 return connection
             connection.close()

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from handlers.errors import BadUpstream
 from handlers.sources.pools import open_clients
 from handlers.sources.s3.signed import SignedBucket
 from settings import Settings
@@ -65,3 +66,19 @@ async def test_presigned_url_has_host_and_region_of_signed_requests(
         assert url.hostname == opened.endpoint.host
     [credential] = parse_qs(url.query)["X-Amz-Credential"]
     assert credential.split("/")[2] == region
+
+
+async def test_presigned_url_of_an_unsigned_client_is_an_error() -> None:
+    """Without an access key botocore returns a URL without a signature, which S3 would reject."""
+    settings = Settings(s3_image_bucket="photos", s3_region="eu-south-1", s3_unsigned=True)
+    async with open_clients(settings) as clients:
+        with pytest.raises(BadUpstream, match="lacks a key or Signature V4"):
+            await clients.buckets.default.presign("key", 300, {})
+
+
+async def test_error_of_the_client_while_presigning_is_bad_upstream() -> None:
+    """An error that botocore raises becomes a 502, with its name in the log text."""
+    settings = Settings(s3_image_bucket="photos", s3_region="eu-south-1", **KEYS)
+    async with open_clients(settings) as clients:
+        with pytest.raises(BadUpstream, match="can't presign a URL: ParamValidationError"):
+            await clients.buckets.default.presign("", 300, {})

@@ -49,7 +49,7 @@ async def presign_get(
         text = f"store: can't presign a URL: {type(error).__name__}: {error}"
         raise BadUpstream(text) from error
     if "X-Amz-Signature=" not in url:
-        raise BadUpstream("store: can't presign a URL: S3_UNSIGNED is true")
+        raise BadUpstream("store: can't presign a URL: the S3 client lacks a key or Signature V4")
     return url
 
 
