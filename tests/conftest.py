@@ -76,7 +76,7 @@ def _services() -> Generator[ServicePool]:
 
 
 @pytest.fixture
-def service_with(_services: ServicePool, _misbehaving: Misbehaving) -> Generator[ServiceWith]:
+def service_with(_services: ServicePool, upstream: Misbehaving) -> Generator[ServiceWith]:
     """Return a function that returns a running service: ``service_with(max_resumes=2)``.
 
     It takes the changes to the default settings. Store and upstream are the server of the
@@ -87,7 +87,7 @@ def service_with(_services: ServicePool, _misbehaving: Misbehaving) -> Generator
     used: list[RunningService] = []
 
     def get(url: str = "", *, http: str = "httptools", **changes: Any) -> RunningService:
-        settings = settings_for(url or _misbehaving.url, **changes)
+        settings = settings_for(url or upstream.url, **changes)
         used.append(_services.get(settings, http=http))
         return used[-1]
 
@@ -102,27 +102,25 @@ def service(_services: ServicePool, store: Store, httpbin_url: str) -> RunningSe
     return _services.get(settings_for(store.url, bytes_url=bytes_url))
 
 
-@pytest.fixture(scope="session")
-def troubled(_services: ServicePool, _misbehaving: Misbehaving) -> RunningService:
-    """Run the service in front of the server of the fixture `upstream`."""
-    return _services.get(settings_for(_misbehaving.url, max_resumes=2))
+@pytest.fixture
+def troubled(_services: ServicePool, upstream: Misbehaving) -> RunningService:
+    """Run the service in front of `upstream`."""
+    return _services.get(settings_for(upstream.url, max_resumes=2))
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["direct", "full"])
+@pytest.fixture(params=[True, False], ids=["direct", "full"])
 def troubled_store(
-    _services: ServicePool, _misbehaving: Misbehaving, request: pytest.FixtureRequest
+    _services: ServicePool, upstream: Misbehaving, request: pytest.FixtureRequest
 ) -> RunningService:
     """Run the service in front of `upstream`, with our own S3 requests and with botocore's."""
-    settings = settings_for(_misbehaving.url, max_resumes=2, s3_direct=request.param)
+    settings = settings_for(upstream.url, max_resumes=2, s3_direct=request.param)
     return _services.get(settings)
 
 
 @pytest.fixture(scope="session")
 def metrics_text(_misbehaving: Misbehaving) -> str:
     """Return the text of /metrics after a download that was retried, broke and was resumed."""
-    text = metrics_after_trouble(_misbehaving)
-    _misbehaving.forget()  # tests of `troubled` that do not ask for `upstream` expect its default
-    return text
+    return metrics_after_trouble(_misbehaving)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def documented(service: RunningService) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def document(troubled: RunningService) -> dict[str, Any]:
     return documented(troubled)
 

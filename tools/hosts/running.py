@@ -130,7 +130,10 @@ def running(
     with ServiceProcess(environ, "-m", *command, *rest, cwd=EXAMPLES) as started:
         one = Running(process, started, port, store, between)
         wait_until(lambda: _answers(one), seconds=60)
-        yield one
+        try:
+            yield one
+        finally:
+            between.forget()
 
 
 def _answers(one: Running) -> bool:
