@@ -25,7 +25,7 @@ def test_answer_that_arrives_on_idle_connection_authorizes_no_later_request(
 ) -> None:
     """A second answer, sent after the connection is idle, is no answer to the next request."""
     upstream.behaviour = send_picture
-    service = service_with(auth_url=auth_url(application), first_byte_timeout=2.0)
+    service = service_with(auth_url=auth_url(application))
 
     async def send_two(exchange: Exchange) -> None:
         exchange.keep = True
