@@ -31,7 +31,7 @@ class Case:
 
 _OURS = (peer.DOWNSPOUT_UVICORN, peer.DOWNSPOUT)
 _SOME = (peer.DIRECT, peer.NGINX, peer.NAIVE, peer.OBSTORE_SMALL, *_OURS)
-_MANY = (*_SOME, peer.NGINX_TUNED, peer.TUNED, peer.OBSTORE)
+_MANY = (*_SOME, peer.BARE, peer.NGINX_TUNED, peer.TUNED, peer.OBSTORE)
 _MOST = (*_MANY, peer.ARTICLE)
 # With its default buffers nginx would write all that slow readers wait for to temporary files.
 _SLOW = tuple(name for name in _MANY if name != peer.NGINX)

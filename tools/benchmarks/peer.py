@@ -76,6 +76,7 @@ NAIVE = "naive starlette"
 TUNED = "aiobotocore tuned"
 OBSTORE = "obstore"
 OBSTORE_SMALL = "obstore 256 KiB"
+BARE = "bare starlette"
 DOWNSPOUT_UVICORN = "downspout, uvicorn"
 DOWNSPOUT = "downspout, service.py"
 ONE_STREAM = "downspout, one stream"
@@ -105,6 +106,7 @@ PEERS = {
         _python(TUNED, "tuned"),
         _python(OBSTORE, "rust"),
         _python(OBSTORE_SMALL, "rust", SMALL_CHUNKS="1"),
+        _python(BARE, "bare"),
         Peer(DOWNSPOUT_UVICORN, partial(_uvicorn, "service:app")),
         Peer(DOWNSPOUT, _service, QUIET),
         Peer(ONE_STREAM, _service, WITHOUT_READ_AHEAD),
