@@ -113,8 +113,14 @@ def test_metrics_of_several_workers_are_summed(store: Store) -> None:
         wait_until(lambda: sum("Application startup complete" in x for x in process.lines) == 2)
         for _ in range(20):
             assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == b"12345"
+
+        def samples() -> dict[str, float]:
+            return parse_samples(httpx.get(f"{url}/metrics", trust_env=False).text)
+
+        # The worker of the last download counts its end after its client has the last byte.
+        wait_until(lambda: samples()["downspout_downloads_running"] == 0)
         for _ in range(10):
-            found = parse_samples(httpx.get(f"{url}/metrics", trust_env=False).text)
+            found = samples()
             assert found[f"downspout_downloads_total complete {IMAGE}"] == 20
             assert found["downspout_downloads_running"] == 0
         process.process.send_signal(signal.SIGTERM)
