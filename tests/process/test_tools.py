@@ -81,7 +81,8 @@ def test_load_client_detects_a_cut_body(options: tuple[str, ...], verdict: str) 
     assert download.verdict() == verdict
 
 
-def test_benchmark_case_is_measured_and_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["capped-0", "capped-0-tls"])
+def test_benchmark_case_is_measured_and_reported(tmp_path: Path, name: str) -> None:
     """One small benchmark case reports the speeds of the origin and of the service."""
     scale = Scale(
         rounds=1,
@@ -93,14 +94,14 @@ def test_benchmark_case_is_measured_and_reported(tmp_path: Path) -> None:
         volume=128 * KIB,
         settled=0.1,
     )
-    [case] = [case for case in CASES if case.name == "capped-0"]
+    [case] = [case for case in CASES if case.name == name]
     with Lab(tmp_path, scale) as lab:
         results = measure(case, [DIRECT, DOWNSPOUT], lab, scale, rounds=1)
     assert results.failures == []
     text = report({case.name: results}, scale, rounds=1, lines=[])
     rows = [line.split(" | ") for line in text.splitlines()]
     speeds = {
-        row[0]: float(row[-2]) for row in rows if row[0] in ("| direct", f"| **{DOWNSPOUT}**")
+        row[0]: float(row[-3]) for row in rows if row[0] in ("| direct", f"| **{DOWNSPOUT}**")
     }
     assert len(speeds) == 2
     assert min(speeds.values()) > 0

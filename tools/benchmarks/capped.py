@@ -1,8 +1,10 @@
-"""An origin that limits the rate of each connection, as S3 does.
+r"""An origin that limits the rate of each connection, as S3 does.
 
-    python -m tools.benchmarks.capped PORT DIRECTORY BYTES_A_SECOND SECONDS_TO_THE_FIRST_BYTE
+    python -m tools.benchmarks.capped PORT DIRECTORY BYTES_A_SECOND SECONDS_TO_THE_FIRST_BYTE \
+        [CERTIFICATE PRIVATE_KEY]
 
-The kernel limits the rate and copies the bytes, so that Python is not the bottleneck.
+The kernel limits the rate and copies the bytes, so that Python is not the bottleneck; over TLS,
+OpenSSL copies them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from .certificate import Certificate
+
 SO_MAX_PACING_RATE = 47  # Python's socket module does not define it.
+TLS_PIECE = 256 * 1024  # bytes
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
@@ -28,10 +33,18 @@ class Origin(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, port: int, objects: Path, rate: int, latency: float) -> None:
+    def __init__(
+        self,
+        port: int,
+        objects: Path,
+        rate: int,
+        latency: float,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.objects = objects
         self.rate = rate
         self.latency = latency
+        self.tls = certificate.server() if certificate else None
         super().__init__(("127.0.0.1", port), Exchange)
 
 
@@ -45,6 +58,8 @@ class Exchange(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Limit the rate of the connection."""
         self.request.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, self.server.rate)
+        if self.server.tls is not None:
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         super().setup()
 
     def handle(self) -> None:
@@ -63,7 +78,14 @@ class Exchange(BaseHTTPRequestHandler):
         with file:
             first, end = self._begin(os.fstat(file.fileno()))
             while self.command == "GET" and first < end:
-                first += os.sendfile(self.connection.fileno(), file.fileno(), first, end - first)
+                first += self._send(file.fileno(), first, end - first)
+
+    def _send(self, file: int, first: int, size: int) -> int:
+        if self.server.tls is None:
+            return os.sendfile(self.connection.fileno(), file, first, size)
+        data = os.pread(file, min(size, TLS_PIECE), first)
+        self.connection.sendall(data)
+        return len(data)
 
     do_HEAD = do_GET  # noqa: N815 - named by http.server
 
@@ -103,5 +125,6 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    port, objects, rate, latency = sys.argv[1:]
-    Origin(int(port), Path(objects), int(rate), float(latency)).serve_forever()
+    port, objects, rate, latency, *files = sys.argv[1:]
+    certificate = Certificate(*map(Path, files)) if files else None
+    Origin(int(port), Path(objects), int(rate), float(latency), certificate).serve_forever()

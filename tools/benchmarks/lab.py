@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from . import nginx
+from .certificate import Certificate
 from .load import BadAnswerError, Connection
 from .peer import Peer, Place
 from .process import Process
@@ -34,6 +36,9 @@ class Running:
     peer: Peer
     port: int
     process: Process
+    certificate: Certificate | None = None
+    """That of the origin itself, if it speaks TLS; every other peer speaks plain HTTP."""
+
     start: float = 0.0
     """Seconds from its command to its first image."""
 
@@ -41,14 +46,30 @@ class Running:
         """Return the path of the image of a task."""
         return self.peer.path(task)
 
+    @property
+    def url(self) -> str:
+        """Its URL, without a path."""
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
+
+    def connect(self) -> Connection:
+        """Open a connection to it."""
+        return Connection(self.port, self.certificate and self.certificate.client())
+
     def answers(self) -> bool:
         """Return whether it answers with a small image."""
         try:
-            with Connection(self.port) as connection:
+            with self.connect() as connection:
                 connection.get(self.path(SMALL))
         except (OSError, BadAnswerError):
             return False
         return True
+
+
+class Origin(NamedTuple):
+    """What an origin is like; with a `latency` it caps its connections."""
+
+    latency: float | None = None
+    tls: bool = False
 
 
 class Lab:
@@ -59,43 +80,50 @@ class Lab:
         self._objects = _bucket(directory, scale)
         self._ports = _free_ports()
         self._numbers = count()
-        self._origins: dict[float | None, Running] = {}
-        self._peers: dict[tuple[str, float | None, int], Running] = {}
+        self._origins: dict[Origin, Running] = {}
+        self._peers: dict[tuple[str, Origin, int], Running] = {}
 
     def running(
-        self, peer: Peer, *, latency: float | None, workers: int = 1, fresh: bool = False
+        self, peer: Peer, origin: Origin, *, workers: int = 1, fresh: bool = False
     ) -> Running:
         """Return a peer before an origin, started anew if that is wanted or it answers no more.
 
-        An origin of a `latency` caps its connections. The peer without a command is the origin.
+        The peer without a command is the origin.
         """
-        origin = self._origin(latency)
+        before = self._origin(origin)
         if peer.command is None:
-            return Running(peer, origin.port, origin.process)
-        key = (peer.name, latency, workers)
+            return replace(before, peer=peer)
+        key = (peer.name, origin, workers)
         running = self._peers.get(key)
         if running and not fresh and running.answers():
             return running
         if running:
             self._peers.pop(key).process.end()
-        place = Place(next(self._ports), origin.port, workers, self._path("peer"))
+        directory = self._path("peer")
+        place = Place(next(self._ports), before.port, workers, directory, before.certificate)
         environ = {**place.environ(), **peer.environ}
         process = Process(peer.command(place), environ, self._path("log"))
         self._peers[key] = _started(Running(peer, place.port, process))
         return self._peers[key]
 
-    def _origin(self, latency: float | None) -> Running:
-        if latency not in self._origins:
+    @cached_property
+    def _certificate(self) -> Certificate:
+        return Certificate.made_in(self._directory)
+
+    def _origin(self, origin: Origin) -> Running:
+        if origin not in self._origins:
             port = next(self._ports)
-            if latency is None:
-                command = nginx.origin(self._path("origin"), port, self._objects)
+            certificate = self._certificate if origin.tls else None
+            if origin.latency is None:
+                command = nginx.origin(self._path("origin"), port, self._objects, certificate)
             else:
-                told = (str(port), str(self._objects), str(RATE), str(latency))
+                told = [str(port), str(self._objects), str(RATE), str(origin.latency)]
+                told += map(str, certificate or ())
                 command = [sys.executable, "-m", "tools.benchmarks.capped", *told]
             process = Process(command, {}, self._path("log"))
-            peer = Peer("the origin", None)
-            self._origins[latency] = _started(Running(peer, port, process))
-        return self._origins[latency]
+            running = Running(Peer("the origin", None), port, process, certificate)
+            self._origins[origin] = _started(running)
+        return self._origins[origin]
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}-{next(self._numbers)}"

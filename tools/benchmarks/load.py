@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -38,8 +39,10 @@ class Timing:
 class Connection:
     """One connection: a thread downloads one body after the other and discards it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_SILENCE)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="127.0.0.1")
         # A timeout of Python costs a poll() for each recv(); a timeout of the kernel does not.
         self._socket.settimeout(None)
         self._socket.setsockopt(
@@ -101,9 +104,9 @@ class Connection:
 class Crowd:
     """Connections that download at once, each in its own thread."""
 
-    def __init__(self, port: int, count: int) -> None:
-        self._connections = [Connection(port) for _ in range(count)]
-        self._threads = ThreadPoolExecutor(count)
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        self._connections = connections
+        self._threads = ThreadPoolExecutor(len(connections))
 
     def get(self, path: str) -> list[Timing]:
         """Download a body on each connection."""

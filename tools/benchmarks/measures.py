@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import median
 
 from .lab import Running
-from .load import Connection, Crowd, Timing, slow_readers
+from .load import Crowd, Timing, slow_readers
 from .results import Figure
 from .scale import GIB, LARGE, MEDIUM, MIB, SMALL, Scale
 from .wrk import wrk
@@ -24,6 +24,7 @@ OVER_DIRECT = Figure("over direct µs", compared=True)
 FIRST_BYTE = Figure("first byte µs")
 START = Figure("seconds to the first image", 2, compared=True)
 IDLE = Figure("MiB then", 1)
+RESIDENT = Figure("MiB of memory")
 MEMORY = Figure("KiB/reader", compared=True)
 LEFT = Figure("KiB/reader after they left")
 SERVED = Figure("readers served")
@@ -34,24 +35,24 @@ Measured = dict[Figure, float]
 def alone(task: int, running: Running, scale: Scale) -> Measured:
     """Download one after another on one connection."""
     _warm_up(running, SMALL, min(task, MEDIUM))
-    with Connection(running.port) as connection:
+    with running.connect() as connection:
         return _speed(running, scale, lambda: [connection.get(running.path(task))])
 
 
 def crowd(running: Running, scale: Scale) -> Measured:
     """Download on many connections at once."""
     _warm_up(running, SMALL, MEDIUM)
-    with Crowd(running.port, scale.crowd) as connections:
+    with Crowd([running.connect() for _ in range(scale.crowd)]) as connections:
         return _speed(running, scale, lambda: connections.get(running.path(MEDIUM)))
 
 
 def small(connections: int, running: Running, scale: Scale) -> Measured:
     """Ask for a small object over and over, by wrk."""
     if warm_up := scale.seconds // 3:
-        wrk(running.port, running.path(SMALL), connections, warm_up)
+        wrk(running.url + running.path(SMALL), connections, warm_up)
         running.process.calm()
     cpu = running.process.cpu_seconds()
-    measured = wrk(running.port, running.path(SMALL), connections, scale.seconds)
+    measured = wrk(running.url + running.path(SMALL), connections, scale.seconds)
     used = running.process.cpu_seconds() - cpu
     if not measured.requests:
         return {FAILED: measured.failed}
@@ -61,6 +62,7 @@ def small(connections: int, running: Running, scale: Scale) -> Measured:
         P50: measured.p50 * 1e3,
         P99: measured.p99 * 1e3,
         FAILED: measured.failed,
+        RESIDENT: running.process.resident_kib() / 1024,
     }
 
 
@@ -68,7 +70,7 @@ def first_byte(task: int, running: Running, scale: Scale) -> Measured:
     """Time the first byte of many downloads on one connection, each read to its end."""
     times: list[float] = []
     _warm_up(running, SMALL, min(task, MEDIUM))
-    with Connection(running.port) as connection:
+    with running.connect() as connection:
         end = time.perf_counter() + scale.seconds
         while not times or (len(times) < scale.requests and time.perf_counter() < end):
             times.append(connection.get(running.path(task)).first_byte)
@@ -96,7 +98,7 @@ def slow(running: Running, scale: Scale) -> Measured:
 
 
 def _warm_up(running: Running, *tasks: int) -> None:
-    with Connection(running.port) as connection:
+    with running.connect() as connection:
         for task in tasks:
             connection.get(running.path(task))
 
@@ -111,4 +113,9 @@ def _speed(running: Running, scale: Scale, download: Callable[[], list[Timing]])
     seconds = time.perf_counter() - begun
     used = running.process.cpu_seconds() - cpu
     each = median(timing.seconds for timing in timings)
-    return {SPEED: size / MIB / seconds, CPU_GIB: used * GIB / size, SECONDS: each}
+    return {
+        SPEED: size / MIB / seconds,
+        CPU_GIB: used * GIB / size,
+        SECONDS: each,
+        RESIDENT: running.process.resident_kib() / 1024,
+    }

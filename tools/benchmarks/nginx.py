@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .certificate import Certificate
+
+if TYPE_CHECKING:
+    from .peer import Place
 
 _ORIGIN = """
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096{tls};
         root {objects};
     }}
 """
@@ -21,10 +27,11 @@ _PROXY = """
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location ~ ^/tasks/([0-9]+)/image$ {{
-            proxy_pass http://store/photos/test/$1/image.jpg;
+            proxy_pass {scheme}://store/photos/test/$1/image.jpg;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             {buffers}
+            {tls}
         }}
     }}
 """
@@ -32,15 +39,30 @@ _PROXY = """
 TUNED = "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_max_temp_file_size 0;"
 
 
-def origin(directory: Path, port: int, objects: Path) -> list[str]:
-    """Return the command that serves the files in `objects`."""
-    return _command(directory, 1, _ORIGIN.format(port=port, objects=objects))
+# nginx compares only names, no addresses, with those of a certificate.
+_TLS = "proxy_ssl_verify on; proxy_ssl_name origin; proxy_ssl_trusted_certificate {};"
 
 
-def proxy(directory: Path, port: int, origin_port: int, workers: int, buffers: str) -> list[str]:
+def origin(
+    directory: Path, port: int, objects: Path, certificate: Certificate | None = None
+) -> list[str]:
+    """Return the command that serves the files in `objects`, over TLS with a certificate."""
+    tls = ""
+    if certificate is not None:
+        tls = f" ssl; ssl_certificate {certificate.file}; ssl_certificate_key {certificate.key}"
+    return _command(directory, 1, _ORIGIN.format(port=port, objects=objects, tls=tls))
+
+
+def proxy(place: Place, buffers: str) -> list[str]:
     """Return the command that passes requests on to the origin, and signs nothing."""
-    servers = _PROXY.format(port=port, origin=origin_port, buffers=buffers)
-    return _command(directory, workers, servers)
+    servers = _PROXY.format(
+        port=place.port,
+        origin=place.origin_port,
+        buffers=buffers,
+        scheme=place.scheme,
+        tls=_TLS.format(place.certificate.file) if place.certificate else "",
+    )
+    return _command(place.directory, place.workers, servers)
 
 
 def version() -> str:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from . import nginx
+from .certificate import Certificate
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,18 @@ class Place:
     origin_port: int
     workers: int
     directory: Path
+    certificate: Certificate | None = None
+    """The origin's, if it speaks TLS."""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the origin's URLs."""
+        return "https" if self.certificate else "http"
 
     def environ(self) -> dict[str, str]:
         """Return what points anything at the origin that knows the variables of AWS."""
         return {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.origin_port}",
+            "AWS_ENDPOINT_URL_S3": f"{self.scheme}://127.0.0.1:{self.origin_port}",
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test",
@@ -34,6 +42,7 @@ class Place:
             "S3_IMAGE_BUCKET": "photos",
             "PORT": str(self.port),
             "WEB_CONCURRENCY": str(self.workers),
+            **(self.certificate.environ() if self.certificate else {}),
         }
 
 
@@ -56,7 +65,7 @@ def _uvicorn(app: str, place: Place) -> list[str]:
 
 
 def _nginx(buffers: str, place: Place) -> list[str]:
-    return nginx.proxy(place.directory, place.port, place.origin_port, place.workers, buffers)
+    return nginx.proxy(place, buffers)
 
 
 def _service(_: Place) -> list[str]:

@@ -15,11 +15,14 @@ _OURS = (DOWNSPOUT, DOWNSPOUT_UVICORN)
 _ARTICLE_OWN = {ARTICLE: "4 s", ARTICLE_SYNC: "20 s"}
 _METHOD = """\
 Made by `./scripts/bench --write`; `./scripts/bench --quick` shows in two minutes that it runs, and
-`--cases`, `--peers` and `--rounds` choose. All is on loopback, without TLS, and each peer is one
+`--cases`, `--peers` and `--rounds` choose. All is on loopback, and each peer is one
 process where nothing else is said; nothing is pinned, so that clients, origin and peer share the
 cores. The origin is nginx, which serves random files out of the page cache and ignores
 signatures; nginx as a peer signs nothing. `direct` is the client before the origin itself, whose
-CPU and memory stand in that row: what the rest can reach at most.
+CPU and memory stand in that row: what the rest can reach at most. `naive starlette` is what people
+write, with aiobotocore's client; `bare starlette` is a route and kept connections without any
+check: what is above its CPU time is the price of all that downspout does. Over TLS means between
+peer and origin; clients speak plain HTTP, as behind a load balancer.
 
 In every round all peers have their turn, beginning with another one each time, each after a
 warm-up. A ratio is taken within a round; given are medians (rounds: {rounds}), and in

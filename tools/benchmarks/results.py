@@ -61,9 +61,12 @@ class Results:
         """Return the values of a figure."""
         return Spread.of(self._values(peer, figure))
 
-    def ratio(self, peer: str, reference: str, figure: Figure) -> Spread | None:
-        """Return the ratio to another peer, taken within each round."""
-        pairs = zip(self._values(peer, figure), self._values(reference, figure), strict=False)
+    def ratio(
+        self, peer: str, reference: str, figure: Figure, results: Results | None = None
+    ) -> Spread | None:
+        """Return the ratio to another peer, here or in `results`, taken within each round."""
+        others = (results or self)._values(reference, figure)
+        pairs = zip(self._values(peer, figure), others, strict=False)
         return Spread.of(one / other for one, other in pairs if other > 0)
 
     def _values(self, peer: str, figure: Figure) -> list[float]:

@@ -40,7 +40,7 @@ def measure(case: Case, peers: Sequence[str], lab: Lab, scale: Scale, rounds: in
 
 def _measure(case: Case, name: str, lab: Lab, scale: Scale) -> Measured:
     peer = PEERS[name]
-    running = lab.running(peer, latency=case.latency, workers=case.workers, fresh=case.fresh)
+    running = lab.running(peer, case.origin, workers=case.workers, fresh=case.fresh)
     measured = case.measure(running, scale)
     # What it still does for clients that have gone is not for the next one to bear.
     running.process.calm()

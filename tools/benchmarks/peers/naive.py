@@ -1,4 +1,7 @@
-"""Starlette with a shared aiobotocore client as it comes: what everybody writes."""
+"""Starlette with a shared aiobotocore client: what people write.
+
+The client has as many connections as needed; with its default of ten, slow readers take all.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from starlette.routing import Route
 from .store import BUCKET, key_of
 
 
-def create_app(config: AioConfig | None = None, chunk_size: int = 64 * 1024) -> Starlette:
-    """Return the application with a client so configured."""
+def create_app(config: AioConfig, chunk_size: int | None = None) -> Starlette:
+    """Return the application; it sends chunks of this size, or what has arrived."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -27,10 +30,13 @@ def create_app(config: AioConfig | None = None, chunk_size: int = 64 * 1024) -> 
         key = key_of(request.path_params["task_id"])
         stored = await request.app.state.s3.get_object(Bucket=BUCKET, Key=key)
         headers = {"content-length": str(stored["ContentLength"]), "etag": stored["ETag"]}
-        chunks = stored["Body"].iter_chunks(chunk_size)
+        body = stored["Body"]
+        chunks = (
+            body.iter_chunks(chunk_size) if chunk_size else body._raw_stream.content.iter_any()
+        )
         return StreamingResponse(chunks, media_type="image/jpeg", headers=headers)
 
     return Starlette(routes=[Route("/tasks/{task_id}/image", image)], lifespan=lifespan)
 
 
-app = create_app()
+app = create_app(AioConfig(max_pool_connections=1000))
