@@ -8,17 +8,16 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import request_response
 from starlette.types import Message, Receive, Scope, Send
 
 from .answers.headers import type_for_key
-from .answers.path import Handler, require_valid_key
+from .answers.path import require_valid_key
 from .answers.problems import refusal
 from .answers.remote_body import answer_with_url
 from .answers.selectors import parse_selectors
 from .answers.stored_object import Delivery, answer_with_object
 from .download.handle import get_download
-from .download.scope import DownloadScope
+from .download.scope import DownloadScope, Handler
 from .runtime import is_draining
 from .telemetry.request_id import RequestId
 
@@ -124,8 +123,7 @@ class _EmbeddedDownload(StreamingResponse):
     def __init__(self, downloads: Starlette, handler: Handler, *, source: str) -> None:
         super().__init__(_no_body())
         self._downloads = downloads
-        app = request_response(handler)
-        scope = DownloadScope(app, source=source, refuse=refusal, is_guarded=False)
+        scope = DownloadScope(handler, source=source, refuse=refusal, is_guarded=False)
         self._app = RequestId(scope, partial(is_draining, downloads))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,23 +5,18 @@ convertor accepts "..", NUL and non-ASCII text.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from ..download.scope import DownloadScope
+from ..download.scope import DownloadScope, Handler
 from ..errors import NotFound, SizeTooLarge
 from ..sources.s3.names import ObjectRoot, check_key
 from .problems import refusal
 
 # A 64-bit integer has no more digits.
 MAX_DIGITS = 19
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class ExactRoute(Route):
@@ -33,8 +28,9 @@ class ExactRoute(Route):
     def __init__(
         self, path: str, handler: Handler, *, name: str | None = None, source: str | None = None
     ) -> None:
-        scope = [Middleware(DownloadScope, source=source, refuse=refusal)] if source else None
-        super().__init__(path, handler, methods=["GET", "HEAD"], name=name, middleware=scope)
+        super().__init__(path, handler, methods=["GET", "HEAD"], name=name)
+        if source:
+            self.app = DownloadScope(handler, source=source, refuse=refusal)
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
         self.path = self.path_format  # /objects/{key}, not /objects/{key:path}
 

@@ -1,13 +1,14 @@
 """ASGI middleware around the download routes: authorizes, admits, closes, records."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import KW_ONLY, dataclass
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ..errors import BrokenTransfer, DownloadError, Draining, QueryTooLong
 from ..runtime import Runtime
@@ -25,6 +26,7 @@ MAX_PARAMETERS = 100
 
 STOPPED = {"client_stalled": "the client reads too slowly", "drained": "the process shuts down"}
 
+Handler = Callable[[Request], Awaitable[Response]]
 Refusal = DownloadError | HTTPException
 Refuse = Callable[[Scope, Refusal], Response]
 """A function that returns the answer to a refused request."""
@@ -40,7 +42,7 @@ class DownloadScope:
     here, after the response's `__call__`.
     """
 
-    app: ASGIApp
+    handler: Handler
     _: KW_ONLY
     source: str
     refuse: Refuse
@@ -136,15 +138,15 @@ class DownloadScope:
             # ASGI 2.4 promises that send raises once the client has left, as Monitor.send does.
             # Starlette then starts no listener and no task group for each response.
             "asgi": {**scope.get("asgi", {}), "spec_version": "2.4"},
-            # Without handlers, Starlette passes a handler's DownloadError on to `_serve`.
-            "starlette.exception_handlers": ({}, {}),
         }
         admission = download.serving.admission
         await admission.acquire(monitor, until)
         record.slot_seconds = time.monotonic() - record.began
         try:
             async with AsyncExitStack() as download.owner:
-                await self.app(served, monitor.receive, monitor.send)
+                # Not by Starlette's request_response, which would answer a DownloadError itself.
+                response = await self.handler(Request(served, monitor.receive, monitor.send))
+                await response(served, monitor.receive, monitor.send)
         finally:
             admission.release(monitor)
 

@@ -14,13 +14,14 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.answers.problems import refusal
 from handlers.download.admission import Admission
 from handlers.download.handle import Download
-from handlers.download.scope import DownloadScope
+from handlers.download.scope import DownloadScope, Handler
 from handlers.errors import BrokenTransfer, NoSlot, NotFound
 from tests.support.runtime import app_with
 
@@ -74,8 +75,17 @@ class Client:
 
 
 async def download_from(application: ASGIApp, app: Starlette, client: Client) -> None:
-    scope = DownloadScope(application, source="s3", refuse=refusal)
+    scope = DownloadScope(handler_of(application), source="s3", refuse=refusal)
     await scope(make_scope(app), client.receive, client.send)
+
+
+def handler_of(application: ASGIApp) -> Handler:
+    """Return a handler whose response is `application`."""
+
+    async def handler(_: Request) -> Any:
+        return application
+
+    return handler
 
 
 async def sleep(scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,7 +239,7 @@ async def test_scope_without_optional_keys_is_served(app: Starlette, scope: Scop
     given = {**make_scope(app), **scope}
     if given["asgi"] is None:
         del given["asgi"]
-    serve = DownloadScope(answer, source="s3", refuse=refusal)
+    serve = DownloadScope(handler_of(answer), source="s3", refuse=refusal)
     await serve(given, client.receive, client.send)
     assert client.statuses == [204]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,7 +60,11 @@ async def serve(app: Starlette, application: ASGIApp, client: Client) -> None:
         "app": app,
         "downspout.request_id": "x",
     }
-    download = DownloadScope(application, source="s3", refuse=refuse)
+
+    async def handler(_: Request) -> Any:
+        return application
+
+    download = DownloadScope(handler, source="s3", refuse=refuse)
     await download(scope, client.receive, client.send)
 
 
