@@ -5,7 +5,6 @@ aiohttp still provides the pool, its limits, DNS, TLS and the connect timeout.
 
 import asyncio
 import inspect
-import re
 from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
@@ -16,7 +15,6 @@ from yarl import URL
 from .raw_exchange import RawExchange
 from .response import RawResponse
 
-_LINE_BREAK = re.compile("[\r\n\0]")
 _LOST_CONNECTION = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
 # The undocumented parts of aiohttp that raw_client.py and raw_exchange.py use. These files import
@@ -90,7 +88,8 @@ class RawClient:
 def _encode_request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    if _LINE_BREAK.search("".join(lines)):
+    text = "".join(lines)
+    if "\r" in text or "\n" in text or "\0" in text:  # A regular expression is slower.
         raise ValueError("a header of the request has a line break or NUL")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
