@@ -49,10 +49,11 @@ def sign_request(
     scope = f"{day}/{region}/s3/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
-    signature = _hmac(_signing_key(credentials.secret_key, day, region), to_sign).hex()
+    mac = _signing_key(credentials.secret_key, day, region).copy()
+    mac.update(to_sign.encode())
     signed["authorization"] = (
         f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
-        f"SignedHeaders={signed_names}, Signature={signature}"
+        f"SignedHeaders={signed_names}, Signature={mac.hexdigest()}"
     )
     return signed
 
@@ -65,15 +66,11 @@ def _timestamp(now: int) -> str:
 
 # Cached, since deriving the key costs more than the rest of signing.
 @lru_cache(maxsize=64)
-def _signing_key(secret: str, day: str, region: str) -> bytes:
+def _signing_key(secret: str, day: str, region: str) -> hmac.HMAC:
     key = f"AWS4{secret}".encode()
     for part in (day, region, "s3", "aws4_request"):
-        key = _hmac(key, part)
-    return key
-
-
-def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.new(key, digestmod="sha256")
 
 
 def _trim(value: str) -> str:
