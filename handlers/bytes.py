@@ -18,7 +18,7 @@ async def stream_bytes(request: Request) -> StreamingResponse:
     return await answer_with_url(
         download,
         settings.bytes_url.format(task_id=task_id, size=size),
-        parse_selectors(request.method, request.headers),
+        parse_selectors(request),
         length=size,
         filename=request.query_params.get("download"),
     )

@@ -74,7 +74,7 @@ def _object_download(
             download,
             await download.in_time(download.serving.buckets.get(bucket)),
             require_valid_key(key),
-            parse_selectors(request.method, request.headers),
+            parse_selectors(request),
             default_type=type_for_key(key),
             filename=name,
             delivery=delivery,
@@ -104,7 +104,7 @@ def stream_url(
         return await answer_with_url(
             get_download(request),
             url,
-            parse_selectors(request.method, request.headers),
+            parse_selectors(request),
             length=length,
             headers=headers,
             filename=download_name,

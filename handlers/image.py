@@ -17,7 +17,7 @@ async def image(request: Request) -> Response:
     download = get_download(request)
     task_id = parse_task_id(request.path_params["task_id"])
     bucket, key = await _resolve_location(download, task_id)
-    selectors = parse_selectors(request.method, request.headers)
+    selectors = parse_selectors(request)
     filename = request.query_params.get("download")
     return await answer_with_object(
         download, bucket, key, selectors, default_type="image/jpeg", filename=filename

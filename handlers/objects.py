@@ -17,7 +17,7 @@ async def get_object(request: Request) -> Response:
     path, raw_path = request.path_params["key"], request.scope.get("raw_path")
     bucket_name, key = parse_object_path(path, raw_path, roots)
     bucket = await download.in_time(download.serving.buckets.get(bucket_name))
-    selectors = parse_selectors(request.method, request.headers)
+    selectors = parse_selectors(request)
     filename = request.query_params.get("download")
     if filename == "":
         filename = key.rpartition("/")[2]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from ..errors import HeaderTooLarge
 from ..rfc9110.conditions import CONDITIONS, single_strong_tag
@@ -41,16 +41,16 @@ class RequestSelectors:
         return (specs[0], tag) if tag and given in (["if-match"], ["if-range"]) else None
 
 
-def parse_selectors(method: str, headers: Headers) -> RequestSelectors:
+def parse_selectors(request: Request) -> RequestSelectors:
     """Return the selectors of a request; raise HeaderTooLarge above MAX_HEADER."""
     sent: dict[str, list[str]] = {}
-    for raw_name, value in headers.raw:  # One pass; each headers.get() makes one.
+    for raw_name, value in request.scope["headers"]:  # One pass; each headers.get() makes one.
         if name := _SELECTING.get(raw_name):
             sent.setdefault(name, []).append(value.decode("latin-1"))
     for name, values in sent.items():
         if sum(map(len, values)) > MAX_HEADER:
             raise HeaderTooLarge(name)
-    specs = parse_range(sent.get("range", [])) if method == "GET" else None
+    specs = parse_range(sent.get("range", [])) if request.method == "GET" else None
     if_ranges = sent.get("if-range")
     return RequestSelectors(
         specs=specs,
