@@ -61,7 +61,7 @@ async def answer_with_object(
     return await download.in_time(answer.redirect() if is_redirect else answer.get())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ObjectAnswer:
     """Opens the object of one request, and makes the response."""
 

@@ -16,7 +16,7 @@ RequestPart = Callable[[Part, Owner, bool], Awaitable[Upstream]]
 """Requests a part, for the owner to close; the bool says whether with the condition."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Version:
     """Opens parts of one version of a body, and rejects parts of another version."""
 

@@ -40,7 +40,7 @@ class Budget:
         self.left += size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadAheadPolicy:
     """How far the bodies of one request are read ahead."""
 

@@ -21,7 +21,7 @@ MAX_TAGS = 4096
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Validators:
     """The entity tag and modification date of one version of an object; None if unknown."""
 

@@ -46,7 +46,7 @@ class Bucket(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredObject:
     """An object of a bucket; it may not exist."""
 
