@@ -53,7 +53,7 @@ def parse_size(digits: str, *, limit: int) -> int:
 
 def _significant_digits(text: str) -> str:
     """Return a number without leading zeros; raise NotFound if `text` is not ASCII digits."""
-    if not re.fullmatch(r"[0-9]+", text):
+    if not (text.isascii() and text.isdigit()):
         raise NotFound("the task id or size in the path is not a number")
     return text.lstrip("0") or "0"
 

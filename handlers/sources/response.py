@@ -1,7 +1,6 @@
 """Responses of an upstream, before and after the checks that all sources make."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,6 +14,8 @@ from ..rfc9110.ranges import Part, Spec, parse_content_range
 # aiohttp stops reading from the socket at twice this size. Its default of 256 KiB nearly doubles
 # the memory of a slow client's download and makes a fast client no faster.
 READ_BUFFER = 64 * 1024
+
+MAX_DIGITS = 19  # A 64-bit integer has no more digits.
 
 # Every request has these; on S3 requests, they are not signed.
 FIXED_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
@@ -113,7 +114,8 @@ def _check_length(
 ) -> int | None:
     stated = headers.get("content-length")
     if stated is not None:
-        length = int(stated) if re.fullmatch("[0-9]{1,19}", stated) else None
+        is_number = stated.isascii() and stated.isdigit() and len(stated) <= MAX_DIGITS
+        length = int(stated) if is_number else None
         if length is None or expected not in (None, length):
             raise BadUpstream(f"{source} states content-length {stated}, expected {expected}")
         return length
