@@ -52,7 +52,8 @@ class Upstream:
 
     def __post_init__(self) -> None:
         """Parse the validators once; several steps of an answer need them."""
-        self.validators = Validators.from_headers(self.headers)
+        etag, modified = self.headers.get("etag", ""), self.headers.get("last-modified", "")
+        self.validators = Validators.parse(etag, modified)
 
     @property
     def object_length(self) -> int | None:

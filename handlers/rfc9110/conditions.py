@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Self
 
@@ -21,7 +22,7 @@ MAX_TAGS = 4096
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Validators:
     """The entity tag and modification date of one version of an object; None if unknown."""
 
@@ -29,11 +30,10 @@ class Validators:
     last_modified: str | None
 
     @classmethod
-    def from_headers(cls, stored: Mapping[str, str]) -> Self:
-        """Read the validators from an upstream's headers; an invalid one becomes None."""
-        etag, modified = stored.get("etag", ""), stored.get("last-modified", "")
-        last_modified = modified if http_date(modified) else None
-        return cls(etag=entity_tag(etag), last_modified=last_modified)
+    @lru_cache(maxsize=256)  # Many requests for one object get the same two headers.
+    def parse(cls, etag: str, last_modified: str) -> Self:
+        """Return the validators in an upstream's headers; an invalid or empty one becomes None."""
+        return cls(entity_tag(etag), last_modified if http_date(last_modified) else None)
 
     @property
     def strong_etag(self) -> str | None:
