@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from .. import errors
@@ -32,7 +32,7 @@ _GONE = (errors.NotFound, errors.PreconditionFailed, errors.RangeNotSatisfiable)
 class BodyResumer:
     """Opens the rest of a body each time the body breaks; one for all bodies of a response."""
 
-    owner: AsyncExitStack
+    owner: ExitStack
     """The download's exit stack, which closes all connections."""
 
     max_resumes: int

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
 
 from starlette.exceptions import HTTPException
@@ -143,7 +143,7 @@ class DownloadScope:
         await admission.acquire(monitor, until)
         record.slot_seconds = time.monotonic() - record.began
         try:
-            async with AsyncExitStack() as download.owner:
+            with ExitStack() as download.owner:
                 # Not by Starlette's request_response, which would answer a DownloadError itself.
                 response = await self.handler(Request(served, monitor.receive, monitor.send))
                 await response(served, monitor.receive, monitor.send)

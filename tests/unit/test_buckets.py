@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from typing import Any, cast
 
 import anyio
@@ -233,8 +233,7 @@ async def test_client_without_a_free_connection_is_an_upstream_timeout() -> None
 
     bucket = BotocoreBucket(cast("Any", SilentClient()), "photos", 60, 0.01)
     with anyio.fail_after(10):
-        async with AsyncExitStack() as owner:
-            with pytest.raises(UpstreamTimeout, match="no connection or answer"):
-                await bucket.get(owner, "key", {})
+        with ExitStack() as owner, pytest.raises(UpstreamTimeout, match="no connection or answer"):
+            await bucket.get(owner, "key", {})
         with pytest.raises(UpstreamTimeout):
             await bucket.head("key", {})

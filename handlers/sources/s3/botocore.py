@@ -212,11 +212,9 @@ class BotocoreBucket:
 
     async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
-        async with (
-            AsyncExitStack() as owner,
-            _request(owner, headers, self.head_timeout) as options,
-        ):
-            output = await self.client.head_object(Bucket=self.name, Key=key, **options)
+        with ExitStack() as owner:
+            async with _request(owner, headers, self.head_timeout) as options:
+                output = await self.client.head_object(Bucket=self.name, Key=key, **options)
         return _response(output, _read_nothing, lambda: None)
 
     async def presign(self, key: str, lifetime: int, response_headers: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -91,9 +91,8 @@ class StoredObject:
             # The response to a HEAD has no error code: a missing bucket or a rejected access key
             # looks like a missing object, an expired token (400) like a rejected header. The error
             # code of a GET tells them apart.
-            async with AsyncExitStack() as owner:
-                with suppress(RangeNotSatisfiable):  # An empty object exists by now.
-                    await self._open(owner, Spec(0, 0), None)
+            with ExitStack() as owner, suppress(RangeNotSatisfiable):  # Empty, it exists by now.
+                await self._open(owner, Spec(0, 0), None)
             # The object exists by now, or the GET renewed the access key or dropped a header.
             response = await self.bucket.head(self.key, self.bucket.headers)
         upstream = check_response(response, None, "store", has_body=False)
@@ -104,11 +103,10 @@ class StoredObject:
 
     async def _measure(self, metadata: Upstream) -> int | None:
         """Return the object's length from a GET for its first byte, if that is of this version."""
-        async with AsyncExitStack() as owner:
-            with suppress(RangeNotSatisfiable):  # The object is empty.
-                first = await self._open(owner, Spec(0, 0), None)
-                if first.validators == metadata.validators:
-                    return first.object_length
+        with ExitStack() as owner, suppress(RangeNotSatisfiable):  # The object is empty.
+            first = await self._open(owner, Spec(0, 0), None)
+            if first.validators == metadata.validators:
+                return first.object_length
         return metadata.length
 
     async def _get(self, owner: Owner, headers: Mapping[str, str]) -> RawResponse:
