@@ -29,8 +29,7 @@ class ExactRoute(Route):
         self, path: str, handler: Handler, *, name: str | None = None, source: str | None = None
     ) -> None:
         super().__init__(path, handler, methods=["GET", "HEAD"], name=name)
-        if source:
-            self.app = DownloadScope(handler, source=source, refuse=refusal)
+        self.app = DownloadScope(handler, source=source, refuse=refusal) if source else self.app
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
         self.path = self.path_format  # /objects/{key}, not /objects/{key:path}
 

@@ -41,12 +41,6 @@ class RequestSelectors:
         return (specs[0], tag) if tag and given in (["if-match"], ["if-range"]) else None
 
 
-def parse_download_name(request: Request) -> str | None:
-    """Return the query parameter `download`, the file name for a browser; None without one."""
-    # Most queries are empty, and Starlette parses an empty one, too.
-    return request.query_params.get("download") if request.scope["query_string"] else None
-
-
 def parse_selectors(request: Request) -> RequestSelectors:
     """Return the selectors of a request; raise HeaderTooLarge above MAX_HEADER."""
     sent: dict[str, list[str]] = {}

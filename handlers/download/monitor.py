@@ -111,9 +111,8 @@ class Monitor:
         record.expected = next(lengths, None)
         if self.admission is None:  # Server-Timing would reveal the time of the credential check.
             return start
-        is_large = (record.expected or 0) > SMALL
-        if record.expected is None:
-            is_large = start["status"] == HTTPStatus.OK
+        expected, is_ok = record.expected, start["status"] == HTTPStatus.OK
+        is_large = is_ok if expected is None else expected > SMALL
         if not is_large or record.method == "HEAD":
             self.admission.release_bulk(self)
         elif not self.admission.try_acquire_bulk(self):

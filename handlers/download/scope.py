@@ -144,7 +144,6 @@ class DownloadScope:
         record.slot_seconds = time.monotonic() - record.began
         try:
             with ExitStack() as download.owner:
-                # Not by Starlette's request_response, which would answer a DownloadError itself.
                 response = await self.handler(Request(served, monitor.receive, monitor.send))
                 await response(served, monitor.receive, monitor.send)
         finally:

@@ -13,7 +13,7 @@ _PLAIN_HEAD = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}+:[\t -~]{0,8000}+\r\n){1,100}+)\r\n"
 )
 _STATUS_LINES = (b"HTTP/1.1 200 ", b"HTTP/1.1 206 ")
-_LENGTH = re.compile("[0-9]{1,19}")
+LENGTH = re.compile("[0-9]{1,19}")
 _UNUSUAL_HEADERS = {"transfer-encoding", "upgrade", "proxy-connection"}
 _IS_REUSABLE = {"keep-alive": True, "close": False}
 
@@ -46,7 +46,7 @@ def parse_plain_head(buffer: bytearray, end: int, method: str) -> PlainHead | No
     headers = join_headers([line.partition(":")[::2] for line in lines])
     is_reusable = _IS_REUSABLE.get(headers.get("connection", "keep-alive").lower())
     stated = headers.get("content-length", "")
-    if is_reusable is None or not _LENGTH.fullmatch(stated) or _UNUSUAL_HEADERS & headers.keys():
+    if is_reusable is None or not LENGTH.fullmatch(stated) or _UNUSUAL_HEADERS & headers.keys():
         return None
     length = 0 if method == "HEAD" else int(stated)
     return PlainHead(int(head[1]), headers, length, is_reusable=is_reusable)

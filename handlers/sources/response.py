@@ -10,12 +10,11 @@ import aiohttp
 from ..body.upstream import Read, Upstream
 from ..errors import BadUpstream, BrokenTransfer
 from ..rfc9110.ranges import Part, Spec, parse_content_range
+from .raw_head import LENGTH
 
 # aiohttp stops reading from the socket at twice this size. Its default of 256 KiB nearly doubles
 # the memory of a slow client's download and makes a fast client no faster.
 READ_BUFFER = 64 * 1024
-
-MAX_DIGITS = 19  # A 64-bit integer has no more digits.
 
 # Every request has these; on S3 requests, they are not signed.
 FIXED_HEADERS = {"accept-encoding": "identity", "user-agent": "downspout"}
@@ -114,8 +113,7 @@ def _check_length(
 ) -> int | None:
     stated = headers.get("content-length")
     if stated is not None:
-        is_number = stated.isascii() and stated.isdigit() and len(stated) <= MAX_DIGITS
-        length = int(stated) if is_number else None
+        length = int(stated) if LENGTH.fullmatch(stated) else None
         if length is None or expected not in (None, length):
             raise BadUpstream(f"{source} states content-length {stated}, expected {expected}")
         return length

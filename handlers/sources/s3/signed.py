@@ -103,8 +103,10 @@ class SignedBucket:
             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response
             try:
-                if _is_redirect(response):
-                    return None
+                is_400 = response.status == HTTPStatus.BAD_REQUEST
+                names_region = "x-amz-bucket-region" in response.headers
+                if response.status < HTTPStatus.BAD_REQUEST or (is_400 and names_region):
+                    return None  # The bucket has another endpoint or region.
                 code = _CODE.search(await read_error_body(response.read))
             finally:
                 response.close()  # A retry needs the connection.
@@ -115,10 +117,3 @@ class SignedBucket:
             session, origin = self.raw_client.session, self.endpoint.origin
             raise translate_error(error, session, origin, text) from error
         raise error_for_response(response.status, code[1].decode() if code else "")
-
-
-def _is_redirect(response: RawResponse) -> bool:
-    """Return whether S3 says that the bucket has another endpoint or region."""
-    return HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST or (
-        "x-amz-bucket-region" in response.headers and response.status == HTTPStatus.BAD_REQUEST
-    )
