@@ -15,7 +15,77 @@ from .response import READ_BUFFER, RawResponse, payload_reader, read_timed_out
 _SOURCE = "store"
 
 
-class RawExchange(asyncio.BufferedProtocol):
+class RawProtocol(asyncio.BufferedProtocol):
+    """Passes the bytes of a connection to an exchange, or without one to aiohttp's handler.
+
+    It stays on the connection: uvloop takes four system calls to change a protocol and back.
+    """
+
+    def __init__(self, handler: Any, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.exchange: RawExchange | None = None
+        self.timeout, self.now = timeout, loop.time
+        self._handler, self._loop = handler, loop
+        self._stray = bytearray()
+        self._future: asyncio.Future[None] | None = None
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self) -> None:
+        """Return when `wake` is called; raise SocketTimeoutError after `timeout` seconds."""
+        if self._future is not None:
+            raise RuntimeError("another task is already waiting for this response")
+        self._since = self.now()
+        # One timer serves many waits: `_ring` starts it anew if the current wait has time left.
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.timeout, self._ring)
+        self._future = future = self._loop.create_future()
+        try:
+            await future
+        finally:
+            if self._future is future:  # `wake` was not called.
+                self._future = None
+
+    def wake(self) -> None:
+        """Let the waiting task continue; the next exchange may wait before it does."""
+        future, self._future = self._future, None
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._future is None or self._future.done():
+            return
+        remaining = self._since + self.timeout - self.now()
+        if remaining > 0:
+            self._timer = self._loop.call_later(remaining, self._ring)
+        else:
+            error = aiohttp.SocketTimeoutError("Timeout on reading data from socket")
+            self._future.set_exception(error)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the length is known
+        """Return memory for bytes of a response, or for bytes that no exchange waits for."""
+        if self.exchange is not None:
+            return self.exchange.get_buffer()
+        self._stray = bytearray(READ_BUFFER)
+        return memoryview(self._stray)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Pass on `nbytes` that the transport has written to the memory."""
+        self._since = self.now()
+        if self.exchange is not None:
+            self.exchange.buffer_updated(nbytes)
+        else:
+            self._handler.data_received(bytes(self._stray[:nbytes]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer; tell the exchange, which tells the handler, or the handler."""
+        if self._timer is not None:
+            self._timer.cancel()
+        exchange, self.exchange = self.exchange, None
+        (exchange or self._handler).connection_lost(exc)
+
+
+class RawExchange:
     """Sends one request and receives its response, in place of aiohttp's protocol.
 
     `raw_client.missing_parts` tells whether aiohttp's `connection` has the parts used here.
@@ -24,45 +94,50 @@ class RawExchange(asyncio.BufferedProtocol):
     def __init__(
         self, connection: Any, method: str, read_timeout: float, loop: asyncio.AbstractEventLoop
     ) -> None:
+        self._transport = connection.transport
+        protocol = self._transport and self._transport.get_protocol()
+        if not isinstance(protocol, RawProtocol):
+            protocol = RawProtocol(connection.protocol, read_timeout, loop)
         self.has_begun = False
+        self._protocol = protocol
         self._connection = connection
         self._handler = connection.protocol
-        self._transport = connection.transport
         self._method = method
         self._head: PlainHead | None = None
         self._buffer = RawBuffer()
         # Until the head has arrived: free bytes for it. Then: bytes of the body that are missing.
         self._left = HEAD_BUFFER
         self._failure: BrokenTransfer | None = None
-        self._waiter = _Waiter(read_timeout, loop)
 
     async def send(self, request: bytes) -> RawResponse:
         """Send a request and return its response; raise the exceptions of aiohttp's client."""
         # Bytes that the store sent without a request would be read as the response.
         if self._handler.should_close or not self._transport.is_reading():
             raise aiohttp.ServerDisconnectedError("Connection is closing or has stray bytes")
-        self._transport.set_protocol(self)
+        self._protocol.exchange = self
+        if self._transport.get_protocol() is not self._protocol:
+            self._transport.set_protocol(self._protocol)
         self._transport.write(request)
-        await self._waiter.wait()
+        await self._protocol.wait()
         if self._head is None:
             return await self._receive_parsed()
         return RawResponse(self._head.status, self._head.headers, self.read, self.close)
 
     async def read(self) -> Chunk:
         """Return the next bytes of the body, b"" at the end; raise BrokenTransfer."""
-        buffer, waiter = self._buffer, self._waiter
-        buffer.note_reader(waiter.now())
+        buffer, protocol = self._buffer, self._protocol
+        buffer.note_reader(protocol.now())
         while buffer.start == buffer.end:
             if self._failure is not None:
                 raise self._failure
             if not self._left:
                 return b""
             try:
-                await waiter.wait()
+                await protocol.wait()
             except TimeoutError as error:
-                raise read_timed_out(_SOURCE, waiter.timeout) from error
+                raise read_timed_out(_SOURCE, protocol.timeout) from error
         was_paused = self._left and buffer.is_full
-        chunk = buffer.take(waiter.now(), is_last=not self._left)
+        chunk = buffer.take(protocol.now(), is_last=not self._left)
         if was_paused and self._failure is None:
             self._transport.resume_reading()
         return chunk
@@ -75,11 +150,9 @@ class RawExchange(asyncio.BufferedProtocol):
             self._buffer.clear()
         if self._connection.protocol is not None:
             self._give_back(is_reusable=False)
-        self._waiter.wake()
+            self._protocol.wake()
 
-    # asyncio's transport calls the next three methods.
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the length is known
+    def get_buffer(self) -> memoryview:
         """Return memory for the rest of the body and one byte more.
 
         If that byte arrives, the connection is closed: the next response would begin with it.
@@ -91,7 +164,6 @@ class RawExchange(asyncio.BufferedProtocol):
         self._buffer.end += nbytes
         if self._head is None:
             self.has_begun = True
-            self._waiter.restart()
             self._find_head()
         else:
             self._left -= nbytes
@@ -105,10 +177,9 @@ class RawExchange(asyncio.BufferedProtocol):
             text = f"{_SOURCE}: connection lost, {self._left} bytes missing"
             self._failure = BrokenTransfer("truncated", text)
             self._failure.__cause__ = exc
-        self._waiter.stop()
         # aiohttp's connector waits for this call. Without a head, the handler raises the error.
         self._handler.connection_lost(exc)
-        self._waiter.wake()
+        self._protocol.wake()
 
     def _find_head(self) -> None:
         buffer = self._buffer
@@ -131,11 +202,10 @@ class RawExchange(asyncio.BufferedProtocol):
             self._give_back(is_reusable=is_reusable)
         elif self._buffer.is_full:
             self._transport.pause_reading()
-        self._waiter.wake()
+        self._protocol.wake()
 
     def _give_back(self, *, is_reusable: bool) -> None:
-        self._waiter.stop()
-        self._transport.set_protocol(self._handler)
+        self._protocol.exchange = None
         if is_reusable:
             self._connection.release()
         else:
@@ -147,13 +217,13 @@ class RawExchange(asyncio.BufferedProtocol):
             skip_payload=self._method == "HEAD",
             read_until_eof=True,
             auto_decompress=False,
-            read_timeout=self._waiter.timeout,
+            read_timeout=self._protocol.timeout,
             read_bufsize=READ_BUFFER,
         )
-        self._waiter.stop()
+        self._protocol.exchange = None
         self._transport.set_protocol(self._handler)
         self._handler.data_received(bytes(self._buffer.data[: self._buffer.end]))
-        self._waiter.wake()
+        self._protocol.wake()
 
     async def _receive_parsed(self) -> RawResponse:
         """Return the response that aiohttp's handler parses, after interim ones (1xx)."""
@@ -172,57 +242,5 @@ class RawExchange(asyncio.BufferedProtocol):
 
         payload.on_eof(connection.release)
         fields = ((n.decode(), v.decode()) for n, v in message.raw_headers if v.isascii())
-        read = payload_reader(payload.readany, self._waiter.timeout, _SOURCE)
+        read = payload_reader(payload.readany, self._protocol.timeout, _SOURCE)
         return RawResponse(message.code, join_headers(fields), read, close)
-
-
-class _Waiter:
-    """Lets one task wait for bytes, and fail after `timeout` seconds without any."""
-
-    def __init__(self, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.timeout = timeout
-        self._loop = loop
-        self.now = loop.time
-        self._future: asyncio.Future[None] | None = None
-        self._since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def wait(self) -> None:
-        """Return when `wake` is called; raise SocketTimeoutError after `timeout` seconds."""
-        if self._future is not None:
-            raise RuntimeError("another task is already waiting for this response")
-        self.restart()
-        # One timer serves many waits: `_ring` starts it anew if the current wait has time left.
-        if self._timer is None:
-            self._timer = self._loop.call_later(self.timeout, self._ring)
-        self._future = self._loop.create_future()
-        try:
-            await self._future
-        finally:
-            self._future = None
-
-    def restart(self) -> None:
-        """Restart the `timeout` seconds, since bytes have arrived."""
-        self._since = self.now()
-
-    def wake(self) -> None:
-        """Let the waiting task continue."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    def stop(self) -> None:
-        """Cancel the timer, because no more bytes will arrive."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._future is None or self._future.done():
-            return
-        remaining = self._since + self.timeout - self.now()
-        if remaining > 0:
-            self._timer = self._loop.call_later(remaining, self._ring)
-        else:
-            error = aiohttp.SocketTimeoutError("Timeout on reading data from socket")
-            self._future.set_exception(error)
