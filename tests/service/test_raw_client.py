@@ -210,6 +210,35 @@ async def test_body_in_chunks_of_any_size_arrives_complete(length: int, size: in
         assert (store.connections, count_idle(session)) == (1, 1)
 
 
+async def test_connection_serves_the_raw_client_and_aiohttp_in_turn() -> None:
+    """A connection that the raw client has used serves aiohttp, and then the raw client again."""
+    async with serving(sending(answer(BODY))) as store, raw_client(store) as (client, session):
+        for _ in range(2):
+            assert await read_body(await get(client)) == BODY
+            async with session.get(f"{store.origin}/photos/key") as response:
+                assert await response.read() == BODY
+        assert store.connections == 1
+
+
+async def test_close_of_a_complete_response_leaves_the_next_one_waiting() -> None:
+    """Closing a response again does not touch the next request on its connection."""
+    delay = 0.0
+
+    async def answering(request: ReceivedRequest) -> None:
+        await asyncio.sleep(delay)
+        await request.send(answer(BODY))
+
+    async with serving(answering) as store, raw_client(store) as (client, _):
+        first = await get(client)
+        assert await read_body(first) == BODY
+        delay = 0.1
+        second = asyncio.create_task(get(client))
+        await asyncio.sleep(0.02)
+        first.close()
+        assert await read_body(await second) == BODY
+        assert store.connections == 1
+
+
 @pytest.mark.parametrize("free", range(4))
 async def test_body_that_ends_near_the_buffer_end_arrives_complete(free: int) -> None:
     """A body that fills the head buffer except for a few bytes arrives complete."""
