@@ -12,12 +12,47 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+DAY = timedelta(days=1)
+PEM = serialization.Encoding.PEM
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+class Authority:
+    """A certificate authority, which certifies servers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle = folder / "ca.pem"
+        """The CA bundle with the certificate of this authority."""
+
+        self._chain = folder / "server.pem"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        is_ca = x509.BasicConstraints(ca=True, path_length=None)
+        builder = _builder("private CA", self._key, DAY).add_extension(is_ca, critical=True)
+        self.bundle.write_bytes(self._sign(builder))
+
+    def certify(self, address: str = "127.0.0.1", *, validity: timedelta = DAY) -> ssl.SSLContext:
+        """Return the context of a server, whose certificate expires in `validity` from now."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        builder = _builder("store", key, validity).add_extension(names, critical=False)
+        private = key.private_bytes(
+            PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self._chain.write_bytes(private + self._sign(builder))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._chain)
+        return context
+
+    def _sign(self, builder: x509.CertificateBuilder) -> bytes:
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(PEM)
+
+
+def _builder(
+    subject: str, key: ec.EllipticCurvePrivateKey, validity: timedelta
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -25,25 +60,12 @@ def _builder(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateB
         .issuer_name(_name("private CA"))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - 2 * DAY)
+        .not_valid_after(now + validity)
     )
 
 
 def certified_server(folder: Path) -> tuple[Path, ssl.SSLContext]:
     """Return the CA bundle of a new authority, and the context of a server on 127.0.0.1."""
-    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    is_ca = x509.BasicConstraints(ca=True, path_length=None)
-    ca = _builder("private CA", ca_key).add_extension(is_ca, critical=True)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    leaf = _builder("store", key).add_extension(names, critical=False)
-    bundle, chain = folder / "ca.pem", folder / "store.pem"
-    pem = serialization.Encoding.PEM
-    bundle.write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    chain.write_bytes(private + leaf.sign(ca_key, hashes.SHA256()).public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    return bundle, context
+    authority = Authority(folder)
+    return authority.bundle, authority.certify()

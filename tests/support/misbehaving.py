@@ -6,9 +6,11 @@ import ssl
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from .tls import encrypted
 
 CHUNK = bytes(range(256)) * 256
 
@@ -156,7 +158,7 @@ class Misbehaving:
         """Accept connections, unless the server does already."""
         if self._listener is None:
             self._listener = await asyncio.start_server(
-                self.serve, "127.0.0.1", self.port, backlog=1024, ssl=self.tls
+                self.serve, "127.0.0.1", self.port, backlog=1024
             )
 
     async def refuse(self) -> None:
@@ -180,14 +182,23 @@ class Misbehaving:
         self.open_connections += 1
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
-                while await self._serve_one(reader, writer):
-                    pass
+                async with self.secure(reader, writer) as (reader, writer):  # noqa: PLR1704
+                    while await self._serve_one(reader, writer):
+                        pass
         except asyncio.CancelledError:
             pass  # the server is being stopped
         finally:
             self.open_connections -= 1
             self._tasks.discard(task)
             writer.close()
+
+    def secure(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Yield the streams of a connection, over TLS if the server speaks it."""
+        if self.tls is None:
+            return nullcontext((reader, writer))
+        return encrypted(reader, writer, self.tls)
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
