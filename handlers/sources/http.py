@@ -19,7 +19,15 @@ from ..rfc9110.ranges import Spec
 from .errors import ERROR_BY_STATUS, translate_error
 from .proxies import Proxies
 from .raw_head import join_headers
-from .response import FIXED_HEADERS, READ_BUFFER, RawResponse, check_response, payload_reader
+from .response import (
+    FIXED_HEADERS,
+    READ_BUFFER,
+    RawResponse,
+    check_response,
+    close_response,
+    pause_below_tls,
+    payload_reader,
+)
 
 _MAX_RETRY_AFTER = 3600
 
@@ -142,12 +150,14 @@ class RemoteBody:
             # Don't log the text: it may contain the URL and a token.
             text = f"upstream: {type(error).__name__}"
             raise translate_error(error, self.session, self.url, text) from error
-        owner.callback(response.close)
+        close = partial(close_response, response)
+        owner.callback(close)
+        pause_below_tls(response.connection)
         return RawResponse(
             response.status,
             join_headers(response.headers.items()),
             payload_reader(response.content.readany, self.read_timeout, "upstream"),
-            response.close,
+            close,
         )
 
     def _error(

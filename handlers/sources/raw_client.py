@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from .raw_exchange import RawExchange
-from .response import RawResponse
+from .response import RawResponse, pause_below_tls
 
 _LOST_CONNECTION = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
@@ -79,10 +79,14 @@ class RawClient:
         if connector is None:
             raise RuntimeError("Session is closed")
         try:
-            return await connector.connect(self._connect_request, [], self._connect_timeout)
+            connection: Any = await connector.connect(
+                self._connect_request, [], self._connect_timeout
+            )
         except TimeoutError as error:
             text = f"Connection timeout to host {self._connect_request.url}"
             raise aiohttp.ConnectionTimeoutError(text) from error
+        pause_below_tls(connection)
+        return connection
 
 
 def _encode_request(method: str, target: str, headers: Mapping[str, str]) -> bytes:

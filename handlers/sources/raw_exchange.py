@@ -10,7 +10,7 @@ from ..body.upstream import Chunk
 from ..errors import BrokenTransfer
 from .raw_buffer import HEAD_BUFFER, RawBuffer
 from .raw_head import PlainHead, can_become_plain, join_headers, parse_plain_head
-from .response import READ_BUFFER, RawResponse, payload_reader, read_timed_out
+from .response import READ_BUFFER, RawResponse, abort, payload_reader, read_timed_out
 
 _SOURCE = "store"
 
@@ -209,6 +209,7 @@ class RawExchange:
         if is_reusable:
             self._connection.release()
         else:
+            abort(self._connection)
             self._connection.close()
 
     def _hand_over(self) -> None:
@@ -238,6 +239,7 @@ class RawExchange:
         def close() -> None:
             if not payload.at_eof():
                 payload.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+            abort(connection)
             connection.close()
 
         payload.on_eof(connection.release)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 
@@ -34,6 +35,32 @@ class RawResponse:
 
     close: Callable[[], None]
     """Close the response, and its connection if bytes are missing; a second call does nothing."""
+
+
+def pause_below_tls(connection: Any) -> None:
+    """Let a pause of reading from aiohttp's `connection` pause TCP, too, if there is TLS.
+
+    By default TLS takes up to 256 KiB from TCP ahead of a paused reader. If the upstream then
+    closes the connection, uvloop and asyncio drop these bytes, and a whole body looks cut.
+    """
+    if connection is not None and hasattr(connection.transport, "set_read_buffer_limits"):
+        connection.transport.set_read_buffer_limits(high=1, low=0)
+
+
+def abort(connection: Any) -> None:
+    """Close aiohttp's `connection` without a TLS shutdown, unless it is back in the pool.
+
+    A TLS shutdown reads on until the upstream has answered close_notify, for up to 30 seconds, and
+    an upstream that is sending a body answers after it.
+    """
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+
+
+def close_response(response: aiohttp.ClientResponse) -> None:
+    """Close a response, and its connection at once if bytes are missing."""
+    abort(response.connection)
+    response.close()
 
 
 def payload_reader(

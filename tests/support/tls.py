@@ -16,8 +16,8 @@ FORGED_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
 class TlsWriter(asyncio.StreamWriter):
     """Encrypts into the records of a TCP connection, and `reader` has the decrypted bytes.
 
-    asyncio's own TLS can neither end TCP without close_notify nor damage a record. `write_eof`
-    and `transport.abort` act on TCP alone.
+    asyncio's own TLS can neither end TCP without close_notify nor damage a record. Here,
+    `write_eof` and `transport.abort` act on TCP alone.
     """
 
     def __init__(
@@ -27,6 +27,7 @@ class TlsWriter(asyncio.StreamWriter):
         super().__init__(tcp.transport, tcp.transport.get_protocol(), tcp_reader, loop)
         self.reader = asyncio.StreamReader()
         self._tcp_reader = tcp_reader
+        self._has_ended = False
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=True)
 
@@ -74,9 +75,14 @@ class TlsWriter(asyncio.StreamWriter):
         self.send(self.encrypt(bytes(data)))
 
     def send(self, data: bytes) -> None:
-        """Send bytes on TCP as they are."""
-        if not self.is_closing():
+        """Send bytes on TCP as they are, unless TCP has ended."""
+        if not (self._has_ended or self.is_closing()):
             super().write(data)
+
+    def write_eof(self) -> None:
+        """End TCP with FIN, without close_notify."""
+        self._has_ended = True
+        super().write_eof()
 
     def close_notify(self) -> None:
         """Say that no more records follow; TCP stays open."""

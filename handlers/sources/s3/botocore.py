@@ -23,7 +23,14 @@ from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
-from ..response import READ_BUFFER, RawResponse, payload_reader
+from ..response import (
+    READ_BUFFER,
+    RawResponse,
+    abort,
+    close_response,
+    pause_below_tls,
+    payload_reader,
+)
 from .client import S3Client, presign_get
 from .credentials import NO_CREDENTIALS, RenewedCredentials
 from .errors import error_for_response, read_error_body
@@ -159,8 +166,9 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         except aiohttp.ClientConnectionError as error:
             close_idle(session, str(options["url"]), error)
             raise
+        close = partial(close_response, response)
         if sending := _sending.get():
-            sending[0].callback(response.close)
+            sending[0].callback(close)
         error_body = None
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # aiobotocore has no size limit.
             error_body = await read_error_body(response.content.readany)
@@ -173,8 +181,9 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
             status=response.status,
             raw_headers=join_raw_headers(filter(_is_readable, response.raw_headers)),
             content=response.content,
+            connection=response.connection,
             read=read,
-            close=response.close,
+            close=close,
         )
 
 
@@ -205,10 +214,17 @@ class BotocoreBucket:
         async with _request(owner, headers, self.head_timeout) as options:
             output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
-        owner.callback(body.close)  # A host's client has no _OwnedTransport.
+        connection = getattr(getattr(body, "raw_stream", None), "connection", None)
+        pause_below_tls(connection)
+
+        def close() -> None:
+            abort(connection)
+            body.close()
+
+        owner.callback(close)  # A host's client has no _OwnedTransport.
         read_chunk = partial(body.read, CHUNK_SIZE)
         read = payload_reader(read_chunk, self.read_timeout, "store", _BODY_ERRORS)
-        return _response(output, read, body.close)
+        return _response(output, read, close)
 
     async def head(self, key: str, headers: Mapping[str, str]) -> RawResponse:
         """Send a HeadObject; see `Bucket`."""
