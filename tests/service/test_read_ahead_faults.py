@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -30,10 +31,13 @@ from handlers import create_app, drain
 from handlers.body.concurrency import ConcurrencyController, ReadAheadLimits, Window
 from handlers.body.piece import Piece
 from handlers.body.read_ahead import Budget
+from tests.support.certificates import certified_server
 from tests.support.client import Received, abort, ask, connect, fetch
 from tests.support.components import BUCKET, settings_for, store_environ
 from tests.support.misbehaving import Exchange, Misbehaving, misbehaving
+from tests.support.misbehaving import running as run_server
 from tests.support.serving import RunningService, ServiceProcess, serving, serving_app, wait_until
+from tests.support.tls import TlsWriter
 
 KIB, MIB = 1024, 1024 * 1024
 SIZE = 24 * MIB + 12_345
@@ -56,6 +60,16 @@ CHUNKED: dict[str, Callable[[bytes], bytes]] = {
     "a byte more": lambda data: data + b"!",
     "chunks that end early": lambda data: data[:-1],
 }
+
+
+def flip_byte(writer: asyncio.StreamWriter) -> None:
+    """Send a record with a flipped byte, which its authentication tag does not match."""
+    assert isinstance(writer, TlsWriter)
+    writer.send(writer.encrypt(bytes(100))[:-1] + b"!")
+
+
+# Breaks of a connection over TLS that "cut" (close_notify, then FIN) and "reset" do not make.
+TLS_BREAKS = {"FIN": lambda writer: writer.write_eof(), "flipped byte": flip_byte}
 
 RESUMES = 4
 
@@ -181,12 +195,17 @@ class RateLimitedStore:
             return
         middle = len(data) // 2 + 1
         upto = {"cut": middle, "reset": middle, "stall": middle, "a byte short": -1}.get(fault)
+        if fault in TLS_BREAKS:
+            upto = middle
         if fault.startswith("cut at "):
             upto = int(fault.removeprefix("cut at ")) % len(data)
         await self._send_at_rate(exchange, data[:upto])
         if fault == "reset":
             exchange.reset()
         elif fault == "stall":
+            await exchange.hang()
+        elif fault in TLS_BREAKS:
+            TLS_BREAKS[fault](exchange.writer)
             await exchange.hang()
         exchange.keep = upto is None
 
@@ -381,6 +400,27 @@ def test_broken_piece_is_requested_again(
 ) -> None:
     """The bytes of a broken piece are requested again, and the client gets each byte once."""
     assert is_complete(download_with_fault(service, upstream, fault, piece))
+    assert logged_outcome(caplog) in ("complete", "resumed")
+
+
+@pytest.mark.parametrize("bucket_kind", BUCKET_KINDS)
+@pytest.mark.parametrize("fault", ["cut", "reset", "stall", *TLS_BREAKS])
+def test_broken_piece_over_tls_is_requested_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bucket_kind: str, fault: str
+) -> None:
+    """If a store over TLS breaks some of the pieces, the client gets each byte once."""
+    bundle, tls = certified_server(tmp_path)
+    numbers = range(FIRST, 30, 3)
+    changes = {"s3_tls_verify": str(bundle), "max_resumes": 20, "upstream_read_timeout": 1.0}
+    with (
+        run_server(Misbehaving(tls=tls)) as upstream,
+        running(upstream, bucket_kind, **changes) as service,
+    ):
+        upstream.behaviour = store = RateLimitedStore(faults=dict.fromkeys(numbers, fault))
+        assert is_complete(fetch(service.port, PATH))
+        assert store.most_ranged > 1
+        assert store.faulted > 1
+        store.check()
     assert logged_outcome(caplog) in ("complete", "resumed")
 
 
