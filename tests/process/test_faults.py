@@ -7,14 +7,15 @@ from concurrent.futures import Future
 
 import pytest
 
-from tools.faults.bench import BOTOCORE, DOWNSPOUT
+from tools.faults.bench import BOTOCORE, DOWNSPOUT, over_tls
 from tools.faults.faults import FAULTS
 from tools.faults.outcomes import Case, cases, judging
 
 CASES = cases(FAULTS)
+SUBJECTS = [DOWNSPOUT, BOTOCORE, over_tls(DOWNSPOUT)]
 
 
-@pytest.fixture(scope="module", params=[DOWNSPOUT, BOTOCORE], ids=lambda subject: subject.name)
+@pytest.fixture(scope="module", params=SUBJECTS, ids=lambda subject: subject.name)
 def outcomes(request: pytest.FixtureRequest) -> Generator[dict[Case, Future[str]]]:
     """Run the faults that are selected in this session, eight at a time."""
     items = [getattr(item, "callspec", None) for item in request.session.items]

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from tests.support.document import say, with_table
 from tests.support.serving import ROOT
 
-from .bench import BOTOCORE, DOWNSPOUT, NAIVE, Subject
+from .bench import BOTOCORE, DOWNSPOUT, NAIVE, Subject, over_tls
 from .faults import FAULTS, Fault
 from .outcomes import Case, cases, is_honest, judging
 
@@ -55,14 +55,20 @@ def main() -> int:
     parser.add_argument(
         "--botocore", action="store_true", help="run the service with S3_DIRECT=false"
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="run all faults over TLS, not only those of TLS"
+    )
     parser.add_argument("--no-naive", action="store_true", help="do not run the naive service")
     parser.add_argument(
         "--write", action="store_true", help="write the table into docs/reliability.md"
     )
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if options.only in fault.name]
-    ours = outcomes_of(BOTOCORE if options.botocore else DOWNSPOUT, faults)
-    naive = None if options.no_naive else outcomes_of(NAIVE, faults)
+    subjects = [BOTOCORE if options.botocore else DOWNSPOUT, NAIVE]
+    if options.tls:
+        subjects = [over_tls(subject) for subject in subjects]
+    ours = outcomes_of(subjects[0], faults)
+    naive = None if options.no_naive else outcomes_of(subjects[1], faults)
     printed = table(faults, ours, naive)
     print(printed)  # noqa: T201
     if options.write:

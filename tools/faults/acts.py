@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from tests.support.misbehaving import SECRET, Exchange
+from tests.support.misbehaving import SECRET, Door, Exchange, reset
 from tests.support.stored import DATE, Selection, select
+from tests.support.tls import TlsWriter
 
 from .upstream import Act, Upstream
 
@@ -70,7 +72,7 @@ class Reply:
     """How many bytes of the body to send; a negative number leaves out the last ones."""
 
     end: str = "whole"
-    """How the body ends: `whole`, `silent`, `FIN` or `RST`."""
+    """How the body ends: `whole`, `silent`, `FIN`, `RST`, or a key of TLS_ENDS."""
 
     piece: int = PIECE
     pause: float = 0.0
@@ -88,6 +90,9 @@ class Reply:
         await self._send(exchange, body[: self.upto])
         if self.end == "whole" and self.framing == "chunked":
             await exchange.raw(b"0\r\n\r\n")
+        elif self.end in TLS_ENDS:
+            assert isinstance(exchange.writer, TlsWriter)
+            TLS_ENDS[self.end](exchange.writer)
         elif self.end == "FIN" or self.framing == "none":
             with suppress(OSError):
                 exchange.writer.write_eof()
@@ -123,6 +128,50 @@ class Reply:
                 await exchange.pause(self.pause)
 
 
+def close_notify_and_fin(writer: TlsWriter) -> None:
+    """Close TLS, then TCP, as a good server does."""
+    writer.close_notify()
+    writer.write_eof()
+
+
+def half_a_record(writer: TlsWriter) -> None:
+    """Send a record without its last bytes."""
+    writer.send(writer.encrypt(FIRST.body[:1000])[:-500])
+
+
+def half_a_record_and_fin(writer: TlsWriter) -> None:
+    half_a_record(writer)
+    writer.write_eof()
+
+
+def half_a_record_and_rst(writer: TlsWriter) -> None:
+    half_a_record(writer)
+    reset(writer)
+
+
+def flipped_byte(writer: TlsWriter) -> None:
+    """Send a record with a flipped byte, which its authentication tag does not match."""
+    record = bytearray(writer.encrypt(FIRST.body[:1000]))
+    record[500] ^= 1
+    writer.send(bytes(record))
+
+
+def no_record(writer: TlsWriter) -> None:
+    """Send bytes that are no record."""
+    writer.send(b"HTTP/1.1 200 OK\r\n\r\n" * 10)
+
+
+TLS_ENDS: dict[str, Callable[[TlsWriter], None]] = {
+    "close_notify": TlsWriter.close_notify,
+    "close_notify, FIN": close_notify_and_fin,
+    "alert": TlsWriter.alert,
+    "half a record": half_a_record,
+    "half a record, FIN": half_a_record_and_fin,
+    "half a record, RST": half_a_record_and_rst,
+    "flipped byte": flipped_byte,
+    "no record": no_record,
+}
+
 GOOD = Reply()
 CUT = Reply(upto=500_000, end="FIN")
 
@@ -153,7 +202,8 @@ async def endless_error(_: Upstream, exchange: Exchange) -> None:
 
 async def redirect(upstream: Upstream, exchange: Exchange) -> None:
     """Redirect the client to another port."""
-    location = f"location: http://127.0.0.1:{upstream.elsewhere}{exchange.path}"
+    scheme = "https" if upstream.tls else "http"
+    location = f"location: {scheme}://127.0.0.1:{upstream.elsewhere}{exchange.path}"
     await exchange.answer(307, b"", location, "connection: close")
 
 
@@ -176,12 +226,16 @@ def raw(data: bytes) -> Act:
     return act
 
 
-async def reset_where_used_before(upstream: Upstream, exchange: Exchange) -> None:
-    """Reset a connection that was idle, as a firewall does after its timeout."""
-    if exchange.writer in upstream.idle:
-        exchange.reset()
-    else:
-        await GOOD(upstream, exchange)
+def end_where_used_before(end: Door) -> Act:
+    """Return an act that ends a connection that was idle, and answers well on all others."""
+
+    async def act(upstream: Upstream, exchange: Exchange) -> None:
+        if exchange.writer in upstream.idle:
+            end(exchange.writer)
+        else:
+            await GOOD(upstream, exchange)
+
+    return act
 
 
 async def malformed_chunk(_: Upstream, exchange: Exchange) -> None:

@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.support.serving import ServiceProcess, wait_until
 
 from .acts import SIZE
+from .handshakes import Handshakes
 from .upstream import Upstream, upstream
 
 # One slot is kept for small downloads, so ten large ones run at once: botocore's pool has ten
@@ -54,6 +57,13 @@ class Subject:
     """How many benches run at once; most of them wait most of the time."""
 
     environ: Mapping[str, str] = field(default_factory=dict)
+    is_over_tls: bool = False
+    """Whether its upstream speaks TLS."""
+
+
+def over_tls(subject: Subject) -> Subject:
+    """Return the subject in front of an upstream that speaks TLS."""
+    return replace(subject, name=f"{subject.name} over TLS", is_over_tls=True)
 
 
 DOWNSPOUT = Subject(
@@ -77,6 +87,7 @@ class Bench:
 
     subject: Subject
     environ: Mapping[str, str]
+    handshakes: Handshakes
     upstream: Upstream = field(init=False)
     service: ServiceProcess = field(init=False)
     port: int = 0
@@ -90,9 +101,11 @@ class Bench:
         """Start the process and its upstream, unless they run already."""
         if self.port:
             return
-        self.upstream = self._opened.enter_context(upstream())
-        url = self.upstream.url
+        tls = self.handshakes.trusted if self.subject.is_over_tls else None
+        self.upstream = self._opened.enter_context(upstream(tls))
+        url, bundle = self.upstream.url, str(self.handshakes.bundle)
         behind = {"AWS_ENDPOINT_URL": url, "BYTES_URL": url + "/bytes/{task_id}/{size}"}
+        behind |= {"AWS_CA_BUNDLE": bundle, "SSL_CERT_FILE": bundle}
         environ = {**ENVIRON, **behind, **self.subject.environ, **self.environ}
         self.service = ServiceProcess(environ, *self.subject.command)
         self._opened.enter_context(self.service)
@@ -129,13 +142,15 @@ class Benches:
     """A pool of benches; a bench that is not spoilt is used again."""
 
     def __init__(self) -> None:
+        self._folder = TemporaryDirectory()
+        self._handshakes = Handshakes(Path(self._folder.name))
         self._idle: list[Bench] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def lend(self, subject: Subject, environ: Mapping[str, str]) -> Generator[Bench]:
         """Yield a bench, for the caller alone."""
-        bench = self._taken(subject, environ) or Bench(subject, environ)
+        bench = self._taken(subject, environ) or Bench(subject, environ, self._handshakes)
         with ExitStack() as unless_kept:
             unless_kept.callback(bench.close)
             bench.open()
@@ -153,10 +168,11 @@ class Benches:
         return None
 
     def close(self) -> None:
-        """Stop all idle benches."""
+        """Stop all idle benches, and remove the certificates."""
         for bench in self._idle:
             bench.close()
         self._idle.clear()
+        self._folder.cleanup()
 
 
 def comes_true(condition: Callable[[], bool], seconds: float) -> bool:

@@ -5,12 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from tests.support.misbehaving import Door, reset
+from tests.support.misbehaving import Door, Exchange, reset
+from tests.support.tls import TlsWriter
 
 from . import acts
-from .acts import CUT, FIRST, FLIPPED, GOOD, GZIPPED, LARGE, SECOND, SIZE, Reply, error, raw
-from .upstream import Act
+from .acts import (
+    CUT,
+    FIRST,
+    FLIPPED,
+    GOOD,
+    GZIPPED,
+    LARGE,
+    SECOND,
+    SIZE,
+    Reply,
+    end_where_used_before,
+    error,
+    raw,
+)
+from .upstream import Act, Upstream
 
 SOURCES = ("s3", "http")
 
@@ -45,6 +60,13 @@ class Fault:
     environ: Mapping[str, str] = field(default_factory=dict)
     idle: int = 0
     """How many idle connections the pool has when the client asks."""
+
+    idle_end: Door | None = None
+    """Ends each idle connection just before the client asks."""
+
+    needs_tls: bool = False
+    handshakes: tuple[str, ...] = ("trusted",)
+    """A key of `Handshakes.by_name` for each connection; the last one for all further ones."""
 
     door: Door | None = None
     refused: bool = False
@@ -102,13 +124,13 @@ BEFORE_HEADERS = [
     Fault(
         name="idle connection is dead when used again",
         idle=1,
-        acts=(acts.reset_where_used_before,),
+        acts=(end_where_used_before(reset),),
         expected=WHOLE,
     ),
     Fault(
         name="ten idle connections dead at once",
         idle=10,
-        acts=(acts.reset_where_used_before,),
+        acts=(end_where_used_before(reset),),
         expected=WHOLE,
     ),
 ]
@@ -292,6 +314,20 @@ CLIENTS = [
         size=len(LARGE.body),
         expected=WHOLE,
     ),
+    Fault(
+        name="client slow but alive, FIN after the body",
+        client="is slow",
+        acts=(Reply(LARGE, end="FIN"),),
+        size=len(LARGE.body),
+        expected=WHOLE,
+    ),
+    Fault(
+        name="client slow but alive, FIN after the body, no validator",
+        client="is slow",
+        acts=(Reply(LARGE, without=("etag", "last-modified"), end="FIN"),),
+        size=len(LARGE.body),
+        expected=WHOLE,
+    ),
 ]
 
 PROCESS = [
@@ -311,4 +347,123 @@ PROCESS = [
     ),
 ]
 
-FAULTS = [*BEFORE_HEADERS, *ODD_HEADERS, *IN_THE_BODY, *CLIENTS, *PROCESS]
+
+def _tls(name: str, *acts: Act, **fields: Any) -> Fault:
+    return Fault(name=f"TLS: {name}", acts=acts or (GOOD,), needs_tls=True, **fields)
+
+
+def _close_notify(writer: asyncio.StreamWriter) -> None:
+    assert isinstance(writer, TlsWriter)
+    writer.close_notify()
+
+
+def _alert(writer: asyncio.StreamWriter) -> None:
+    assert isinstance(writer, TlsWriter)
+    writer.alert()
+
+
+def _before_headers(end: Door) -> Act:
+    async def act(_: Upstream, exchange: Exchange) -> None:
+        end(exchange.writer)
+
+    return act
+
+
+def _cut_by(end: str) -> Reply:
+    return Reply(upto=500_000, end=end)
+
+
+TLS = [
+    _tls("certificate of an unknown authority", handshakes=("untrusted",), expected="502"),
+    _tls("certificate that has expired", handshakes=("expired",), expected="502"),
+    _tls("certificate of another host", handshakes=("another host",), expected="502"),
+    _tls("certificate unknown once", handshakes=("untrusted", "trusted"), expected=WHOLE),
+    _tls("no common cipher", handshakes=("no common cipher",), expected="502"),
+    _tls("plain HTTP at the port", handshakes=("plain HTTP",), expected="502"),
+    _tls("silent in the handshake", handshakes=("silent",), expected="504"),
+    _tls("silent in the handshake once", handshakes=("silent", "trusted"), expected=WHOLE),
+    _tls("RST in the handshake", handshakes=("reset",), expected="502"),
+    _tls("RST in the handshake once", handshakes=("reset", "trusted"), expected=WHOLE),
+    _tls("FIN in the handshake", handshakes=("ended",), expected="502"),
+    _tls("version 1.2", handshakes=("TLS 1.2",), expected=WHOLE),
+    _tls("version 1.2, FIN in the middle", CUT, GOOD, handshakes=("TLS 1.2",), expected=HEALED),
+    _tls(
+        "version 1.2, record with a flipped byte",
+        _cut_by("flipped byte"),
+        GOOD,
+        handshakes=("TLS 1.2",),
+        expected=HEALED,
+    ),
+    _tls("close_notify before headers once", _before_headers(_close_notify), GOOD, expected=WHOLE),
+    _tls("alert before headers once", _before_headers(_alert), GOOD, expected=WHOLE),
+    _tls("close_notify in the middle", _cut_by("close_notify"), GOOD, expected=HEALED),
+    _tls(
+        "close_notify and FIN in the middle", _cut_by("close_notify, FIN"), GOOD, expected=HEALED
+    ),
+    _tls("alert in the middle", _cut_by("alert"), GOOD, expected=HEALED),
+    _tls("truncated record, then silent", _cut_by("half a record"), GOOD, expected=HEALED),
+    _tls("truncated record, then FIN", _cut_by("half a record, FIN"), GOOD, expected=HEALED),
+    _tls("truncated record, then RST", _cut_by("half a record, RST"), GOOD, expected=HEALED),
+    _tls("record with a flipped byte", _cut_by("flipped byte"), GOOD, expected=HEALED),
+    _tls("bytes that are no record", _cut_by("no record"), GOOD, expected=HEALED),
+    _tls(
+        "record with a flipped byte three times",
+        *[_cut_by("flipped byte")] * 3,
+        GOOD,
+        expected=HEALED,
+    ),
+    _tls(
+        "neither length nor chunks, ended early by close_notify",
+        Reply(framing="none", upto=500_000, end="close_notify, FIN"),
+        s3="502",
+        http=HEALED,
+    ),
+    _tls(
+        "chunks without the last one, then close_notify",
+        Reply(framing="chunked", end="close_notify, FIN"),
+        expected=BROKEN,
+    ),
+    _tls(
+        "cut, then a certificate of an unknown authority",
+        CUT,
+        GOOD,
+        handshakes=("trusted", "untrusted"),
+        expected=BROKEN,
+    ),
+    _tls(
+        "cut, then a certificate of an unknown authority once",
+        CUT,
+        GOOD,
+        handshakes=("trusted", "untrusted", "trusted"),
+        expected=HEALED,
+    ),
+    _tls(
+        "cut, then silent in the handshake once",
+        CUT,
+        GOOD,
+        handshakes=("trusted", "silent", "trusted"),
+        expected=HEALED,
+    ),
+    _tls("close_notify on ten idle connections", idle=10, idle_end=_close_notify, expected=WHOLE),
+    _tls(
+        "idle connection answers with close_notify",
+        end_where_used_before(_close_notify),
+        idle=1,
+        expected=WHOLE,
+    ),
+    _tls(
+        "ten idle connections answer with an alert",
+        end_where_used_before(_alert),
+        idle=10,
+        expected=WHOLE,
+    ),
+    _tls(
+        "close_notify and FIN after the body, no validator, client slow",
+        Reply(LARGE, without=("etag", "last-modified"), end="close_notify, FIN"),
+        client="is slow",
+        size=len(LARGE.body),
+        expected=WHOLE,
+    ),
+]
+
+FAULTS = [*BEFORE_HEADERS, *ODD_HEADERS, *IN_THE_BODY, *CLIENTS, *PROCESS, *TLS]

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.client import ask, connect
+from tests.support.misbehaving import SECRET, Door
 
 from .acts import housing
 from .answer import HANG_SECONDS, PIECE, fetch, outcome_of, take
-from .bench import Bench, Benches, Subject, comes_true
+from .bench import Bench, Benches, Subject, comes_true, over_tls
 from .crowd import drip, leave_at_once, leave_in_the_middle, stall
 from .faults import DROPPED, WHOLE, Fault
+from .upstream import Upstream
 
 # The service still holds a connection to the upstream seconds after the client has gone.
 LOST = "**connection not given back**"
@@ -31,19 +33,39 @@ SLOW_SECONDS = 5.0
 
 def judge(benches: Benches, subject: Subject, fault: Fault, source: str) -> str:
     """Run a fault for one source of a subject; return the outcome."""
+    if fault.needs_tls and not subject.is_over_tls:
+        subject = over_tls(subject)
     with benches.lend(subject, fault.environ) as bench:
         if fault.idle:
             house_is_full(bench, source, fault.idle, keep=True)
-        bench.upstream.play(*fault.acts)
+        handshakes = [bench.handshakes.by_name[name] for name in fault.handshakes]
+        bench.upstream.play(*fault.acts, handshakes=handshakes)
         bench.upstream.door = fault.door
+        if fault.idle_end is not None:
+            bench.upstream.run(end_idle(bench.upstream, fault.idle_end))
         if fault.refused:
             bench.upstream.run(bench.upstream.refuse())
         outcome = CLIENTS[fault.client](bench, fault, source)
         bench.upstream.door = None
         bench.upstream.run(bench.upstream.listen())
-        outcome = after(bench, source, outcome)
+        outcome = after(bench, source, outcome) + noise(bench)
         bench.is_spoilt |= "**" in outcome or not subject.is_reused
         return outcome
+
+
+async def end_idle(upstream: Upstream, end: Door) -> None:
+    """End all idle connections; called in the upstream's thread."""
+    for writer in upstream.idle:
+        end(writer)
+
+
+def noise(bench: Bench) -> str:
+    """Return a note if the log has an unexpected exception or the text of an error of S3."""
+    if not bench.subject.logs_outcomes:
+        return ""
+    texts = ("Traceback", "never retrieved", SECRET)
+    noisy = any(text in line for line in bench.service.lines for text in texts)
+    return ", **unexpected log line**" if noisy else ""
 
 
 def after(bench: Bench, source: str, outcome: str) -> str:

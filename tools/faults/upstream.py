@@ -1,12 +1,16 @@
 """The store and the HTTP service behind the subject: a server that acts as the fault says."""
 
 import asyncio
+import ssl
 import threading
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from tests.support.misbehaving import Exchange, Misbehaving, running
+from tests.support.tls import CHUNK, encrypted
+
+from .handshakes import Misstep
 
 Act = Callable[["Upstream", Exchange], Awaitable[None]]
 """Answers one request."""
@@ -22,6 +26,9 @@ class Upstream(Misbehaving):
 
     acts: tuple[Act, ...] = ()
     asked: int = 0
+    handshakes: list[ssl.SSLContext | Misstep] = field(default_factory=list)
+    """One for each connection over TLS; the last one for all further connections."""
+
     busy: int = 0
     """Exchanges whose connection the client has neither closed nor given back."""
 
@@ -36,10 +43,34 @@ class Upstream(Misbehaving):
 
     house_opens: bool = False
 
-    def play(self, *acts: Act) -> None:
-        """Start again with the first of `acts`."""
+    def play(self, *acts: Act, handshakes: Iterable[ssl.SSLContext | Misstep] = ()) -> None:
+        """Start again with the first of `acts` and of `handshakes`; by default, with good ones."""
         self.acts, self.asked, self.strays = acts, 0, 0
+        self.handshakes = list(handshakes)
         self.exchanges.clear()
+
+    @asynccontextmanager
+    async def secure(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Begin a connection with the next handshake."""
+        if self.tls is None:
+            yield reader, writer
+            return
+        handshake = self.handshakes[0] if self.handshakes else self.tls
+        if len(self.handshakes) > 1:
+            del self.handshakes[0]
+        if isinstance(handshake, ssl.SSLContext):
+            async with encrypted(reader, writer, handshake) as streams:
+                yield streams
+            return
+        self.busy += 1
+        try:
+            await reader.read(CHUNK)  # The client's hello.
+            await handshake(reader, writer)
+        finally:
+            self.busy -= 1
+        raise ConnectionAbortedError("no handshake")
 
     async def act(self, exchange: Exchange) -> None:
         """Do the next act, and wait until the client closes the connection."""
@@ -66,7 +97,7 @@ class Upstream(Misbehaving):
 
 
 @contextmanager
-def upstream() -> Generator[Upstream]:
+def upstream(tls: ssl.SSLContext | None) -> Generator[Upstream]:
     """Run an upstream in a thread with an event loop of its own."""
-    with running(Upstream()) as server:
+    with running(Upstream(tls=tls)) as server:
         yield server
