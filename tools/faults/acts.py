@@ -293,7 +293,7 @@ def housing(*, keep: bool = False) -> Act:
             return
         while not upstream.house_opens and exchange.sent < size // 2:
             await exchange.body(b".")
-            await exchange.pause(0.02)
+            await exchange.pause(0.1)
         await exchange.body(b"." * (size - exchange.sent))
         exchange.keep = keep
 

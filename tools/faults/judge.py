@@ -64,8 +64,9 @@ def noise(bench: Bench) -> str:
     if not bench.subject.logs_outcomes:
         return ""
     texts = ("Traceback", "never retrieved", SECRET)
-    noisy = any(text in line for line in bench.service.lines for text in texts)
-    return ", **unexpected log line**" if noisy else ""
+    lines = bench.service.lines
+    found = [at for at, line in enumerate(lines) if any(text in line for text in texts)]
+    return f", **unexpected log: {' / '.join(lines[found[0] - 1 :][:40])}**" if found else ""
 
 
 def after(bench: Bench, source: str, outcome: str) -> str:
