@@ -24,9 +24,8 @@ from .response import (
     READ_BUFFER,
     RawResponse,
     check_response,
-    close_response,
-    pause_below_tls,
     payload_reader,
+    take_connection,
 )
 
 _MAX_RETRY_AFTER = 3600
@@ -150,9 +149,8 @@ class RemoteBody:
             # Don't log the text: it may contain the URL and a token.
             text = f"upstream: {type(error).__name__}"
             raise translate_error(error, self.session, self.url, text) from error
-        close = partial(close_response, response)
+        close = take_connection(response)
         owner.callback(close)
-        pause_below_tls(response.connection)
         return RawResponse(
             response.status,
             join_headers(response.headers.items()),

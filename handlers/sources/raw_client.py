@@ -79,13 +79,12 @@ class RawClient:
         if connector is None:
             raise RuntimeError("Session is closed")
         try:
-            connection: Any = await connector.connect(
-                self._connect_request, [], self._connect_timeout
-            )
+            timeout = self._connect_timeout
+            connection: Any = await connector.connect(self._connect_request, [], timeout)
         except TimeoutError as error:
             text = f"Connection timeout to host {self._connect_request.url}"
             raise aiohttp.ConnectionTimeoutError(text) from error
-        pause_below_tls(connection)
+        pause_below_tls(connection.transport)
         return connection
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -37,30 +38,35 @@ class RawResponse:
     """Close the response, and its connection if bytes are missing; a second call does nothing."""
 
 
-def pause_below_tls(connection: Any) -> None:
-    """Let a pause of reading from aiohttp's `connection` pause TCP, too, if there is TLS.
+def pause_below_tls(transport: Any) -> None:
+    """Let a pause of reading from a TLS transport pause TCP, too.
 
-    By default TLS takes up to 256 KiB from TCP ahead of a paused reader. If the upstream then
-    closes the connection, uvloop and asyncio drop these bytes, and a whole body looks cut.
+    By default TLS takes 256 KiB from TCP ahead of a paused reader. asyncio and uvloop drop these
+    bytes if the upstream then closes the connection, and a whole body looks cut.
     """
-    if connection is not None and hasattr(connection.transport, "set_read_buffer_limits"):
-        connection.transport.set_read_buffer_limits(high=1, low=0)
+    if hasattr(transport, "set_read_buffer_limits"):
+        transport.set_read_buffer_limits(high=1, low=0)
+
+
+def take_connection(response: Any) -> Callable[[], None]:
+    """Return the function that closes a response of aiohttp, or a body of aiobotocore."""
+    connection = getattr(getattr(response, "raw_stream", response), "connection", None)
+    pause_below_tls(getattr(connection, "transport", None))
+    return partial(_close, response, connection)
+
+
+def _close(response: Any, connection: Any) -> None:
+    abort(connection)
+    response.close()
 
 
 def abort(connection: Any) -> None:
-    """Close aiohttp's `connection` without a TLS shutdown, unless it is back in the pool.
+    """Close aiohttp's connection without a TLS shutdown, unless it is back in the pool.
 
-    A TLS shutdown reads on until the upstream has answered close_notify, for up to 30 seconds, and
-    an upstream that is sending a body answers after it.
+    In a TLS shutdown the upstream sends the rest of the body, for up to 30 seconds.
     """
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-
-
-def close_response(response: aiohttp.ClientResponse) -> None:
-    """Close a response, and its connection at once if bytes are missing."""
-    abort(response.connection)
-    response.close()
+    if transport := getattr(connection, "transport", None):
+        transport.abort()
 
 
 def payload_reader(

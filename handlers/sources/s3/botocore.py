@@ -23,14 +23,7 @@ from ...rfc9110.dates import http_date
 from ...settings import Settings
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
-from ..response import (
-    READ_BUFFER,
-    RawResponse,
-    abort,
-    close_response,
-    pause_below_tls,
-    payload_reader,
-)
+from ..response import READ_BUFFER, RawResponse, payload_reader, take_connection
 from .client import S3Client, presign_get
 from .credentials import NO_CREDENTIALS, RenewedCredentials
 from .errors import error_for_response, read_error_body
@@ -166,7 +159,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         except aiohttp.ClientConnectionError as error:
             close_idle(session, str(options["url"]), error)
             raise
-        close = partial(close_response, response)
+        close = take_connection(response)
         if sending := _sending.get():
             sending[0].callback(close)
         error_body = None
@@ -181,7 +174,6 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
             status=response.status,
             raw_headers=join_raw_headers(filter(_is_readable, response.raw_headers)),
             content=response.content,
-            connection=response.connection,
             read=read,
             close=close,
         )
@@ -214,13 +206,7 @@ class BotocoreBucket:
         async with _request(owner, headers, self.head_timeout) as options:
             output = await self.client.get_object(Bucket=self.name, Key=key, **options)
         body = output["Body"]
-        connection = getattr(getattr(body, "raw_stream", None), "connection", None)
-        pause_below_tls(connection)
-
-        def close() -> None:
-            abort(connection)
-            body.close()
-
+        close = take_connection(body)
         owner.callback(close)  # A host's client has no _OwnedTransport.
         read_chunk = partial(body.read, CHUNK_SIZE)
         read = payload_reader(read_chunk, self.read_timeout, "store", _BODY_ERRORS)
