@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 
 from .. import errors
@@ -32,7 +32,7 @@ _GONE = (errors.NotFound, errors.PreconditionFailed, errors.RangeNotSatisfiable)
 class BodyResumer:
     """Opens the rest of a body each time the body breaks; one for all bodies of a response."""
 
-    owner: ExitStack
+    owner: AsyncExitStack
     """The download's exit stack, which closes all connections."""
 
     max_resumes: int

@@ -1,7 +1,7 @@
 """An upstream's response with an unread body; every source returns one."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -13,7 +13,7 @@ Chunk = bytes | memoryview
 
 Read = Callable[[], Awaitable[Chunk]]
 
-Owner = ExitStack
+Owner = AsyncExitStack | ExitStack
 """An exit stack of the caller; it closes the responses that are opened for the caller."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ class Download:
     is_private: bool
     """Whether shared caches must not keep the answer."""
 
-    owner: ExitStack = field(init=False)
+    owner: AsyncExitStack = field(init=False)
     """The download's exit stack: closes its upstream after the last byte, or after an error."""
 
     @property

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import KW_ONLY, dataclass
 
 from starlette.exceptions import HTTPException
@@ -143,7 +143,7 @@ class DownloadScope:
         await admission.acquire(monitor, until)
         record.slot_seconds = time.monotonic() - record.began
         try:
-            with ExitStack() as download.owner:
+            async with AsyncExitStack() as download.owner:
                 response = await self.handler(Request(served, monitor.receive, monitor.send))
                 await response(served, monitor.receive, monitor.send)
         finally:

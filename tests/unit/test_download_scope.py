@@ -7,7 +7,8 @@ import gc
 import logging
 import sys
 import weakref
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -97,6 +98,23 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer without a body."""
     await send({**START, "status": 204})
     await send(EMPTY)
+
+
+async def test_owner_holds_an_async_context_until_the_last_byte_is_sent(app: Starlette) -> None:
+    """A handler may enter an async context on the download's AsyncExitStack."""
+    client, messages_at_exit = Client(), []
+
+    @asynccontextmanager
+    async def upstream() -> AsyncIterator[None]:
+        yield
+        messages_at_exit.append(len(client.messages))
+
+    async def entering(scope: Scope, receive: Receive, send: Send) -> None:
+        await handle(scope).owner.enter_async_context(upstream())
+        await answer(scope, receive, send)
+
+    await download_from(entering, app, client)
+    assert messages_at_exit == [2]
 
 
 async def test_receive_after_client_disconnect_returns_disconnect(app: Starlette) -> None:

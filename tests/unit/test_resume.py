@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ class Download:
 
     async def run(self, pause: float = 0.0) -> None:
         """Take each chunk after a pause; raise BrokenTransfer."""
-        with ExitStack() as owner:
+        async with AsyncExitStack() as owner:
             resumer = BodyResumer(
                 owner, self.max_resumes, self.observer, self.max_silence, self.min_progress
             )
@@ -143,7 +143,7 @@ async def test_deleted_version_raises_as_changed(store: MemoryStore, gone: Downl
 
 async def test_later_part_with_max_resumes_0_is_opened_once(store: MemoryStore) -> None:
     """With MAX_RESUMES=0, later parts of a multipart answer are still opened."""
-    with ExitStack() as owner:
+    async with AsyncExitStack() as owner:
         upstream = await BodyResumer(owner, 0).open(store.open_at)
         assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
 
@@ -160,7 +160,7 @@ async def test_later_part_is_retried_and_is_no_resume(store: MemoryStore) -> Non
             raise UpstreamBusy("busy")
         return await store.open_at(position, stack)  # type: ignore[arg-type]
 
-    with ExitStack() as owner:
+    async with AsyncExitStack() as owner:
         upstream = await BodyResumer(owner, 3, observer).open(open_at)  # type: ignore[arg-type]
         assert b"".join([bytes(chunk) async for chunk in exact_body(upstream)]) == BODY
     assert (observer.failed, observer.resumed) == (["busy", "busy"], 0)
@@ -183,5 +183,5 @@ def test_silence_limit_leaves_time_for_an_attempt_after_the_read_timeout() -> No
     download = handle.Download(
         runtime=app.state.runtime, record=none, monitor=none, http_version="1.1", is_private=False
     )
-    download.owner = ExitStack()
+    download.owner = AsyncExitStack()
     assert download.body_resumer().max_silence >= 60 + 45
