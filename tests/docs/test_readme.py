@@ -8,15 +8,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts import settings_table, speed_chart
+from scripts import settings_table, speed
 from tests.support.components import Store
 from tests.support.document import table_rows, with_table
-from tests.support.markdown import Page, measured_figure, pages, table_below
+from tests.support.markdown import Page, measured_figure, pages
 from tests.support.serving import ROOT, RunningService, ServiceWith
 from tools.faults.__main__ import table as faults_table
 from tools.faults.faults import FAULTS, SOURCES
@@ -25,7 +24,6 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 SETTINGS = DOCS / "settings.md"
 FAULT_TABLE = DOCS / "reliability.md"
-RESULTS = ROOT / "tools" / "benchmarks" / "RESULTS.md"
 EXECUTED = [README, DOCS / "getting-started.md"]
 WITH_CURL = [DOCS / f"{name}.md" for name in ("http-api", "objects", "access", "auth-url")]
 
@@ -109,45 +107,27 @@ def test_generated_tables_are_all_tested() -> None:
     # The test of `vector` is in tests/unit/test_signed_urls_page.py, that of `hosts` in
     # tests/process/test_hosts.py, those of the others in test_observability_page.py.
     others = ["fields", "hosts", "metrics", "outcomes", "outcomes", "vector"]
-    assert sorted(marks) == sorted(["faults", "settings", *others])
+    here = ["faults", "settings", "speed", "speed", "tls", "workers"]
+    assert sorted(marks) == sorted([*here, *others])
 
 
-def figures(page: str, heading: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield case, unit, peer and value of each figure in the table below a heading of a page."""
-    peers = ["**downspout, service.py**", "nginx default", "naive starlette", "article async"]
-    for label, *values in table_below(page, heading):
-        case, _, unit = label.rpartition(", ")
-        case = case.replace("store capped at 40 MiB/s per connection", "capped at 40 MiB/s")
-        for peer, value in zip(peers, values, strict=True):
-            if re.match("[0-9]", value):
-                yield case, unit, peer, value
+def test_speed_tables_and_chart_have_the_figures_of_the_results() -> None:
+    """The chart and the tables of speed are the output of scripts/speed.py."""
+    results = text_of(speed.RESULTS)
+    assert speed.speed_chart(results) == text_of(speed.CHART)
+    for page, name, table in speed.tables(results):
+        assert with_table(page, name, table) == text_of(page)
 
 
-FIGURES = [(README, "Speed"), (DOCS / "performance.md", "How it is measured")]
-
-
-def wrong_figures(page: str, heading: str) -> list[str]:
-    """Return the figures in a page that are not those of RESULTS.md."""
-    found = figures(page, heading)
-    results = text_of(RESULTS)
-    return [value for *where, value in found if measured_figure(results, *where) != value]
-
-
-@pytest.mark.parametrize(("path", "heading"), FIGURES, ids=["readme", "performance"])
-def test_figures_are_those_of_the_results(path: Path, heading: str) -> None:
-    """Each figure in a page is the one in tools/benchmarks/RESULTS.md."""
-    page = text_of(path)
-    assert len(list(figures(page, heading))) >= 15
-    assert not wrong_figures(page, heading)
-    assert wrong_figures(page.replace("| 1,156 |", "| 1,157 |"), heading) == ["1,157"]
-
-
-def test_speed_chart_has_the_figures_of_the_results() -> None:
-    """docs/speed.svg is the output of scripts/speed_chart.py."""
-    results = text_of(RESULTS)
-    assert speed_chart.speed_chart(results) == text_of(speed_chart.CHART)
-    changed = speed_chart.speed_chart(results.replace("| 1,594 |", "| 1,595 |"))
-    assert changed != text_of(speed_chart.CHART)
+def test_other_figure_makes_other_tables_and_chart() -> None:
+    """A figure of another run shows."""
+    results = text_of(speed.RESULTS)
+    figure = measured_figure(results, *speed.PANELS[0], speed.COLUMNS["downspout"])
+    other = results.replace(f"| {figure} |", f"| {figure}1 |")
+    assert speed.speed_chart(other) != speed.speed_chart(results)
+    assert [table for *_, table in speed.tables(other)] != [
+        table for *_, table in speed.tables(results)
+    ]
 
 
 def unknown_variables(text: str) -> set[str]:

@@ -88,7 +88,8 @@ def table_below(text: str, heading: str) -> list[list[str]]:
 
 
 def measured_figure(results: str, case: str, unit: str, peer: str) -> str:
-    """Return a figure out of the text of tools/benchmarks/RESULTS.md."""
+    """Return a figure out of the text of tools/benchmarks/RESULTS.md; "" if there is none."""
     heading = results.partition(f"\n## {case}\n")[2].partition("| peer |")[2].partition("\n")[0]
     column = [cell.strip() for cell in heading.split("|")].index(unit)
-    return next(row for row in table_below(results, case) if row[0] == peer)[column + 1]
+    rows = [row for row in table_below(results, case) if row[0] == peer]
+    return rows[0][column + 1] if rows else ""
