@@ -52,7 +52,10 @@ OVER_TLS = [
 ]
 WORKERS = [
     (f"{case}{workers}", unit)
-    for case, unit in (("16 KiB on 64 connections", "requests/s"), ("32 x 10 MiB at once", "MiB/s"))
+    for case, unit in (
+        ("16 KiB on 64 connections", "requests/s"),
+        ("32 x 10 MiB at once", "MiB/s"),
+    )
     for workers in ("", ", 2 workers", ", 4 workers")
 ]
 COLUMNS = {
@@ -113,7 +116,9 @@ def workers_table(results: str) -> str:
     """Return the table of what more processes give, and how much memory they take."""
     lines = ["| | downspout | memory of all processes, MiB |", "|---|--:|--:|"]
     for case, unit in WORKERS:
-        figures = [measured_figure(results, case, one, COLUMNS["downspout"]) for one in (unit, MEMORY)]
+        figures = [
+            measured_figure(results, case, one, COLUMNS["downspout"]) for one in (unit, MEMORY)
+        ]
         lines.append(f"| {case}, {unit} | {' | '.join(figures)} |")
     return "\n".join(lines)
 

@@ -60,7 +60,8 @@ def _found(target: Target, results: Mapping[str, Results], peer: str) -> tuple[s
     found = target.found(results, peer)
     if found is None:
         return "", "not measured"
-    return _spread(found, 0 if target.reference is None else None), (
+    is_ratio = target.reference is not None or target.one_worker is not None
+    return _spread(found, None if is_ratio else 0), (
         "reached" if target.reached(found) else "**not reached**"
     )
 
