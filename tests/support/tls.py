@@ -79,6 +79,12 @@ class TlsWriter(asyncio.StreamWriter):
         if not (self._has_ended or self.is_closing()):
             super().write(data)
 
+    def write_damaged(self, data: bytes) -> None:
+        """Send `data` in a record whose authentication tag has a flipped bit."""
+        record = bytearray(self.encrypt(data))
+        record[-1] ^= 1
+        self.send(bytes(record))
+
     def write_eof(self) -> None:
         """End TCP with FIN, without close_notify."""
         self._has_ended = True
