@@ -6,11 +6,11 @@ import math
 HEAD_BUFFER = 32 * 1024
 
 # Bytes of a chunk. Chunks of 512 KiB need a third of the CPU time of chunks of 64 KiB. But each
-# download holds three: one fills, one waits, one is being sent. So a chunk has at most an eighth
-# of the bytes taken without a pause: network buffers at first take many for a slow client, too.
+# download holds three: one fills, one waits, one is being sent. So chunks become large after
+# LARGE_AFTER bytes without a pause: network buffers at first take many for a slow client, too.
 SMALL_CHUNK = 32 * 1024
 LARGE_CHUNK = 512 * 1024
-CHUNK_SHARE = 8
+LARGE_AFTER = 512 * 1024
 PAUSE_SECONDS = 0.05
 
 
@@ -34,8 +34,8 @@ class RawBuffer:
     def writable(self, size: int) -> memoryview:
         """Return memory that the transport may fill, at most `size` bytes."""
         if self.start == self.end == len(self.data):
-            chunk = min(max(self._taken_without_pause // CHUNK_SHARE, SMALL_CHUNK), LARGE_CHUNK)
-            self.data = bytearray(min(chunk, size))
+            is_fast = self._taken_without_pause >= LARGE_AFTER
+            self.data = bytearray(min(LARGE_CHUNK if is_fast else SMALL_CHUNK, size))
             self.start = self.end = 0
         return memoryview(self.data)[self.end : self.end + size]
 

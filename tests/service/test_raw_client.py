@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from handlers.errors import BrokenTransfer
 from handlers.sources.raw_buffer import (
-    CHUNK_SHARE,
     HEAD_BUFFER,
+    LARGE_AFTER,
     LARGE_CHUNK,
     PAUSE_SECONDS,
     SMALL_CHUNK,
@@ -714,17 +714,18 @@ async def test_paused_reader_pauses_the_store() -> None:
         response.close()
 
 
-async def test_chunk_size_follows_the_bytes_read_without_pause() -> None:
-    """Chunks grow while the reader keeps reading and shrink after a pause."""
+async def test_chunks_are_large_after_enough_bytes_without_pause() -> None:
+    """Chunks become large while the reader keeps reading, and small again after a pause."""
     async with serving(EndlessBody()) as store, raw_client(store) as (client, _):
         response = await get(client)
         taken = 0
         for _ in range(2):
-            while taken < CHUNK_SHARE * LARGE_CHUNK:
+            while taken < LARGE_AFTER:
                 size = len(await response.read())
-                assert size <= max(SMALL_CHUNK, taken // CHUNK_SHARE)
+                assert size <= SMALL_CHUNK
                 taken += size
-            assert size > SMALL_CHUNK
+            sizes = [len(await response.read()) for _ in range(8)]
+            assert SMALL_CHUNK < max(sizes) <= LARGE_CHUNK
             await asyncio.sleep(PAUSE_SECONDS * 1.2)
             taken = len(await response.read())  # bytes from before the pause
         response.close()
