@@ -7,7 +7,6 @@ from handlers.settings import Settings, SettingsError, setting
 
 __all__ = ["ServerSettings", "Settings", "SettingsError"]
 
-HOST = matching(r"[A-Za-z0-9.:_-]+", "must be an address or a host name", "0.0.0.0")  # noqa: S104
 LOG_LEVEL = matching("debug|info|warning|error", "must be debug, info, warning or error")
 PROXIES = matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated by commas", "*")
 
@@ -28,10 +27,7 @@ class ServerSettings(Settings):
     """Port to listen on, if HOST is an address; 0 takes a free one."""
     web_concurrency: int = setting(1, whole_number(1, 256))
     """Number of worker processes. Each has its own limits of downloads and read-ahead memory."""
-    forwarded_allow_ips: str = setting(
-        "127.0.0.1,::1",
-        matching(r"\*|[0-9A-Fa-f.:/, ]+", "must be * or addresses, separated by commas", "*"),
-    )
+    forwarded_allow_ips: str = setting("127.0.0.1,::1", PROXIES)
     """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; `*` trusts all."""
     # Heroku keeps idle connections for 90 s, nginx for 60 and 75 s. If the service closed one
     # first, a request that the router has just sent on it would be lost.

@@ -5,7 +5,7 @@ from starlette.responses import StreamingResponse
 
 from .answers.path import parse_size, parse_task_id
 from .answers.remote_body import answer_with_url
-from .answers.selectors import parse_selectors
+from .answers.selectors import download_name, parse_selectors
 from .download.handle import get_download
 
 
@@ -20,5 +20,5 @@ async def stream_bytes(request: Request) -> StreamingResponse:
         settings.bytes_url.format(task_id=task_id, size=size),
         parse_selectors(request),
         length=size,
-        filename=request.query_params.get("download"),
+        filename=download_name(request),
     )

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .answers.path import parse_task_id
-from .answers.selectors import parse_selectors
+from .answers.selectors import download_name, parse_selectors
 from .answers.stored_object import answer_with_object
 from .download.handle import Download, get_download
 from .errors import NotFound
@@ -18,8 +18,7 @@ async def image(request: Request) -> Response:
     task_id = parse_task_id(request.path_params["task_id"])
     bucket, key = await _resolve_location(download, task_id)
     selectors = parse_selectors(request)
-    # Without a query, spare Starlette's parser: it takes 2 % of a small download.
-    filename = request.query_params.get("download") if request.scope["query_string"] else None
+    filename = download_name(request)
     return await answer_with_object(
         download, bucket, key, selectors, default_type="image/jpeg", filename=filename
     )

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from .answers.headers import type_for_key
 from .answers.path import parse_object_path
-from .answers.selectors import parse_selectors
+from .answers.selectors import download_name, parse_selectors
 from .answers.stored_object import answer_with_object
 from .download.handle import get_download
 
@@ -18,7 +18,7 @@ async def get_object(request: Request) -> Response:
     bucket_name, key = parse_object_path(path, raw_path, roots)
     bucket = await download.in_time(download.serving.buckets.get(bucket_name))
     selectors = parse_selectors(request)
-    filename = request.query_params.get("download")
+    filename = download_name(request)
     if filename == "":
         filename = key.rpartition("/")[2]
     return await answer_with_object(

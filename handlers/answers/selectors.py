@@ -1,4 +1,4 @@
-"""The headers of a request that select bytes of an object: Range, If-Range and conditions."""
+"""What a request asks for: Range, If-Range, conditions, and a file name in `?download`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +39,11 @@ class RequestSelectors:
             return specs[0], None
         tag = single_strong_tag(self.conditions.get("if-match", self.if_range))
         return (specs[0], tag) if tag and given in (["if-match"], ["if-range"]) else None
+
+
+def download_name(request: Request) -> str | None:
+    """Return `download` in the query, or None; without a query, spare Starlette's slow parser."""
+    return request.query_params.get("download") if request.scope["query_string"] else None
 
 
 def parse_selectors(request: Request) -> RequestSelectors:
