@@ -6,12 +6,15 @@ import math
 HEAD_BUFFER = 32 * 1024
 
 # Bytes of a chunk. Chunks of 512 KiB need a third of the CPU time of chunks of 64 KiB. But each
-# download holds three: one fills, one waits, one is being sent. So chunks become large after
-# LARGE_AFTER bytes without a pause: network buffers at first take many for a slow client, too.
+# download holds three: one fills, one waits, one is being sent. So a chunk has at most an eighth
+# of the bytes taken without a pause, until these are FAST_BYTES, at FAST_PACE. The network buffers
+# of a slow client take fewer bytes at once; at that pace, a large chunk makes no pause.
 SMALL_CHUNK = 32 * 1024
 LARGE_CHUNK = 512 * 1024
-LARGE_AFTER = 512 * 1024
+CHUNK_SHARE = 8
+FAST_BYTES = 1024 * 1024
 PAUSE_SECONDS = 0.05
+FAST_PACE = LARGE_CHUNK / PAUSE_SECONDS
 
 
 class RawBuffer:
@@ -23,8 +26,9 @@ class RawBuffer:
     def __init__(self) -> None:
         self.data = bytearray(HEAD_BUFFER)
         self.start = self.end = 0
+        self._chunk = SMALL_CHUNK
         self._taken_without_pause = 0
-        self._taken_at = math.inf
+        self._begun_at = self._taken_at = -math.inf
 
     @property
     def is_full(self) -> bool:
@@ -34,24 +38,28 @@ class RawBuffer:
     def writable(self, size: int) -> memoryview:
         """Return memory that the transport may fill, at most `size` bytes."""
         if self.start == self.end == len(self.data):
-            is_fast = self._taken_without_pause >= LARGE_AFTER
-            self.data = bytearray(min(LARGE_CHUNK if is_fast else SMALL_CHUNK, size))
+            self.data = bytearray(min(self._chunk, size))
             self.start = self.end = 0
         return memoryview(self.data)[self.end : self.end + size]
 
     def note_reader(self, now: float) -> None:
         """Note that the reader waits for a chunk; after a pause, start with small chunks again."""
         if now - self._taken_at > PAUSE_SECONDS:
-            self._taken_without_pause = 0
+            self._taken_without_pause, self._begun_at = 0, now
 
     def take(self, now: float, *, is_last: bool) -> memoryview:
         """Return all bytes that have arrived; `is_last` frees the buffer, since no more follow."""
         chunk = memoryview(self.data)[self.start : self.end]
-        self._taken_without_pause += len(chunk)
-        self._taken_at = now
         self.start = self.end
         if is_last or self.end == len(self.data):
             self.clear()
+        if is_last:
+            return chunk
+        taken = self._taken_without_pause = self._taken_without_pause + len(chunk)
+        is_fast = taken >= max(FAST_BYTES, FAST_PACE * (now - self._begun_at))
+        share = LARGE_CHUNK if is_fast else taken // CHUNK_SHARE
+        self._chunk = min(max(share, SMALL_CHUNK), LARGE_CHUNK)
+        self._taken_at = now
         return chunk
 
     def clear(self) -> None:
