@@ -22,9 +22,11 @@ class Interrupt:
 
     reason: StopReason | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+    """Whether the whole answer is sent; `stop` then does nothing."""
+
     _task: asyncio.Task[Any] | None = None
     _own: int = 0
-    _is_over: bool = False
 
     async def run(self, work: Awaitable[None]) -> None:
         """Await `work`; return early if `stop` cancels it.
@@ -51,7 +53,7 @@ class Interrupt:
 
     def stop(self, reason: StopReason) -> bool:
         """Cancel the work; return False if it has ended or was stopped before."""
-        if self.reason is not None or self._is_over or self._task is None:
+        if self.reason is not None or self.is_over or self._task is None:
             return False
         self.reason = reason
         self.stopped.set()
@@ -64,7 +66,3 @@ class Interrupt:
         if self._task is not None:
             self._own += 1
             self._task.cancel()
-
-    def finish(self) -> None:
-        """Make later calls of `stop` do nothing: the whole answer is sent."""
-        self._is_over = True

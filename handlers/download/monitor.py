@@ -101,7 +101,7 @@ class Monitor:
             return
         self.record.sent += len(message.get("body", b""))
         if not message.get("more_body", False):
-            self.interrupt.finish()
+            self.interrupt.is_over = True
             self.record.complete()
 
     def _prepared(self, start: Message) -> Message:

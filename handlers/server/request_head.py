@@ -84,8 +84,7 @@ class BoundedHeads(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "A request must have exactly one Host header.")
             raise ValueError("Host")  # Stops the parser.
         self._head_left = NO_LIMIT
-        if self._timer is not None:
-            self._stop_timer()
+        self._stop_timer()
         before = self.cycle
         super().on_headers_complete()
         if self.parser.should_upgrade() and self.cycle is not before:
@@ -106,8 +105,7 @@ class BoundedHeads(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Begin the limit of the next head, if one may follow."""
         self._head_left = self.max_head_bytes if self._refusal is None else -1
-        if self._timer is not None:  # A trailer section started it.
-            self._stop_timer()
+        self._stop_timer()  # A trailer section may have started it.
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

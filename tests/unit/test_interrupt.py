@@ -48,7 +48,7 @@ async def test_stop_after_finish_does_nothing() -> None:
     closed: list[bool] = []
 
     async def work() -> None:
-        interrupt.finish()
+        interrupt.is_over = True
         assert not interrupt.stop("client_gone")
         await asyncio.sleep(0)
         closed.append(True)

@@ -43,7 +43,7 @@ def sign_request(
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
     names = sorted(signed)
-    canonical_headers = "".join([f"{name}:{_trim(signed[name])}\n" for name in names])
+    canonical_headers = "".join([f"{name}:{' '.join(signed[name].split())}\n" for name in names])
     signed_names = ";".join(names)
     canonical = f"{method}\n{path}\n\n{canonical_headers}\n{signed_names}\n{_EMPTY_SHA}"
     scope = f"{day}/{region}/s3/aws4_request"
@@ -71,7 +71,3 @@ def _signing_key(secret: str, day: str, region: str) -> hmac.HMAC:
     for part in (day, region, "s3", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return hmac.new(key, digestmod="sha256")
-
-
-def _trim(value: str) -> str:
-    return " ".join(value.split()) if " " in value or "\t" in value else value
