@@ -1,5 +1,6 @@
 """Fixtures that all tests share: the store, the upstreams, and the service in front of them."""
 
+import functools
 import gc
 import socket
 from collections.abc import Generator
@@ -7,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import hypothesis
 import pytest
+from botocore.loaders import create_loader
 
 from .support.application import allow
 from .support.components import BUCKET, Store, component, settings_for
@@ -24,6 +27,17 @@ hypothesis.settings.register_profile("quick", max_examples=10)  # for scripts/py
 def anyio_backend() -> str:
     """Run async tests on asyncio: uvicorn, aiohttp and aiobotocore know no other backend."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _botocore_data() -> Generator[None]:
+    """Let all botocore sessions share the data files that one of them has read.
+
+    Otherwise the start of each service reads the files again, which takes 0.15 seconds of CPU.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")
