@@ -81,7 +81,9 @@ def test_unread_standard_output_stops_nothing(tmp_path: Path, workers: str, is_r
         while output.count(b"Application startup complete") < int(workers):
             output += log.read(4096)
         port = int(output.partition(b"listening on ")[2].partition(b"/,")[0].rpartition(b":")[2])
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
+        ) as client:
             while not (dropped := count_dropped_lines(client)):
                 for _ in range(100):
                     assert client.get("/tasks/none/image").status_code == 404
