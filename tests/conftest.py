@@ -16,6 +16,7 @@ from botocore.loaders import create_loader
 from .support.application import allow
 from .support.certificates import Authority
 from .support.components import BUCKET, Store, component, settings_for
+from .support.main import RunMain, run_main_with
 from .support.metrics import metrics_after_trouble
 from .support.misbehaving import Misbehaving, misbehaving
 from .support.serving import RunningService, ServicePool, ServiceWith, installed_into, wait_until
@@ -148,6 +149,16 @@ def troubled_store(
 def metrics_text(_misbehaving: Misbehaving) -> str:
     """Return the text of /metrics after a download that was retried, broke and was resumed."""
     return metrics_after_trouble(_misbehaving)
+
+
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunMain:
+    """Return a function that runs service.py's command here: ``run_main("sign", URL, HOST="x")``.
+
+    It takes the arguments and the whole environment, and returns the exit code and the outputs.
+    It is for a command that ends by itself: a process takes 1 second of CPU, this 0.01.
+    """
+    return functools.partial(run_main_with, monkeypatch, capsys)
 
 
 @pytest.fixture

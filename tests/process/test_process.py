@@ -29,6 +29,7 @@ from handlers.server import listening
 from settings import ServerSettings
 from tests.support.client import ask, asked, connect, fetch, read_answer, read_slowly
 from tests.support.components import Store, store_environ
+from tests.support.main import RunMain
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
 from tests.support.serving import ROOT, ServiceProcess, http_get, wait_until
 
@@ -385,11 +386,11 @@ def test_port_in_use_is_one_line(store: Store) -> None:
     "host",
     ["x86_64-conda-linux-gnu", "192.0.2.1", "2001:db8::1", "localhost:80", "a..b", "a" * 64],
 )
-def test_wrong_host_is_one_line_that_names_the_variable(store: Store, host: str) -> None:
+def test_wrong_host_is_one_line_that_names_the_variable(run_main: RunMain, host: str) -> None:
     """A HOST that is not this machine's is one line with the next step; the exit code is 1."""
-    with ServiceProcess({**store.environ, "HOST": host}) as process:
-        assert process.end() == 1
-        [line] = process.lines
+    ended = run_main(S3_IMAGE_BUCKET="photos", HOST=host, PORT="0")
+    assert (ended.code, ended.stdout) == (1, "")
+    [line] = ended.stderr.splitlines()
     assert line.startswith(f"can't listen on HOST {host}, PORT 0: ")
     assert line.endswith("set it to 127.0.0.1 or 0.0.0.0, or unset it")
 
