@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import Field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
@@ -63,6 +64,7 @@ def documented_settings() -> Iterator[Documented]:
         yield Documented(one, names, meaning, told.removesuffix(".") or _default(one.default))
 
 
+@cache
 def field_docstrings(settings: type[Settings]) -> dict[str, str]:
     """Return the docstring below each field of a class, in one line."""
     [declared] = ast.parse(dedent(inspect.getsource(settings))).body

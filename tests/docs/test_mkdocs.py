@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.serving import ROOT
+from tests.support.serving import ROOT, UNMEASURED
 
 COPIED = [
     "mkdocs.yml",
@@ -38,7 +39,10 @@ def copy(tmp_path: Path) -> Path:
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
     """Build the site of a folder, with every warning as an error."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", "site"]
-    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    environ = {**os.environ, **UNMEASURED}
+    return subprocess.run(
+        command, cwd=folder, env=environ, check=False, capture_output=True, text=True
+    )
 
 
 def test_site_has_every_page_and_no_warning(copy: Path) -> None:

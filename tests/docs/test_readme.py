@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts import settings_table, speed
+from settings import ServerSettings, SettingsError
 from tests.support.components import Store
 from tests.support.document import table_rows, with_table
 from tests.support.markdown import Page, measured_figure, pages
@@ -40,14 +40,9 @@ OTHER_VARIABLES = {
     "SO_MAX_PACING_RATE",
 }
 
-# A script in place of scripts/run: checks the settings that a block gives it.
-CHECK_SETTINGS = """#!/usr/bin/env bash
-exec {python} - <<'PYTHON'
-import os, sys
-sys.path.insert(0, {root!r})
-from settings import ServerSettings
-ServerSettings.from_environ({{"S3_IMAGE_BUCKET": "demo", **os.environ}})
-PYTHON
+# A script in place of scripts/run: writes the environment that a block gives it into a file.
+RECORD_ENVIRON = """#!/bin/sh
+env -0 > "$(mktemp environ.XXXXXX)"
 """
 
 
@@ -160,22 +155,34 @@ def demo(store: Store, httpbin_url: str, service_with: ServiceWith) -> RunningSe
     )
 
 
-def run_block(block: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell block with the service at `url`, and with scripts that only check settings."""
+def run_block(block: str, url: str, folder: Path) -> str | None:
+    """Run a shell block with the service at `url`; return its error, or None.
+
+    An invalid setting in the environment of scripts/run is an error too.
+    """
     scripts = folder / "scripts"
     scripts.mkdir(exist_ok=True)
-    (scripts / "run").write_text(
-        CHECK_SETTINGS.format(python=shlex.quote(sys.executable), root=str(ROOT))
-    )
+    (scripts / "run").write_text(RECORD_ENVIRON)
     (scripts / "test").write_text("#!/bin/sh\n")
     for script in scripts.iterdir():
         script.chmod(0o755)
     block = block.replace("http://127.0.0.1:8000", url)
     command = ["bash", "-euo", "pipefail", "-c", block]
     environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder)}
-    return subprocess.run(
+    ended = subprocess.run(
         command, cwd=folder, env=environ, check=False, capture_output=True, text=True
     )
+    if ended.returncode:
+        return ended.stderr or f"the exit code is {ended.returncode}"
+    for file in folder.glob("environ.*"):
+        lines = file.read_text(encoding="utf-8").rstrip("\0").split("\0")
+        file.unlink()
+        given = dict(line.split("=", 1) for line in lines)
+        try:
+            ServerSettings.from_environ({"S3_IMAGE_BUCKET": "demo", **given})
+        except SettingsError as error:
+            return str(error)
+    return None
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
@@ -184,8 +191,8 @@ def test_shell_blocks_succeed(path: Path, demo: RunningService, tmp_path: Path) 
     blocks = Page(path).blocks("sh")
     assert len(blocks) >= 4
     for block in blocks:
-        ended = run_block(block, demo.url, tmp_path)
-        assert ended.returncode == 0, (block, ended.stderr)
+        error = run_block(block, demo.url, tmp_path)
+        assert error is None, (block, error)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +206,7 @@ def test_shell_blocks_succeed(path: Path, demo: RunningService, tmp_path: Path) 
 )
 def test_wrong_shell_block_is_noticed(block: str, demo: RunningService, tmp_path: Path) -> None:
     """A missing object, a wrong setting and a missing script make a block fail."""
-    assert run_block(block, demo.url, tmp_path).returncode != 0
+    assert run_block(block, demo.url, tmp_path) is not None
 
 
 @pytest.mark.parametrize("path", WITH_CURL, ids=lambda path: path.stem)
@@ -208,8 +215,8 @@ def test_curl_commands_succeed(path: Path, demo: RunningService, tmp_path: Path)
     lines = re.findall(r"^(?:\$ )?(curl .*127\.0\.0\.1.*)$", text_of(path), re.MULTILINE)
     assert lines
     for line in lines:
-        ended = run_block(f"ACCESS_TOKENS=0123456789abcdef; {line}", demo.url, tmp_path)
-        assert ended.returncode == 0, (line, ended.stderr)
+        error = run_block(f"ACCESS_TOKENS=0123456789abcdef; {line}", demo.url, tmp_path)
+        assert error is None, (line, error)
 
 
 @pytest.mark.parametrize("path", [README, DOCS / "embedding.md"], ids=lambda path: path.stem)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.components import Store
-from tests.support.serving import ServiceProcess
+from tests.support.serving import ServiceProcess, http_get
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -21,7 +20,7 @@ def test_service_takes_its_settings_from_env_file(
     given = {**store.environ, "WEB_CONCURRENCY": workers, "LOG_FORMAT": "json"}
     path.write_text("# store\n" + "".join(f"{name}={value}\n" for name, value in given.items()))
     with ServiceProcess({"ENV_FILE": str(path)}) as process:  # It has LOG_FORMAT=text, which wins.
-        answer = httpx.get(f"{process.url()}/tasks/1/image", trust_env=False)
+        answer = http_get(f"{process.url()}/tasks/1/image")
         assert answer.content == b"picture"
         assert process.saw("INFO downspout: listening on")
         assert process.saw("Started parent process") == (workers == "2")
@@ -45,7 +44,7 @@ def test_metrics_directory_in_env_file_is_used(store: Store, tmp_path: Path, wor
     path.write_text(f"PROMETHEUS_MULTIPROC_DIR={directory}\n")
     environ = {**store.environ, "ENV_FILE": str(path), "WEB_CONCURRENCY": workers}
     with ServiceProcess(environ) as process:
-        metrics = httpx.get(f"{process.url()}/metrics", trust_env=False)
+        metrics = http_get(f"{process.url()}/metrics")
         assert metrics.status_code == 200
         assert list(directory.glob("*.db"))
 
@@ -59,4 +58,4 @@ def test_demo_ignores_the_store_of_env_file(tmp_path: Path) -> None:
         assert process.lines[-1].startswith("MAX_DOWNLOADS must be a whole number")
     path.write_text("S3_IMAGE_KEY=elsewhere\nAWS_PROFILE=missing\n")
     with ServiceProcess({"ENV_FILE": str(path)}, "service.py", "--demo") as process:
-        assert httpx.get(f"{process.url()}/tasks/1/image", trust_env=False).status_code == 200
+        assert http_get(f"{process.url()}/tasks/1/image").status_code == 200

@@ -24,7 +24,7 @@ from tests.support.client import ask, asked, fetch, read_answer, read_slowly
 from tests.support.components import Store, store_environ
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.nginx import nginx_serving
-from tests.support.serving import ROOT, ServiceProcess, wait_until
+from tests.support.serving import ROOT, ServiceProcess, http_get, wait_until
 
 IMAGE = "/tasks/1/image"
 PICTURE = bytes(range(256)) * 1000
@@ -174,7 +174,7 @@ def test_inherited_tcp_socket_serves(store: Store, workers: str) -> None:
         with ServiceProcess(environ, pass_fds=(number,)) as process:
             url = process.url()
             assert url == f"http://127.0.0.1:{listener.getsockname()[1]}"
-            assert httpx.get(url + IMAGE, trust_env=False).content == PICTURE
+            assert http_get(url + IMAGE).content == PICTURE
             assert process.saw(f"curl -fS -o image.jpg {url}{IMAGE}")
             process.process.send_signal(signal.SIGTERM)
             assert process.end() == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import handlers
 from tests.support.client import fetch
 from tests.support.components import Store
-from tests.support.serving import ROOT, ServiceProcess, wait_until
+from tests.support.serving import ROOT, UNMEASURED, ServiceProcess, wait_until
 
 HOST = {
     "settings.py": "class Settings:\n    mine = True\n",
@@ -62,14 +62,15 @@ def test_wheel_has_one_package(installed: Path) -> None:
 def test_editable_wheel_imports_the_checkout(tmp_path: Path) -> None:
     """After `pip install -e .`, `downspout` is imported from the checkout."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel:editable", "-d"]
-    subprocess.run([*build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    environ = {**os.environ, **UNMEASURED}
+    subprocess.run([*build, str(tmp_path)], cwd=ROOT, env=environ, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         names = [name for name in opened.namelist() if ".dist-info/" not in name]
         assert names == ["_downspout.pth"]
         folder = opened.read("_downspout.pth").decode().strip()
     script = "import downspout; print(downspout.__file__, downspout.Settings.__module__)"
-    environ = {**os.environ, "PYTHONPATH": folder}
+    environ["PYTHONPATH"] = folder
     command = [sys.executable, "-c", script]
     output = subprocess.check_output(command, cwd=tmp_path, env=environ, text=True).split()
     assert Path(output[0]).samefile(ROOT / "handlers" / "__init__.py")
@@ -100,7 +101,7 @@ hints = typing.get_type_hints(downspout.create_app)
 assert hints["settings"] is downspout.Settings
 assert downspout.Settings.__module__ == "downspout.settings"
 """
-    environ = {**os.environ, "PYTHONPATH": str(installed)}
+    environ = {**os.environ, **UNMEASURED, "PYTHONPATH": str(installed)}
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environ, check=True)
 
 
@@ -113,7 +114,8 @@ def test_host_with_modules_of_the_same_names_serves_downloads(
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    environ = {**store.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(installed)])}
+    folders = os.pathsep.join([str(tmp_path), str(installed)])
+    environ = {**store.environ, **UNMEASURED, "PYTHONPATH": folders}
     command = ["-m", "uvicorn", "service:app", "--port", "0", "--app-dir", str(tmp_path)]
     with ServiceProcess(environ, *command, cwd=tmp_path) as process:
         wait_until(lambda: process.saw("Uvicorn running on "))
@@ -165,7 +167,7 @@ def test_installed_package_types_reject_wrong_calls(installed: Path, tmp_path: P
     mypy = subprocess.run(
         [sys.executable, "-m", "mypy", *options, *map(str, files)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(installed)},
+        env={**os.environ, **UNMEASURED, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=False,

@@ -23,6 +23,7 @@ from handlers import create_app, sign_url
 from settings import Settings
 from tests.support.client import ask, connect, fetch
 from tests.support.components import Store, settings_for
+from tests.support.main import RunMain
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import (
     ROOT,
@@ -456,13 +457,13 @@ def run_sign(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_sign_command_prints_valid_url(guarded: RunningService) -> None:
+def test_sign_command_prints_valid_url(guarded: RunningService, run_main: RunMain) -> None:
     """The command `service.py sign` needs no setting except URL_SIGNING_KEYS."""
     keys = ",".join(KEYS)
     for options in ([], ["--expires", "7d"], ["--key", "old"], ["--expires=90"]):
-        ran = run_sign(guarded.url + IMAGE, *options, URL_SIGNING_KEYS=keys)
-        assert ran.returncode == 0, ran.stderr
-        assert guarded.get(ran.stdout.strip()).content == b"picture"
+        ended = run_main("sign", guarded.url + IMAGE, *options, URL_SIGNING_KEYS=keys)
+        assert ended.code == 0, ended.stderr
+        assert guarded.get(ended.stdout.strip()).content == b"picture"
 
 
 def test_sign_command_without_expires_keeps_max_lifetime(guarded: RunningService) -> None:
@@ -486,15 +487,22 @@ def test_sign_command_without_expires_keeps_max_lifetime(guarded: RunningService
     ],
 )
 def test_sign_command_with_error_returns_2_and_one_line(
-    arguments: list[str], environ: dict[str, str], problem: str
+    run_main: RunMain, arguments: list[str], environ: dict[str, str], problem: str
 ) -> None:
     """The line names the error and contains no secret."""
-    ran = run_sign(*arguments, **environ)
-    assert ran.returncode == 2
-    assert problem in ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert "0123456789abcdef" not in ran.stderr
-    assert ran.stdout == ""
+    code, stdout, stderr = run_main("sign", *arguments, **environ)
+    assert (code, stdout) == (2, "")
+    assert problem in stderr
+    assert "Traceback" not in stderr
+    assert "0123456789abcdef" not in stderr
+
+
+def test_sign_process_with_error_exits_with_2() -> None:
+    """`python service.py sign` without URL_SIGNING_KEYS is one line, and the exit code is 2."""
+    ran = run_sign(IMAGE)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    [line] = ran.stderr.splitlines()
+    assert "URL_SIGNING_KEYS is not set" in line
 
 
 def test_rejection_is_a_problem_document(guarded: RunningService) -> None:

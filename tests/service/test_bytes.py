@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from tests.support.behaviours import (
@@ -17,13 +16,13 @@ from tests.support.behaviours import (
 )
 from tests.support.client import fetch
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving, answer_with
-from tests.support.serving import RunningService, ServiceWith, wait_until
+from tests.support.serving import RunningService, ServiceWith, http_get, wait_until
 from tests.support.stored import DATE, select
 
 
 def test_bytes_body_equals_upstream_body(service: RunningService, httpbin_url: str) -> None:
     """The body has the requested size and the upstream's bytes."""
-    expected = httpx.get(f"{httpbin_url}/stream-bytes/100000?seed=7", trust_env=False).content
+    expected = http_get(f"{httpbin_url}/stream-bytes/100000?seed=7").content
     answer = service.get("/tasks/1/bytes/100000")
     assert answer.status_code == 200
     assert answer.headers["content-length"] == "100000"

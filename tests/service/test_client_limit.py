@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Generator
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.support.client import asked
 from tests.support.components import Store
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import ServiceProcess, ServiceWith, wait_until
+from tests.support.serving import ServiceProcess, ServiceWith, http_get, wait_until
 
 
 async def never_answers(exchange: Exchange) -> None:
@@ -71,7 +70,7 @@ def test_x_forwarded_for_of_untrusted_peer_is_ignored(upstream: Misbehaving) -> 
         url = process.url()
         with hold_downloads(urlsplit(url).port or 0, 1):
             wait_until(lambda: len(upstream.requests) == 1)
-            refused = httpx.get(f"{url}/tasks/1/bytes/5", headers=FORWARDED, trust_env=False)
+            refused = http_get(f"{url}/tasks/1/bytes/5", headers=FORWARDED)
             assert refused.status_code == 429
         assert wait_until(lambda: process.saw("(127.0.0.1 has 1 downloads)"))
         [line] = [line for line in process.lines if "(127.0.0.1 has 1 downloads)" in line]

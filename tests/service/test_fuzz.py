@@ -49,7 +49,7 @@ PATHS = st.one_of(
 def client(store: Store, service: RunningService) -> Generator[httpx.Client]:
     store.put("test/70/image.jpg", bytes(1000), ContentType="image/jpeg")
     store.put("test/71/image.jpg", b"")
-    with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False, verify=False) as client:
         yield client
 
 

@@ -13,7 +13,7 @@ from tests.support.client import fetch
 from tests.support.components import Store, settings_for
 from tests.support.metrics import parse_samples
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import RunningService, ServiceProcess, serving, wait_until
+from tests.support.serving import RunningService, ServiceProcess, http_get, serving, wait_until
 
 IMAGE, BYTES = "/tasks/{task_id}/image", "/tasks/{task_id}/bytes/{size}"
 
@@ -89,7 +89,7 @@ def test_running_download_and_its_bytes_are_counted(upstream: Misbehaving) -> No
 
     upstream.behaviour = half
     with serving(settings_for(upstream.url)) as service:
-        with httpx.stream("GET", service.url + "/tasks/1/image", trust_env=False):
+        with httpx.stream("GET", service.url + "/tasks/1/image", trust_env=False, verify=False):
             wait_until(lambda: get_samples(service).get(f"downspout_sent_bytes_total {IMAGE}"))
             found = get_samples(service)
         assert found[f"downspout_sent_bytes_total {IMAGE}"] == 50_000
@@ -112,10 +112,10 @@ def test_metrics_of_several_workers_are_summed(store: Store) -> None:
         url = process.url()
         wait_until(lambda: sum("Application startup complete" in x for x in process.lines) == 2)
         for _ in range(20):
-            assert httpx.get(f"{url}/tasks/1/image", trust_env=False).content == b"12345"
+            assert http_get(f"{url}/tasks/1/image").content == b"12345"
 
         def samples() -> dict[str, float]:
-            return parse_samples(httpx.get(f"{url}/metrics", trust_env=False).text)
+            return parse_samples(http_get(f"{url}/metrics").text)
 
         # The worker of the last download counts its end after its client has the last byte.
         wait_until(lambda: samples()["downspout_downloads_running"] == 0)

@@ -215,7 +215,7 @@ def test_download_over_unix_socket_completes(
     thread.start()
     try:
         wait_until(lambda: server.started)
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path, verify=False)) as client:
             assert client.get(f"http://host{IMAGE}").content == BODY
     finally:
         server.should_exit = True

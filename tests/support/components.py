@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Generator
@@ -14,7 +15,7 @@ from botocore.config import Config
 
 from settings import Settings
 
-from .serving import ROOT
+from .serving import ROOT, UNMEASURED
 
 BUCKET = "photos"
 
@@ -24,6 +25,7 @@ def component(script: str, *arguments: str) -> Generator[int]:
     """Run a program of scripts/demo, which prints its port; yield the port."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "demo" / script), *arguments],
+        env={**os.environ, **UNMEASURED},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

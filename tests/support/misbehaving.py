@@ -93,7 +93,8 @@ class Exchange:
 def reset(writer: asyncio.StreamWriter) -> None:
     """Close a connection with RST."""
     raw: socket.socket = writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if raw.fileno() != -1:  # Else the client has closed the connection first.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tests.support.client import Received, fetch
 from tests.support.components import Store
 from tests.support.misbehaving import Exchange, Misbehaving
-from tests.support.serving import ROOT, ServiceProcess, wait_until
+from tests.support.serving import ROOT, UNMEASURED, ServiceProcess, wait_until
 
 EXAMPLES = ROOT / "examples"
 HOSTS = ("starlette", "fastapi", "litestar", "quart", "django")
@@ -122,6 +122,7 @@ def running(
         "ALLOWED_HOST": "downspout.test",
         "MAX_RESUMES": "2",
         "PYTHONPATH": str(installed),
+        **UNMEASURED,  # coverage measures handlers/, not the installed package
     }
     command = SERVERS[process.server].split()
     where = f"127.0.0.1:{port}" if command[-1] == "--bind" else str(port)
