@@ -38,7 +38,7 @@ class Reader:
 
     def take_bytes(self, count: int, pace: float) -> list[int]:
         """Take chunks at `pace` bytes per second, in all `count` bytes; return their sizes."""
-        sizes = []
+        sizes: list[int] = []
         while sum(sizes) < count:
             sizes.append(self.take())
             self.now += sizes[-1] / pace
