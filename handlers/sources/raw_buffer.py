@@ -7,14 +7,15 @@ HEAD_BUFFER = 32 * 1024
 
 # Bytes of a chunk. Chunks of 512 KiB need a third of the CPU time of chunks of 64 KiB. But each
 # download holds three: one fills, one waits, one is being sent. So a chunk has at most an eighth
-# of the bytes taken without a pause, until these are FAST_BYTES, at FAST_PACE. The network buffers
-# of a slow client take fewer bytes at once; at that pace, a large chunk makes no pause.
+# of the bytes taken without a pause: network buffers at first take many for a slow client, too.
+# Only a client that has taken FAST_BYTES at FAST_PACE gets large chunks at once, since it takes
+# each of them within PAUSE_SECONDS.
 SMALL_CHUNK = 32 * 1024
 LARGE_CHUNK = 512 * 1024
 CHUNK_SHARE = 8
 FAST_BYTES = 1024 * 1024
 PAUSE_SECONDS = 0.05
-FAST_PACE = LARGE_CHUNK / PAUSE_SECONDS
+FAST_PACE = LARGE_CHUNK / PAUSE_SECONDS  # bytes per second
 
 
 class RawBuffer:
@@ -50,16 +51,14 @@ class RawBuffer:
     def take(self, now: float, *, is_last: bool) -> memoryview:
         """Return all bytes that have arrived; `is_last` frees the buffer, since no more follow."""
         chunk = memoryview(self.data)[self.start : self.end]
-        self.start = self.end
-        if is_last or self.end == len(self.data):
-            self.clear()
-        if is_last:
-            return chunk
         taken = self._taken_without_pause = self._taken_without_pause + len(chunk)
         is_fast = taken >= max(FAST_BYTES, FAST_PACE * (now - self._begun_at))
         share = LARGE_CHUNK if is_fast else taken // CHUNK_SHARE
         self._chunk = min(max(share, SMALL_CHUNK), LARGE_CHUNK)
         self._taken_at = now
+        self.start = self.end
+        if is_last or self.end == len(self.data):
+            self.clear()
         return chunk
 
     def clear(self) -> None:

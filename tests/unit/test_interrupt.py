@@ -42,8 +42,8 @@ async def test_second_stop_keeps_the_first_reason() -> None:
     assert interrupt.reason == "client_gone"
 
 
-async def test_stop_after_finish_does_nothing() -> None:
-    """A `stop` after `finish` does not cancel the work."""
+async def test_stop_after_the_whole_answer_does_nothing() -> None:
+    """A `stop` after the whole answer is sent does not cancel the work."""
     interrupt = Interrupt()
     closed: list[bool] = []
 

@@ -25,14 +25,12 @@ class Reader:
 
     buffer: RawBuffer = field(default_factory=RawBuffer)
     now: float = 1000.0
-    taken: int = 0
 
     def take(self, seconds: float = 0) -> int:
         """Return the size of the next chunk, which is then used for `seconds`."""
         self.buffer.note_reader(self.now)
         self.buffer.end += len(self.buffer.writable(10 * LARGE_CHUNK))
         size = len(self.buffer.take(self.now, is_last=False))
-        self.taken += size
         self.now += seconds
         return size
 

@@ -43,6 +43,7 @@ def sign_request(
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
     names = sorted(signed)
+    # Spaces around a value are not signed, and several spaces in it count as one.
     canonical_headers = "".join([f"{name}:{' '.join(signed[name].split())}\n" for name in names])
     signed_names = ";".join(names)
     canonical = f"{method}\n{path}\n\n{canonical_headers}\n{signed_names}\n{_EMPTY_SHA}"
