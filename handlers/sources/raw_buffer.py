@@ -30,6 +30,7 @@ class RawBuffer:
         self._chunk = SMALL_CHUNK
         self._taken_without_pause = 0
         self._begun_at = self._taken_at = -math.inf
+        self.is_fast = False  # Whether the last chunk was taken by a fast client.
 
     @property
     def is_full(self) -> bool:
@@ -52,8 +53,8 @@ class RawBuffer:
         """Return all bytes that have arrived; `is_last` frees the buffer, since no more follow."""
         chunk = memoryview(self.data)[self.start : self.end]
         taken = self._taken_without_pause = self._taken_without_pause + len(chunk)
-        is_fast = taken >= max(FAST_BYTES, FAST_PACE * (now - self._begun_at))
-        share = LARGE_CHUNK if is_fast else taken // CHUNK_SHARE
+        self.is_fast = taken >= max(FAST_BYTES, FAST_PACE * (now - self._begun_at))
+        share = LARGE_CHUNK if self.is_fast else taken // CHUNK_SHARE
         self._chunk = min(max(share, SMALL_CHUNK), LARGE_CHUNK)
         self._taken_at = now
         self.start = self.end

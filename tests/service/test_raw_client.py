@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from handlers.sources.raw_buffer import (
     SMALL_CHUNK,
 )
 from handlers.sources.raw_client import RawClient
+from handlers.sources.raw_exchange import RECEIVE_WINDOW
 from handlers.sources.response import RawResponse
 
 SILENCE = 0.3
@@ -729,6 +731,28 @@ async def test_chunks_grow_while_the_reader_does_not_pause() -> None:
             assert SMALL_CHUNK < max(sizes) <= LARGE_CHUNK
             await asyncio.sleep(PAUSE_SECONDS * 1.2)
             taken = len(await response.read())  # bytes from before the pause
+        response.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SO_RCVLOWAT changes no buffer elsewhere")
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_only_a_fast_reader_enlarges_the_receive_window(is_fast: bool) -> None:
+    """The kernel receives RECEIVE_WINDOW bytes ahead for a fast reader, but not for a slow one."""
+    async with serving(EndlessBody()) as store, raw_client(store) as (client, session):
+        response = await get(client)
+        assert session.connector is not None
+        [protocol] = session.connector._acquired
+        assert protocol.transport is not None
+        connection = protocol.transport.get_extra_info("socket")
+        taken = 0
+        while taken < FAST_BYTES:
+            taken += len(await response.read())
+            if not is_fast:
+                await asyncio.sleep(PAUSE_SECONDS * 1.2)
+        size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert (size >= RECEIVE_WINDOW) == is_fast
+        # With another value, the event loop would not hear of the last bytes of a body.
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
         response.close()
 
 

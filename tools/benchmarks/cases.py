@@ -119,6 +119,14 @@ CASES = (
     _over_tls(_HUGE),
     _CROWD,
     _over_tls(_CROWD),
+    replace(
+        _CROWD,
+        name="crowd-new",
+        title=f"{_CROWD.title}, each on a new connection to the origin",
+        # These two request all on connections that the origin keeps.
+        peers=tuple(name for name in _MOST if name not in (peer.DIRECT, peer.BARE)),
+        origin=Origin(keeps_connections=False),
+    ),
     _workers(2, _CROWD),
     _workers(4, _CROWD),
     Case("small-1", "{small} on 1 connection", _small(1), _REQUESTS, _MOST),

@@ -70,6 +70,7 @@ class Origin(NamedTuple):
 
     latency: float | None = None
     tls: bool = False
+    keeps_connections: bool = True
 
 
 class Lab:
@@ -115,7 +116,13 @@ class Lab:
             port = next(self._ports)
             certificate = self._certificate if origin.tls else None
             if origin.latency is None:
-                command = nginx.origin(self._path("origin"), port, self._objects, certificate)
+                command = nginx.origin(
+                    self._path("origin"),
+                    port,
+                    self._objects,
+                    certificate,
+                    keeps_connections=origin.keeps_connections,
+                )
             else:
                 told = [str(port), str(self._objects), str(RATE), str(origin.latency)]
                 told += map(str, certificate or ())

@@ -40,9 +40,10 @@ def alone(task: int, running: Running, scale: Scale) -> Measured:
 
 
 def crowd(running: Running, scale: Scale) -> Measured:
-    """Download on many connections at once."""
-    _warm_up(running, SMALL, MEDIUM)
+    """Download on many connections at once, after as many downloads that do not count."""
     with Crowd([running.connect() for _ in range(scale.crowd)]) as connections:
+        connections.get(running.path(MEDIUM))
+        running.process.calm()
         return _speed(running, scale, lambda: connections.get(running.path(MEDIUM)))
 
 

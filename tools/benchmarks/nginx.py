@@ -16,6 +16,7 @@ _ORIGIN = """
     server {{
         listen 127.0.0.1:{port} backlog=4096{tls};
         root {objects};
+        {keep_alive}
     }}
 """
 
@@ -44,13 +45,20 @@ _TLS = "proxy_ssl_verify on; proxy_ssl_name origin; proxy_ssl_trusted_certificat
 
 
 def origin(
-    directory: Path, port: int, objects: Path, certificate: Certificate | None = None
+    directory: Path,
+    port: int,
+    objects: Path,
+    certificate: Certificate | None = None,
+    *,
+    keeps_connections: bool = True,
 ) -> list[str]:
     """Return the command that serves the files in `objects`, over TLS with a certificate."""
     tls = ""
     if certificate is not None:
         tls = f" ssl; ssl_certificate {certificate.file}; ssl_certificate_key {certificate.key}"
-    return _command(directory, 1, _ORIGIN.format(port=port, objects=objects, tls=tls))
+    keep_alive = "" if keeps_connections else "keepalive_timeout 0;"
+    server = _ORIGIN.format(port=port, objects=objects, tls=tls, keep_alive=keep_alive)
+    return _command(directory, 1, server)
 
 
 def proxy(place: Place, buffers: str) -> list[str]:

@@ -27,8 +27,9 @@ peer and origin; clients speak plain HTTP, as behind a load balancer.
 In every round all peers have their turn, beginning with another one each time, each after a
 warm-up. A ratio is taken within a round; given are medians (rounds: {rounds}), and in
 parentheses the least and the most. Single downloads and crowds are taken by threads that
-`recv_into` one buffer, small ones by wrk. CPU is that of the peer's processes by
-`/proc/PID/stat`, memory their RSS; slow readers take 50 KB/s with a receive buffer of 64 KiB.
+`recv_into` one buffer, small ones by wrk. A crowd finds the peer's connections to the origin open;
+where they are new, the origin closes each after its answer. CPU is that of the peer's processes
+by `/proc/PID/stat`, memory their RSS; slow readers take 50 KB/s with a receive buffer of 64 KiB.
 Where it says capped, the origin gives each connection so much (`SO_MAX_PACING_RATE`), and where
 it says so begins each answer after a while. No peer writes a line for each request."""
 

@@ -48,7 +48,7 @@ FULL = Scale(
     readers=200,
     requests=200,
     seconds=3.0,
-    volume=512 * MIB,
+    volume=GIB,
     settled=10.0,
 )
 QUICK = Scale(

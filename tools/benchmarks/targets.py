@@ -65,6 +65,7 @@ TARGETS = (
     Target("alone-100M-tls", CPU_GIB, 0.75, NAIVE),
     Target("crowd", SPEED, 1.0, OBSTORE_SMALL),
     Target("crowd-tls", SPEED, 1.0, OBSTORE_SMALL),
+    Target("crowd-new", SPEED, 1.0, OBSTORE_SMALL),
     *(
         Target(case, figure, bound, reference)
         for case in ("small-64", "small-64-tls")
