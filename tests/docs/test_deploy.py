@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
@@ -25,7 +24,7 @@ from service import EXIT_SETTINGS, FLUSH_SECONDS
 from settings import ServerSettings, Settings
 from tests.support.components import Store
 from tests.support.dashboard import DASHBOARD, dashboard_queries
-from tests.support.serving import ROOT, RunningService, ServiceProcess, wait_until
+from tests.support.serving import ROOT, RunningService, ServiceProcess
 
 HEROKU = json.loads((ROOT / "app.json").read_text())
 [RENDER] = yaml.safe_load((ROOT / "render.yaml").read_text())["services"]
@@ -209,8 +208,7 @@ def test_docker_files_alone_serve_and_exit_with_0(store: Store, tmp_path: Path) 
     with ServiceProcess({**store.environ, **IMAGE_ENVIRON}, *command, cwd=tmp_path) as process:
         port = process.url().rpartition(":")[2]
         assert is_healthy(port)
-        process.process.send_signal(signal.SIGTERM)
-        assert process.end() == 0
+        assert process.stop() == 0
     assert not is_healthy(port)
 
 
@@ -317,9 +315,8 @@ def test_service_runs_without_memory_that_turns_executable(store: Store) -> None
         "os.execv(sys.executable, [sys.executable, 'service.py'])"
     )
     with ServiceProcess(store.environ, "-c", script) as process:
-        if process.process.poll() is None:
-            wait_until(lambda: process.process.poll() is not None or process.saw("listening on"))
-        if process.saw(NO_MDWE):
+        first_line = process.wait_for_line("")
+        if NO_MDWE in first_line:
             pytest.skip(NO_MDWE)
         process.url()
 

@@ -22,7 +22,8 @@ def test_service_takes_its_settings_from_env_file(
     with ServiceProcess({"ENV_FILE": str(path)}) as process:  # It has LOG_FORMAT=text, which wins.
         answer = http_get(f"{process.url()}/tasks/1/image")
         assert answer.content == b"picture"
-        assert process.saw("INFO downspout: listening on")
+        process.wait_for_line("INFO downspout: listening on")
+        assert process.stop() == 0
         assert process.saw("Started parent process") == (workers == "2")
 
 

@@ -56,11 +56,10 @@ def test_service_on_sigterm_exits_with_0(store: Store, workers: str) -> None:
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": workers}) as process:
         url = process.url()
         assert http_get(f"{url}/tasks/1/image").content == PICTURE
-        assert process.saw("bucket from S3_IMAGE_BUCKET")
-        assert process.saw(f"curl -fS -o image.jpg {url}/tasks/1/image")
-        wait_until(lambda: process.saw("GET /tasks/1/image 200 complete 200000/200000 bytes"))
-        process.process.send_signal(signal.SIGTERM)
-        assert process.end() == 0
+        process.wait_for_line("bucket from S3_IMAGE_BUCKET")
+        process.wait_for_line(f"curl -fS -o image.jpg {url}/tasks/1/image")
+        process.wait_for_line("GET /tasks/1/image 200 complete 200000/200000 bytes")
+        assert process.stop() == 0
         assert not process.saw("Traceback")
 
 
@@ -111,9 +110,8 @@ def test_other_server_with_service_app_serves_downloads(
         assert found.content == PICTURE
         assert found.request.headers["accept-encoding"]
         assert "content-encoding" not in found.headers
-        process.process.terminate()
         # uvicorn raises the signal again after its shutdown.
-        assert process.end() in (0, -signal.SIGTERM)
+        assert process.stop() in (0, -signal.SIGTERM)
         assert not process.saw("Traceback")
 
 
@@ -125,7 +123,7 @@ def test_sigterm_waits_for_running_downloads(upstream: Misbehaving, workers: str
         with asked(parse_port(process.url()), "/tasks/1/image") as client:
             assert client.recv(1)
             process.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: process.saw("draining"))
+            process.wait_for_line("draining")
             half.go_on.set()
             received = b"H" + read_rest(client)
         assert received.endswith(PICTURE)
@@ -181,7 +179,7 @@ def test_second_sigint_ends_the_process_at_once(upstream: Misbehaving) -> None:
         with asked(parse_port(process.url()), "/tasks/1/image") as client:
             assert client.recv(1)
             process.process.send_signal(signal.SIGINT)
-            wait_until(lambda: process.saw("draining"))
+            process.wait_for_line("draining")
             process.process.send_signal(signal.SIGINT)
             assert not read_answer(client).whole
         assert process.end() == 0
@@ -202,7 +200,8 @@ def test_request_without_answer_at_end_of_grace_returns_503(upstream: Misbehavin
 def test_log_format_without_terminal_is_json(upstream: Misbehaving) -> None:
     """Without LOG_FORMAT, the log to a pipe or a file is JSON."""
     with ServiceProcess(make_environ(upstream, LOG_FORMAT="")) as process:
-        wait_until(lambda: process.saw("listening on"))
+        process.wait_for_line("listening on")
+        process.stop()
         told = [json.loads(line) for line in process.lines]
         assert any(line["message"].startswith("listening on") for line in told)
 
@@ -234,9 +233,8 @@ def test_log_format_json_has_a_field_for_each_value(upstream: Misbehaving) -> No
     with ServiceProcess(make_environ(upstream, LOG_FORMAT="json")) as process:
         url = process.url()
         http_get(f"{url}/tasks/1/image?secret=1", headers={"x-request-id": "7"})
-        wait_until(lambda: process.saw("bytes_sent"))
-        process.process.terminate()
-        process.end()
+        process.wait_for_line("bytes_sent")
+        process.stop()
         lines = [json.loads(line) for line in process.lines]
         assert not process.saw("\\u001b")
     [line] = [line for line in lines if "download" in line]
@@ -259,8 +257,7 @@ def test_log_format_json_has_a_field_for_each_value(upstream: Misbehaving) -> No
 
 
 def wait_for_uvicorn_url(process: ServiceProcess) -> str:
-    wait_until(lambda: process.saw("Uvicorn running on "))
-    line = next(line for line in process.lines if "Uvicorn running on " in line)
+    line = process.wait_for_line("Uvicorn running on ")
     return line.split("running on ")[1].split(" ")[0]
 
 
@@ -351,8 +348,7 @@ def test_workers_on_read_only_root_count_in_shared_memory(
         assert http_get(f"{url}/tasks/1/image").content == PICTURE
         metrics = http_get(f"{url}/metrics").text
         assert 'downspout_downloads_total{outcome="complete"' in metrics
-        process.process.send_signal(signal.SIGTERM)
-        assert process.end() == 0
+        assert process.stop() == 0
         assert not process.saw("Traceback")
     assert in_shared_memory.exists() == is_named
     assert not list(Path("/dev/shm").glob("downspout-metrics-*"))
@@ -425,7 +421,7 @@ def test_invalid_aws_config_file_exits_with_2(store: Store, tmp_path: Path, work
 def test_signal_before_serving_exits_with_0(store: Store, number: signal.Signals) -> None:
     """A signal during the start gives exit code 0 and no traceback."""
     with ServiceProcess(store.environ) as process:
-        wait_until(lambda: process.saw("listening on"))
+        process.wait_for_line("listening on")
         process.process.send_signal(number)
         assert process.end() == 0
         assert not process.saw("Traceback")
@@ -484,9 +480,8 @@ def test_broken_download_is_one_log_line(upstream: Misbehaving) -> None:
         received = fetch(parse_port(process.url()), "/tasks/1/image")
         assert not received.whole
         told = "WARNING downspout: GET /tasks/1/image 200 truncated (store: connection lost, "
-        wait_until(lambda: process.saw(told))
-        process.process.terminate()
-        process.end()
+        process.wait_for_line(told)
+        process.stop()
         assert not process.saw("Traceback")
         assert not process.saw("mistake of ours")
 
@@ -515,15 +510,12 @@ def test_stalled_client_is_reset(upstream: Misbehaving) -> None:
     with ServiceProcess(make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         client = connect(parse_port(process.url()), receive_buffer=4096)
         ask(client, "/tasks/1/image")
-        wait_until(
-            lambda: process.saw(
-                "GET /tasks/1/image 200 client_stalled (the client reads too slowly"
-            )
-        )
+        process.wait_for_line("GET /tasks/1/image 200 client_stalled (the client reads too slowly")
         wait_until(lambda: upstream.exchanges[0].is_over)
         with pytest.raises(ConnectionResetError):
             read_slowly(client, 1 << 20, rate=10**9)
         client.close()
+        process.stop()
         assert not process.saw("Traceback")
 
 
@@ -548,9 +540,10 @@ def test_client_disconnect_behind_pipelined_request_is_seen(
             received += len(client.recv(1 << 20))
         client.sendall(request)
         client.close()
-        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_gone"))
+        process.wait_for_line("GET /tasks/1/image 200 client_gone")
         wait_until(lambda: upstream.exchanges[0].is_over)
         assert len(upstream.exchanges) == 1
+        process.stop()
         assert not process.saw("Traceback")
 
 
@@ -564,7 +557,7 @@ def test_client_below_min_rate_is_reset(upstream: Misbehaving) -> None:
         with pytest.raises(ConnectionResetError):
             read_slowly(client, 2000, rate=20_000)
         client.close()
-        wait_until(lambda: process.saw("GET /tasks/1/image 200 client_stalled"))
+        process.wait_for_line("GET /tasks/1/image 200 client_stalled")
 
 
 @pytest.mark.parametrize("receive_buffer", [4096, 262_144])
@@ -686,7 +679,7 @@ def test_client_disconnect_behind_request_body_is_seen(
                 client.sendall(b"content-length: 10000000\r\n\r\n" + bytes(1_000_000))
                 if not queued:
                     wait_until(lambda: len(upstream.exchanges) == 1)
-            wait_until(lambda: process.saw("GET /tasks/2/image - client_gone"), seconds=5)
+            process.wait_for_line("GET /tasks/2/image - client_gone", seconds=5)
 
 
 async def test_garbage_collector_ignores_objects_from_the_start() -> None:
@@ -726,7 +719,7 @@ def test_endless_header_does_not_grow_memory(upstream: Misbehaving) -> None:
                     client.sendall(b"x" * 1_000_000)
             assert read_answer(client).status == 431
         assert read_peak_memory(process.process.pid) - before < 10_000
-        assert process.saw("refused a request with 431: ")
+        process.wait_for_line("refused a request with 431: ")
         assert http_get(f"{url}/healthz").status_code == 200
 
 

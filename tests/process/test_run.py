@@ -59,8 +59,8 @@ def test_run_takes_the_next_free_port(store: Store, checkout: Path) -> None:
         port = int(process.url().rpartition(":")[2])
         assert 8001 < port < 8100
         told = f"downspout: port 8000 is taken: using port {port}; to choose another, set PORT"
-        assert process.saw(told)
-        assert process.saw("downspout: starting the service for the bucket in S3_IMAGE_BUCKET")
+        process.wait_for_line(told)
+        process.wait_for_line("downspout: starting the service for the bucket in S3_IMAGE_BUCKET")
 
 
 def test_run_keeps_the_port_that_is_set(store: Store, checkout: Path) -> None:
@@ -80,7 +80,7 @@ def test_run_without_a_bucket_starts_the_demo(checkout: Path) -> None:
     """Without a bucket scripts/run says so and starts the demo."""
     with running(checkout, {}) as process:
         process.url()
-        assert process.saw("downspout: no bucket is set (S3_IMAGE_BUCKET): starting the demo")
+        process.wait_for_line("downspout: no bucket is set (S3_IMAGE_BUCKET): starting the demo")
 
 
 def test_run_with_a_wrong_env_file_is_one_line(checkout: Path) -> None:

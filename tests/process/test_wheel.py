@@ -12,7 +12,7 @@ from pathlib import Path
 import handlers
 from tests.support.client import fetch
 from tests.support.components import Store
-from tests.support.serving import ROOT, UNMEASURED, ServiceProcess, wait_until
+from tests.support.serving import ROOT, UNMEASURED, ServiceProcess
 
 HOST = {
     "settings.py": "class Settings:\n    mine = True\n",
@@ -118,8 +118,7 @@ def test_host_with_modules_of_the_same_names_serves_downloads(
     environ = {**store.environ, **UNMEASURED, "PYTHONPATH": folders}
     command = ["-m", "uvicorn", "service:app", "--port", "0", "--app-dir", str(tmp_path)]
     with ServiceProcess(environ, *command, cwd=tmp_path) as process:
-        wait_until(lambda: process.saw("Uvicorn running on "))
-        [line] = [line for line in process.lines if "Uvicorn running on " in line]
+        line = process.wait_for_line("Uvicorn running on ")
         port = int(line.split("127.0.0.1:")[1].split(" ")[0])
         assert fetch(port, "/media/tasks/1/image").body == b"picture"
         page = fetch(port, "/media/", headers={"accept": "text/html"})

@@ -337,15 +337,12 @@ def test_open_downloads_are_logged_once_at_start(
 ) -> None:
     """One line says that there is no access control: a warning if others reach the port."""
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": "2", **environ}) as process:
-        port = urlsplit(wait_until(lambda: listening_url(process))).port
+        port = urlsplit(process.wait_for_line("listening on").split()[6]).port
         assert fetch(port or 0, "/healthz").status == 200
+        process.stop()
         lines = [line for line in process.lines if "open to anyone" in line]
     assert [line.partition(level)[1] for line in lines if level] == ([level] if level else [])
     assert bool(lines) == bool(level)
-
-
-def listening_url(process: ServiceProcess) -> str:
-    return next((line.split()[6] for line in process.lines if "listening on" in line), "")
 
 
 def test_open_downloads_are_logged_under_other_servers(store: Store) -> None:

@@ -618,6 +618,7 @@ def test_open_downloads_are_not_logged_with_auth_url(
         "AUTH_URL": auth_url(application),
     }
     with ServiceProcess(environ) as process:
-        wait_until(lambda: process.saw("listening on"))
+        process.wait_for_line("listening on")
+        process.stop()
         assert not process.saw("open to anyone")
         assert not process.saw("SECRET")

@@ -72,8 +72,7 @@ def test_x_forwarded_for_of_untrusted_peer_is_ignored(upstream: Misbehaving) -> 
             wait_until(lambda: len(upstream.requests) == 1)
             refused = http_get(f"{url}/tasks/1/bytes/5", headers=FORWARDED)
             assert refused.status_code == 429
-        assert wait_until(lambda: process.saw("(127.0.0.1 has 1 downloads)"))
-        [line] = [line for line in process.lines if "(127.0.0.1 has 1 downloads)" in line]
+        line = process.wait_for_line("(127.0.0.1 has 1 downloads)")
         assert "INFO downspout: GET /tasks/1/bytes/5 429 refused" in line
 
 
@@ -91,8 +90,7 @@ def test_client_limit_without_trusted_proxy_logs_warning(
     """Behind an untrusted router, all clients have the router's IP and count as one."""
     environ = {**store.environ, "MAX_DOWNLOADS_PER_CLIENT": "2", **environ}
     with ServiceProcess(environ) as process:
-        wait_until(lambda: process.saw("listening on"))
-        wait_until(lambda: process.saw("startup complete"))
-        process.process.terminate()
-        process.end()
+        process.wait_for_line("listening on")
+        process.wait_for_line("startup complete")
+        process.stop()
         assert process.saw("behind a router all clients count as one") == warned

@@ -217,15 +217,14 @@ def test_process_with_a_hook_that_never_returns_exits(hook: str, is_answered: bo
     """A hook that never returns is a 504 in time, and does not keep the process from exiting."""
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     with ServiceProcess(credentials, "-c", BLOCKED, hook) as process:
-        wait_until(lambda: process.saw("running on "))
-        line = next(line for line in process.lines if "running on " in line)
+        line = process.wait_for_line("running on ")
         port = int(line.split("running on ")[1].split(" ")[0].rsplit(":", 1)[1])
         with asked(port, IMAGE) as client:
-            wait_until(lambda: process.saw("blocked"))
+            process.wait_for_line("blocked")
             if is_answered:
                 assert read_answer(client).status == 504
             process.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: process.saw("returned"))
+            process.wait_for_line("returned")
             assert process.end() == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 
 import httpx
 from prometheus_client import Metric
@@ -123,8 +122,7 @@ def test_metrics_of_several_workers_are_summed(store: Store) -> None:
             found = samples()
             assert found[f"downspout_downloads_total complete {IMAGE}"] == 20
             assert found["downspout_downloads_running"] == 0
-        process.process.send_signal(signal.SIGTERM)
-        assert process.end() == 0
+        assert process.stop() == 0
 
 
 def parse_families(text: str) -> list[Metric]:

@@ -190,18 +190,31 @@ class ServiceProcess:
         def where() -> str | None:
             if self.process.poll() is not None:
                 raise AssertionError("the process ended:\n" + "\n".join(self.lines))
-            for line in self.lines:
-                if "listening on " in line:
-                    return line.split("listening on ")[1].split("/,")[0]
-            return None
+            line = self._find("listening on ")
+            return line and line.split("listening on ")[1].split("/,")[0]
 
         url: str = wait_until(where)
         wait_until(lambda: _answers(f"{url}/healthz"))
         return url
 
+    def wait_for_line(self, text: str, *, seconds: float = 20) -> str:
+        """Wait until a line of output contains `text`; return the first one."""
+        line: str = wait_until(lambda: self._find(text), seconds=seconds)
+        return line
+
+    def _find(self, text: str) -> str | None:
+        return next((line for line in self.lines if text in line), None)
+
     def saw(self, text: str) -> bool:
-        """Return whether a line of output contains `text`."""
-        return any(text in line for line in self.lines)
+        """Return whether a line of all output contains `text`; the process must have ended."""
+        assert self.process.poll() is not None, "it could still write: use `wait_for_line`"
+        self._reader.join(10)
+        return self._find(text) is not None
+
+    def stop(self) -> int:
+        """Send SIGTERM, and wait until the process ends; return its exit code."""
+        self.process.terminate()
+        return self.end()
 
     def end(self) -> int:
         """Wait until the process ends; return its exit code."""
