@@ -66,11 +66,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _listen_unix(path: Path) -> socket.socket:
     _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    path.chmod(UNIX_MODE)  # Before `listen`, when nobody can connect.
-    listener.listen(BACKLOG)
-    return listener
+    with socket.socket(socket.AF_UNIX) as listener:  # Closed if any step fails.
+        listener.bind(str(path))
+        path.chmod(UNIX_MODE)  # Before `listen`, when nobody can connect.
+        listener.listen(BACKLOG)
+        return listener.dup()
 
 
 def _remove_stale(path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -19,12 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers.server import listening
+from handlers.server import CannotListen, listening
 from tests.support.client import ask, asked, fetch, read_answer, read_slowly
 from tests.support.components import Store, store_environ
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.nginx import nginx_serving
-from tests.support.serving import ROOT, ServiceProcess, http_get, wait_until
+from tests.support.serving import ROOT, ServiceProcess, http_get, open_descriptors, wait_until
 
 IMAGE = "/tasks/1/image"
 PICTURE = bytes(range(256)) * 1000
@@ -92,12 +91,11 @@ def test_unix_socket_serves_and_is_removed_at_exit(
         wait_for_unix(process, path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert get_unix(path, IMAGE).content == PICTURE
-        assert process.saw(f"listening on unix:{path}, bucket from S3_IMAGE_BUCKET")
-        [line] = [one.strip() for one in process.lines if "curl" in one and "image.jpg" in one]
+        process.wait_for_line(f"listening on unix:{path}, bucket from S3_IMAGE_BUCKET")
+        line = process.wait_for_line("-o image.jpg")
         subprocess.run(shlex.split(line), cwd=tmp_path, check=True, capture_output=True)
         assert (tmp_path / "image.jpg").read_bytes() == PICTURE
-        process.process.send_signal(signal.SIGTERM)
-        assert process.end() == 0
+        assert process.stop() == 0
         assert not process.saw("Traceback")
     assert not path.exists()
 
@@ -164,6 +162,15 @@ def test_socket_of_the_next_process_stays_at_exit(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
+def test_unix_socket_that_cannot_listen_is_closed(tmp_path: Path) -> None:
+    """If `listening` raises, it leaves no file descriptor open."""
+    before = open_descriptors()
+    # `caught` refers to all local variables, so that no socket is closed by being forgotten.
+    with pytest.raises(CannotListen) as caught, listening(f"unix:{tmp_path}/none/socket", 0):
+        pass
+    assert open_descriptors() == before, caught
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_inherited_tcp_socket_serves(store: Store, workers: str) -> None:
     """HOST=fd:N serves on an inherited TCP socket, and logs its URL."""
@@ -175,9 +182,8 @@ def test_inherited_tcp_socket_serves(store: Store, workers: str) -> None:
             url = process.url()
             assert url == f"http://127.0.0.1:{listener.getsockname()[1]}"
             assert http_get(url + IMAGE).content == PICTURE
-            assert process.saw(f"curl -fS -o image.jpg {url}{IMAGE}")
-            process.process.send_signal(signal.SIGTERM)
-            assert process.end() == 0
+            process.wait_for_line(f"curl -fS -o image.jpg {url}{IMAGE}")
+            assert process.stop() == 0
 
 
 def test_inherited_unix_socket_serves_and_stays(store: Store, tmp_path: Path) -> None:
@@ -192,9 +198,8 @@ def test_inherited_unix_socket_serves_and_stays(store: Store, tmp_path: Path) ->
         with ServiceProcess(environ, pass_fds=(number,)) as process:
             wait_for_unix(process, path)
             assert get_unix(path, IMAGE).content == PICTURE
-            assert process.saw(f"listening on unix:{path}, ")
-            process.process.send_signal(signal.SIGTERM)
-            assert process.end() == 0
+            process.wait_for_line(f"listening on unix:{path}, ")
+            assert process.stop() == 0
     assert path.is_socket()
 
 
@@ -208,7 +213,7 @@ def test_systemd_socket_activation_serves(store: Store, tmp_path: Path) -> None:
     with ServiceProcess({**store.environ, "HOST": "fd:3"}, "-c", script, *command) as process:
         wait_until(path.is_socket)
         wait_for_unix(process, path)
-        assert process.saw(f"listening on unix:{path}, ")
+        process.wait_for_line(f"listening on unix:{path}, ")
 
 
 @pytest.mark.parametrize("kind", ["closed", "file", "udp", "connected", "unix"])
@@ -277,8 +282,9 @@ def test_gone_unix_client_stops_its_download(
                     client.sendall(f"GET {IMAGE} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
                     time.sleep(0.5)
                 client.close()
-            wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_gone"))
+            process.wait_for_line(f"GET {IMAGE} 200 client_gone")
         wait_until(lambda: upstream.exchanges[0].is_over)
+        process.stop()
         assert not process.saw("Traceback")
 
 
@@ -289,9 +295,10 @@ def test_stalled_unix_client_is_closed(upstream: Misbehaving, tmp_path: Path) ->
     with unix_service(path, make_environ(upstream, CLIENT_STALL_TIMEOUT="1")) as process:
         with connected(path) as client:
             ask(client, IMAGE)
-            wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_stalled"))
+            process.wait_for_line(f"GET {IMAGE} 200 client_stalled")
             wait_until(lambda: upstream.exchanges[0].is_over)
             assert not read_answer(client).whole
+        process.stop()
         assert not process.saw("Traceback")
 
 
@@ -304,7 +311,7 @@ def test_unix_client_below_min_rate_is_closed(upstream: Misbehaving, tmp_path: P
         with connected(path) as client:
             ask(client, IMAGE)
             read_slowly(client, 20_000, rate=200_000)
-        wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_stalled"))
+        process.wait_for_line(f"GET {IMAGE} 200 client_stalled")
 
 
 def test_slow_unix_client_gets_the_full_body(upstream: Misbehaving, tmp_path: Path) -> None:
@@ -320,7 +327,7 @@ def test_slow_unix_client_gets_the_full_body(upstream: Misbehaving, tmp_path: Pa
         with connected(path) as client:
             ask(client, IMAGE)
             assert read_slowly(client, 10_000, rate=100_000) > size
-        wait_until(lambda: process.saw(f"GET {IMAGE} 200 complete {size}/{size} bytes"))
+        process.wait_for_line(f"GET {IMAGE} 200 complete {size}/{size} bytes")
 
 
 @pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 200), ("*", 429)])
@@ -346,6 +353,7 @@ def test_limit_per_client_on_a_unix_socket_logs_a_warning(store: Store, tmp_path
     path = tmp_path / "socket"
     environ = {**store.environ, "MAX_DOWNLOADS_PER_CLIENT": "2"}
     with unix_service(path, environ, LOG_FORMAT="json") as process:
+        process.stop()
         lines = [json.loads(line) for line in process.lines]
     [warned] = [one["message"] for one in lines if one["level"] == "WARNING"]
     assert warned.startswith("MAX_DOWNLOADS_PER_CLIENT: ")
@@ -369,7 +377,7 @@ def test_nginx_in_front_of_a_unix_socket(upstream: Misbehaving, tmp_path: Path) 
             assert client.recv(1)
             forged = fetch(port, IMAGE, headers={"x-forwarded-for": "192.0.2.9"})
             assert forged.status == 429
-        wait_until(lambda: process.saw(f"GET {IMAGE} 200 client_gone"))
+        process.wait_for_line(f"GET {IMAGE} 200 client_gone")
         upstream.behaviour = stored
         assert fetch(port, IMAGE).body == PICTURE
 
@@ -396,4 +404,4 @@ def test_broken_download_over_a_unix_socket_is_visible_behind_nginx(
         assert received.status == 200
         assert not received.whole
         assert PICTURE.startswith(received.body)
-        wait_until(lambda: process.saw(f"GET {IMAGE} 200 truncated"))
+        process.wait_for_line(f"GET {IMAGE} 200 truncated")
