@@ -34,6 +34,7 @@ IN_PERFORMANCE = [
     *((f"{size} alone", "MiB/s") for size in ("10 MiB", "100 MiB", "1 GiB")),
     ("1 GiB alone", "CPU s/GiB"),
     ("32 x 10 MiB at once", "MiB/s"),
+    ("32 x 10 MiB at once, each on a new connection to the origin", "MiB/s"),
     *((f"16 KiB on {number} connections", "requests/s") for number in (16, 64)),
     ("16 KiB on 64 connections", "CPU ms/request"),
     ("first byte of 16 KiB", "first byte µs"),

@@ -31,7 +31,6 @@ from handlers.sources.raw_buffer import (
     SMALL_CHUNK,
 )
 from handlers.sources.raw_client import RawClient
-from handlers.sources.raw_exchange import RECEIVE_WINDOW
 from handlers.sources.response import RawResponse
 
 SILENCE = 0.3
@@ -737,7 +736,7 @@ async def test_chunks_grow_while_the_reader_does_not_pause() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="SO_RCVLOWAT changes no buffer elsewhere")
 @pytest.mark.parametrize("is_fast", [True, False])
 async def test_only_a_fast_reader_enlarges_the_receive_window(is_fast: bool) -> None:
-    """The kernel receives RECEIVE_WINDOW bytes ahead for a fast reader, but not for a slow one."""
+    """The kernel receives LARGE_CHUNK bytes ahead for a fast reader, but not for a slow one."""
     async with serving(EndlessBody()) as store, raw_client(store) as (client, session):
         response = await get(client)
         assert session.connector is not None
@@ -750,7 +749,7 @@ async def test_only_a_fast_reader_enlarges_the_receive_window(is_fast: bool) -> 
             if not is_fast:
                 await asyncio.sleep(PAUSE_SECONDS * 1.2)
         size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        assert (size >= RECEIVE_WINDOW) == is_fast
+        assert (size >= LARGE_CHUNK) == is_fast
         # With another value, the event loop would not hear of the last bytes of a body.
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
         response.close()
