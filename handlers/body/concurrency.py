@@ -44,7 +44,7 @@ class ReadAheadLimits:
     client: float = 0.2
     """If the client is slower than the store for about this long, connections are halved."""
 
-    hold: float = 1.0
+    hold: float = 0.25
     """After connections were closed, none is added for this long; doubled each time."""
 
 

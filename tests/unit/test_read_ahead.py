@@ -680,7 +680,7 @@ def test_controller_doubles_the_time_after_each_back_off() -> None:
             grown.append(simulation.now)
             simulation.controller.back_off(simulation.now, 1)
     pauses = [b - a for a, b in pairwise(grown)]
-    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 64], abs=0.1)
+    assert pauses == pytest.approx([2.0**n for n in range(-2, 7)], abs=0.03)
 
 
 def test_thread_load_is_the_fraction_of_time_in_which_the_thread_is_busy() -> None:
