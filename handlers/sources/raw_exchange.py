@@ -58,7 +58,7 @@ class RawProtocol(asyncio.BufferedProtocol):
         """Let the kernel receive LARGE_CHUNK bytes ahead; only the first call does something.
 
         Linux begins with 64 KiB, and gives more only slowly while the event loop is busy: 32
-        downloads of 10 MiB on new connections took 40 % longer. SO_RCVLOWAT raises the receive
+        downloads of 10 MiB on new connections took a third longer. SO_RCVLOWAT raises the receive
         buffer, which Linux goes on tuning, unlike with SO_RCVBUF (tcp_set_rcvlowat, Linux 4.18).
         """
         if not self._has_large_window:
