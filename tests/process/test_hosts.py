@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.components import Store
 from tests.support.document import with_table
-from tests.support.misbehaving import Misbehaving
+from tests.support.misbehaving import misbehaving
 from tools.hosts.__main__ import README, table
 from tools.hosts.cases import Combination, combinations, fill
 from tools.hosts.running import EXAMPLES, HOSTS, Running, running
@@ -18,12 +18,14 @@ from tools.hosts.running import EXAMPLES, HOSTS, Running, running
 
 @pytest.fixture(scope="module")
 def running_host(
-    request: pytest.FixtureRequest, installed: Path, store: Store, _misbehaving: Misbehaving
+    request: pytest.FixtureRequest, installed: Path, store: Store
 ) -> Generator[Running]:
     """Run one of the examples in its own process for all of its cases."""
     with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
         fill(store)
-    with running(request.param, installed, store, _misbehaving) as one:
+    # Not the fixture `_misbehaving`: other services may keep idle connections to that one, and
+    # the cases wait until no connection is open.
+    with misbehaving() as between, running(request.param, installed, store, between) as one:
         yield one
 
 

@@ -88,7 +88,8 @@ class TlsWriter(asyncio.StreamWriter):
     def write_eof(self) -> None:
         """End TCP with FIN, without close_notify."""
         self._has_ended = True
-        super().write_eof()
+        with suppress(OSError):  # The client has closed the connection first.
+            super().write_eof()
 
     def close_notify(self) -> None:
         """Say that no more records follow; TCP stays open."""
