@@ -66,7 +66,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _listen_unix(path: Path) -> socket.socket:
     _remove_stale(path)
-    with socket.socket(socket.AF_UNIX) as listener:  # Closed if any step fails.
+    with socket.socket(socket.AF_UNIX) as listener:  # The copy stays open.
         listener.bind(str(path))
         path.chmod(UNIX_MODE)  # Before `listen`, when nobody can connect.
         listener.listen(BACKLOG)

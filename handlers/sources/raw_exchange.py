@@ -55,7 +55,7 @@ class RawProtocol(asyncio.BufferedProtocol):
             future.set_result(None)
 
     def enlarge_window(self, transport: asyncio.BaseTransport) -> None:
-        """Let the kernel receive LARGE_CHUNK bytes ahead; only the first call does something.
+        """Let Linux receive LARGE_CHUNK bytes ahead; elsewhere, and at later calls, do nothing.
 
         Linux begins with 64 KiB, and gives more only slowly while the event loop is busy: 32
         downloads of 10 MiB on new connections took a third longer. SO_RCVLOWAT raises the receive

@@ -123,7 +123,7 @@ CASES = (
         _CROWD,
         name="crowd-new",
         title=f"{_CROWD.title}, each on a new connection to the origin",
-        # These two request all on connections that the origin keeps.
+        # These two peers fail if the origin closes a connection.
         peers=tuple(name for name in _MOST if name not in (peer.DIRECT, peer.BARE)),
         origin=Origin(keeps_connections=False),
     ),
