@@ -19,6 +19,7 @@ from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
 from .s3.client import S3Client
 from .s3.credentials import RenewedCredentials, RenewingBucket
 from .s3.signed import SignedBucket, resolve_endpoint
+from .sockets import create_socket
 
 logger = logging.getLogger("downspout")
 
@@ -147,7 +148,12 @@ async def _open_auth_endpoint(settings: Settings, stack: AsyncExitStack) -> Remo
 
 def _http_session(connections: int, *, reuses: bool = True) -> aiohttp.ClientSession:
     idle = IDLE_SECONDS if reuses else None
-    connector = _Connector(limit=connections, keepalive_timeout=idle, force_close=not reuses)
+    connector = _Connector(
+        limit=connections,
+        keepalive_timeout=idle,
+        force_close=not reuses,
+        socket_factory=create_socket,
+    )
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 

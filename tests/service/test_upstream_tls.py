@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import ssl
+import struct
+import threading
 from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +21,7 @@ from starlette.routing import Mount
 
 from handlers import create_app
 from tests.support.certificates import certified_server
-from tests.support.client import abort, ask, connect, read_slowly
+from tests.support.client import abort, ask, connect, fetch, read_slowly
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving, running
 from tests.support.serving import Loop, serving, serving_app, wait_until
@@ -24,6 +29,9 @@ from tests.support.serving import Loop, serving, serving_app, wait_until
 SIZE = 2_000_000
 IMAGE = "/tasks/1/image"
 BYTES = f"/tasks/1/bytes/{SIZE}"
+
+# Each connects a few times before its answer.
+REQUESTS = 12
 
 on_both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
@@ -42,15 +50,13 @@ def upstream(certified: tuple[Path, ssl.SSLContext]) -> Generator[Misbehaving]:
 
 
 @contextmanager
-def own_clients(
-    upstream: Misbehaving, bundle: Path, loop: Loop, *, direct: bool
-) -> Generator[int]:
-    """Run the service with its own clients; yield its port."""
+def own_clients(url: str, bundle: Path, loop: Loop, *, direct: bool) -> Generator[int]:
+    """Run the service with its own clients for a store and upstream at `url`; yield its port."""
     with pytest.MonkeyPatch.context() as patch:
         # aiohttp makes its TLS context when it is imported.
         context = ssl.create_default_context(cafile=str(bundle))
         patch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
-        settings = settings_for(upstream.url, s3_direct=direct, s3_tls_verify=str(bundle))
+        settings = settings_for(url, s3_direct=direct, s3_tls_verify=str(bundle))
         with serving(settings, loop=loop) as service:
             yield service.port
 
@@ -99,7 +105,8 @@ def port(
     if clients == "of a host":
         running_service = host_clients(upstream, certified[0], loop)
     else:
-        running_service = own_clients(upstream, certified[0], loop, direct=clients == "direct")
+        direct = clients == "direct"
+        running_service = own_clients(upstream.url, certified[0], loop, direct=direct)
     with running_service as found:
         yield found
 
@@ -141,3 +148,59 @@ def test_slow_client_gets_body_whose_tls_connection_closes_after_it(
         ask(client, path)
         assert read_slowly(client, 4096, rate=2_000_000) > SIZE
     assert len(upstream.exchanges) == 1
+
+
+@contextmanager
+def resetting() -> Generator[str]:
+    """Run a server that resets each connection when it accepts it; yield its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Accepted connections inherit it: `close` then resets.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def reset_all() -> None:
+            with suppress(OSError):  # the listener is shut down
+                while True:
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=reset_all, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def open_descriptors() -> int:
+    """Return the number of the process's open file descriptors."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@on_both_loops
+@pytest.mark.parametrize("path", [IMAGE, BYTES])
+def test_connections_reset_before_handshake_close_no_other_descriptor(
+    certified: tuple[Path, ssl.SSLContext], path: str, loop: Loop
+) -> None:
+    """Sockets of reset connections, when collected, close no descriptor that has their number.
+
+    Nor do they leave one open.
+    """
+    with (
+        resetting() as url,
+        own_clients(url, certified[0], loop, direct=True) as port,
+        ThreadPoolExecutor(REQUESTS) as clients,
+        ExitStack() as others,
+    ):
+        assert fetch(port, path).status == 502  # Opens what stays open: clients, executors.
+        gc.collect()
+        gc.disable()
+        others.callback(gc.enable)
+        before = open_descriptors()
+        answers = list(clients.map(fetch, [port] * REQUESTS, [path] * REQUESTS))
+        assert [answer.status for answer in answers] == [502] * REQUESTS
+        wait_until(lambda: open_descriptors() <= before)
+        pairs = [socket.socketpair() for _ in range(2 * REQUESTS)]
+        for connection in (connection for pair in pairs for connection in pair):
+            others.enter_context(connection)
+        gc.collect()
+        for left, right in pairs:
+            left.sendall(b"x")
+            assert right.recv(1) == b"x"

@@ -24,6 +24,7 @@ from ...settings import Settings
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader, take_connection
+from ..sockets import create_socket
 from .client import S3Client, presign_get
 from .credentials import NO_CREDENTIALS, RenewedCredentials
 from .errors import error_for_response, read_error_body
@@ -95,7 +96,7 @@ async def open_s3_client(
     pool = {
         "http_session_cls": make_transport,
         "max_pool_connections": max_connections,
-        "connector_args": {"keepalive_timeout": idle_seconds},
+        "connector_args": {"keepalive_timeout": idle_seconds, "socket_factory": create_socket},
     }
     async with AsyncExitStack() as stack:
         try:
