@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import aiohttp
 import anyio
 
 from ..settings import Settings
+from .connectors import create_socket, protected
 from .http import RemoteBody
 from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
@@ -19,7 +19,6 @@ from .s3.bucket import CHECKSUM_MODE, Bucket, Buckets
 from .s3.client import S3Client
 from .s3.credentials import RenewedCredentials, RenewingBucket
 from .s3.signed import SignedBucket, resolve_endpoint
-from .sockets import create_socket
 
 logger = logging.getLogger("downspout")
 
@@ -148,26 +147,12 @@ async def _open_auth_endpoint(settings: Settings, stack: AsyncExitStack) -> Remo
 
 def _http_session(connections: int, *, reuses: bool = True) -> aiohttp.ClientSession:
     idle = IDLE_SECONDS if reuses else None
-    connector = _Connector(
+    connector = aiohttp.TCPConnector(
         limit=connections,
         keepalive_timeout=idle,
         force_close=not reuses,
         socket_factory=create_socket,
     )
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Reuses no connection on which bytes have arrived since the last answer.
-
-    aiohttp would take these bytes for the answer to the next request, of another client.
-    """
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a connection without such bytes."""
-        while True:
-            connection: Any = await super().connect(*args, **kwargs)
-            # The property is undocumented. Without it, connections are reused as aiohttp does.
-            if not getattr(connection.protocol, "should_close", False):
-                return connection
-            connection.close()
+    return aiohttp.ClientSession(
+        connector=protected(connector), cookie_jar=aiohttp.DummyCookieJar()
+    )

@@ -23,7 +23,7 @@ _ATTRIBUTES = {
     "ClientRequest": "url",
     "StreamReader": "at_eof on_eof readany set_exception",
     "client_proto.ResponseHandler": (
-        "__len__ connection_lost data_received is_eof read should_close start_timeout"
+        "__len__ connection_lost data_received is_eof read start_timeout"
     ),
     "connector.Connection": "close protocol release transport",
     "http_parser.RawResponseMessage": "code raw_headers",

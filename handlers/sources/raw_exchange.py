@@ -127,9 +127,8 @@ class RawExchange:
 
     async def send(self, request: bytes) -> RawResponse:
         """Send a request and return its response; raise the exceptions of aiohttp's client."""
-        # Bytes that the store sent without a request would be read as the response.
-        if self._handler.should_close or not self._transport.is_reading():
-            raise aiohttp.ServerDisconnectedError("Connection is closing or has stray bytes")
+        if not self._transport.is_reading():
+            raise aiohttp.ServerDisconnectedError("Connection is closing")
         self._protocol.exchange = self
         if self._transport.get_protocol() is not self._protocol:
             self._transport.set_protocol(self._protocol)

@@ -11,6 +11,7 @@ from tests.support.client import fetch
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.serving import ServiceWith
 
+BYTES = "/tasks/1/bytes/5"
 OK_BYTES = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
@@ -44,11 +45,16 @@ def test_answer_that_arrives_on_idle_connection_authorizes_no_later_request(
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize(
+    ("path", "direct"),
+    [(BYTES, True), (IMAGE, True), (IMAGE, False)],
+    ids=["http", "s3", "botocore"],
+)
 def test_body_that_arrives_on_idle_connection_is_not_sent_to_a_client(
-    service_with: ServiceWith, upstream: Misbehaving
+    service_with: ServiceWith, upstream: Misbehaving, path: str, *, direct: bool
 ) -> None:
-    """The bytes route, too, takes no stray answer for the answer to the next request."""
-    service = service_with(max_downloads=3)
+    """No source takes a stray answer for the answer to the next request."""
+    service = service_with(max_downloads=3, s3_direct=direct)
 
     async def send_two(exchange: Exchange) -> None:
         await exchange.answer(200, b"right")
@@ -57,6 +63,6 @@ def test_body_that_arrives_on_idle_connection_is_not_sent_to_a_client(
             await exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong")
 
     upstream.behaviour = send_two
-    assert fetch(service.port, "/tasks/1/bytes/5").body == b"right"
+    assert fetch(service.port, path).body == b"right"
     time.sleep(0.2)
-    assert fetch(service.port, "/tasks/1/bytes/5").body == b"right"
+    assert fetch(service.port, path).body == b"right"

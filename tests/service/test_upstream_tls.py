@@ -25,6 +25,7 @@ from tests.support.client import abort, ask, connect, fetch, read_slowly
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving, running
 from tests.support.serving import Loop, serving, serving_app, wait_until
+from tests.support.tls import TlsWriter
 
 SIZE = 2_000_000
 IMAGE = "/tasks/1/image"
@@ -129,6 +130,33 @@ def test_client_disconnect_closes_tls_connection_at_once(
         assert client.recv(1000)
         abort(client)
     wait_until(lambda: upstream.open_connections == 0, seconds=5)
+
+
+async def stay_silent(exchange: Exchange) -> None:
+    """Send neither an answer nor a close_notify, until the client has ended TCP."""
+    assert isinstance(exchange.writer, TlsWriter)
+    await exchange.writer.lost.wait()
+
+
+@on_both_loops
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "botocore"])
+@pytest.mark.parametrize("path", [IMAGE, BYTES])
+def test_client_disconnect_closes_tls_connection_to_silent_upstream_at_once(
+    certified: tuple[Path, ssl.SSLContext],
+    upstream: Misbehaving,
+    path: str,
+    loop: Loop,
+    *,
+    direct: bool,
+) -> None:
+    """If a client leaves before the answer begins, the service waits for no TLS shutdown."""
+    upstream.behaviour = stay_silent
+    with own_clients(upstream.url, certified[0], loop, direct=direct) as port:
+        with closing(connect(port)) as client:
+            ask(client, path)
+            wait_until(lambda: len(upstream.exchanges) == 1)
+            abort(client)
+        wait_until(lambda: upstream.open_connections == 0, seconds=5)
 
 
 async def serve_and_close(exchange: Exchange) -> None:

@@ -28,6 +28,8 @@ class TlsWriter(asyncio.StreamWriter):
         self.reader = asyncio.StreamReader()
         self._tcp_reader = tcp_reader
         self._has_ended = False
+        self.lost = asyncio.Event()
+        """Is set when the client has ended TCP, and not only TLS."""
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=True)
 
@@ -55,6 +57,7 @@ class TlsWriter(asyncio.StreamWriter):
             while data := await self._tcp_reader.read(CHUNK):
                 self._received.write(data)
                 self._decrypt()
+        self.lost.set()
         self.reader.feed_eof()
 
     def _decrypt(self) -> None:

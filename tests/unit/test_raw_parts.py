@@ -33,7 +33,7 @@ HOLDERS = {
     "message": "http_parser.RawResponseMessage",
 }
 RAW_FILES = ("raw_client.py", "raw_exchange.py")
-FILES = (*RAW_FILES, "errors.py", "http.py", "pools.py")
+FILES = (*RAW_FILES, "connectors.py", "errors.py", "http.py", "pools.py")
 
 DECLARED: defaultdict[str, set[str]] = defaultdict(set)
 for path, names in raw_client._ATTRIBUTES.items():

@@ -21,10 +21,10 @@ from ...body.upstream import Owner, Read
 from ...errors import BadUpstream, CannotStart, DownloadError, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ...settings import Settings
+from ..connectors import create_socket, protected
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader, take_connection
-from ..sockets import create_socket
 from .client import S3Client, presign_get
 from .credentials import NO_CREDENTIALS, RenewedCredentials
 from .errors import error_for_response, read_error_body
@@ -149,6 +149,10 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
 
     async def _get_session(self, proxy_url: str | None) -> "_OwnedTransport":  # noqa: ARG002
         return self  # aiobotocore then calls `self.request` with the proxy.
+
+    async def _create_connector(self, proxy_url: str | None) -> aiohttp.BaseConnector:
+        connector: aiohttp.BaseConnector = await super()._create_connector(proxy_url)
+        return protected(connector)
 
     async def request(self, method: str, **options: Any) -> SimpleNamespace:
         """Send a request; return the attributes of aiohttp's response that aiobotocore uses."""
