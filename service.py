@@ -87,8 +87,8 @@ def main(arguments: list[str]) -> int:
             return EXIT_SETTINGS
         settings = load_or_exit()
         directory = metrics_directory(settings)
-        with listening(settings.host, settings.port) as listener:
-            return serve(settings, listener, directory)
+        with listening(settings.host, settings.port) as sockets:
+            return serve(settings, sockets, directory)
     except (SettingsError, CannotListen) as error:
         print(error, file=sys.stderr)
         return EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_CANNOT_LISTEN
@@ -151,7 +151,7 @@ async def with_frozen_gc(lifespan: Lifespan[Starlette], app: Starlette) -> Async
 
 
 def serve(
-    settings: ServerSettings, listener: socket.socket, directory: AbstractContextManager[str]
+    settings: ServerSettings, sockets: list[socket.socket], directory: AbstractContextManager[str]
 ) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     config = uvicorn.Config(
@@ -168,9 +168,9 @@ def serve(
         timeout_graceful_shutdown=FLUSH_SECONDS,
         forwarded_allow_ips=settings.forwarded_allow_ips,
     )
-    announce(settings, listener, descriptors=raise_descriptor_limit())
+    announce(settings, sockets[0], descriptors=raise_descriptor_limit())
     if config.workers > 1:
-        return supervise(config, listener, directory)
+        return supervise(config, sockets, directory)
     running = uvicorn.Server(config)
     # From here on no signal handler may raise: the exception could stop asyncio from creating the
     # server's task. When uvicorn ends, it restores these handlers and raises the signal again;
@@ -178,20 +178,20 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, running.handle_exit)
     try:
-        running.run(sockets=[listener])
+        running.run(sockets=sockets)
     except SystemExit as ended:
         return EXIT_SETTINGS if ended.code == EXIT_STARTUP else EXIT_OK
     return EXIT_OK
 
 
 def supervise(
-    config: uvicorn.Config, listener: socket.socket, directory: AbstractContextManager[str]
+    config: uvicorn.Config, sockets: list[socket.socket], directory: AbstractContextManager[str]
 ) -> int:
     """Serve with worker processes that share metrics in `directory`; return the exit code."""
     with directory as shared:
         # prometheus_client reads this variable when a worker imports the package.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
-        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor = Multiprocess(config, sockets=sockets)
         supervisor.run()
     failed = any(worker.exitcode == EXIT_STARTUP for worker in supervisor.processes)
     return EXIT_SETTINGS if failed else EXIT_OK

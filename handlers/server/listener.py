@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BACKLOG = 2048
+
+# In an iteration of the event loop, uvloop accepts one connection of each listening socket. While
+# 32 clients download, an iteration takes 10 ms: the last of 200 new clients waited two seconds.
+SOCKETS = 16
+
 UNSENT_BYTES = 128 * 1024
 UNIX_MODE = 0o660  # The user and the group of the process may connect.
 
@@ -29,10 +34,11 @@ class CannotListen(OSError):
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket that listens on HOST and PORT, and close it; raises CannotListen.
+def listening(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Yield SOCKETS copies of a socket that listens on HOST and PORT; raises CannotListen.
 
-    The end removes the file of a Unix socket, unless another process listens on it by then.
+    The end closes them. It removes the file of a Unix socket, unless another process listens on it
+    by then.
     """
     path = Path(host[5:]) if host.startswith("unix:") else None
     try:
@@ -44,10 +50,12 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     # the service has fetched them in vain if the client leaves. A Unix socket buffers 208 KiB.
     if hasattr(socket, "TCP_NOTSENT_LOWAT") and listener.family != socket.AF_UNIX:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    sockets = [listener, *(listener.dup() for _ in range(SOCKETS - 1))]
     try:
-        yield listener
+        yield sockets
     finally:
-        listener.close()
+        for copy in sockets:
+            copy.close()
         if path is not None:
             _remove_stale(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -11,12 +12,14 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from handlers.server import CannotListen, listening
 from tests.support.client import ask, asked, fetch, read_answer, read_slowly
@@ -154,8 +157,9 @@ def test_socket_of_the_next_process_stays_at_exit(tmp_path: Path) -> None:
     """A process that ends does not remove the socket of the one that has replaced it."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as following:
-        with listening(f"unix:{path}", 0) as listener:
-            listener.close()
+        with listening(f"unix:{path}", 0) as sockets:
+            for one in sockets:
+                one.close()
             path.unlink()
             following.bind(str(path))
             following.listen()
@@ -244,7 +248,7 @@ def test_descriptor_that_does_not_listen_is_one_line(
 
 def test_tcp_socket_has_reuseaddr_and_notsent_lowat() -> None:
     """The TCP socket sets SO_REUSEADDR and TCP_NOTSENT_LOWAT."""
-    with listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as (listener, *_):
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
         unsent = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
         assert unsent == 128 * 1024
@@ -252,10 +256,58 @@ def test_tcp_socket_has_reuseaddr_and_notsent_lowat() -> None:
 
 def test_host_double_colon_accepts_ipv4_and_ipv6() -> None:
     """HOST=:: accepts IPv4 and IPv6 connections."""
-    with listening("::", 0) as listener:
+    with listening("::", 0) as (listener, *_):
         port = listener.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
         socket.create_connection(("::1", port)).close()
+
+
+def test_uvloop_accepts_several_connections_in_an_iteration() -> None:
+    """New clients wait for few iterations of the event loop, which take long in a busy process."""
+    accepted: list[asyncio.BaseTransport] = []
+
+    class Accepting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.append(transport)
+
+    async def count_iterations(sockets: list[socket.socket]) -> int:
+        loop, iterations = asyncio.get_running_loop(), 0
+        servers = [await loop.create_server(Accepting, sock=one) for one in sockets]
+        with ExitStack() as clients:
+            for _ in range(64):
+                clients.enter_context(socket.create_connection(sockets[0].getsockname()))
+            while len(accepted) < 64:
+                iterations += 1
+                await asyncio.sleep(0)
+        for transport in accepted:
+            transport.close()
+        for server in servers:
+            server.close()
+        return iterations
+
+    with listening("127.0.0.1", 0) as sockets:
+        assert uvloop.run(count_iterations(sockets)) <= 10
+
+
+def is_accepting_on(number: int, pid: str) -> bool:
+    """Return whether the event loop of a process watches one open file `number` times."""
+    process = Path("/proc", pid)
+    with suppress(OSError):  # The process is just starting, and closes files.
+        text = "".join(one.read_text() for one in (process / "fdinfo").iterdir())
+        watched = re.findall(r"tfd: +(\d+)", text)
+        return number in Counter((process / "fd" / fd).readlink() for fd in watched).values()
+    return False
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_each_worker_accepts_on_all_sockets(store: Store, workers: str) -> None:
+    """The event loop of each worker watches all sockets of `listening`."""
+    with ServiceProcess({**store.environ, "WEB_CONCURRENCY": workers}) as process:
+        process.url()
+        pid = process.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pids = (str(pid), *children)
+        wait_until(lambda: sum(is_accepting_on(16, each) for each in pids) == int(workers))
 
 
 @pytest.mark.parametrize("leave", ["close", "shutdown", "close behind a pipelined request"])

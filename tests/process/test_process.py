@@ -589,8 +589,8 @@ def test_start_with_tls_verify_off_logs_a_warning(
     """AWS_TLS_VERIFY=false logs a warning at start, without curl commands."""
     settings = make_settings(s3_tls_verify=False, host="::", log_format="text")
     caplog.set_level(logging.INFO, "downspout")
-    with listening(settings.host, settings.port) as listener:
-        service_module.announce(settings, listener, descriptors=10_000)
+    with listening(settings.host, settings.port) as sockets:
+        service_module.announce(settings, sockets[0], descriptors=10_000)
     assert "AWS_TLS_VERIFY is false" in caplog.text
     assert "http://[::]:" in caplog.text
     assert capsys.readouterr().out == ""
@@ -610,8 +610,8 @@ def test_descriptor_limit_is_raised_to_the_hard_limit() -> None:
 def test_too_few_descriptors_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """If MAX_DOWNLOADS needs more file descriptors than allowed, a warning is logged."""
     settings = make_settings(max_downloads=100)
-    with listening(settings.host, settings.port) as listener:
-        service_module.announce(settings, listener, descriptors=256)
+    with listening(settings.host, settings.port) as sockets:
+        service_module.announce(settings, sockets[0], descriptors=256)
     assert "MAX_DOWNLOADS=100 needs 364 file descriptors, the limit is 256" in caplog.text
 
 

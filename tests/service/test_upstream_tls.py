@@ -24,7 +24,7 @@ from tests.support.certificates import certified_server
 from tests.support.client import abort, ask, connect, fetch, read_slowly
 from tests.support.components import settings_for
 from tests.support.misbehaving import Exchange, Misbehaving, running
-from tests.support.serving import Loop, serving, serving_app, wait_until
+from tests.support.serving import Loop, open_descriptors, serving, serving_app, wait_until
 from tests.support.tls import TlsWriter
 
 SIZE = 2_000_000
@@ -195,11 +195,6 @@ def resetting() -> Generator[str]:
         yield f"https://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)
-
-
-def open_descriptors() -> int:
-    """Return the number of the process's open file descriptors."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 @on_both_loops
