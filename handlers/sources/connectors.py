@@ -9,11 +9,11 @@ ConnectorT = TypeVar("ConnectorT", bound=aiohttp.BaseConnector)
 
 
 def protected(connector: ConnectorT) -> ConnectorT:
-    """Return the connector, changed to reuse no connection with stray bytes and to close at once.
+    """Change a connector and return it: no reuse after stray bytes, no TLS shutdown at the end.
 
-    Stray bytes have arrived since the last answer. aiohttp would take them for the answer to the
-    next request, of another client. And it closes a connection over TLS with a shutdown, which
-    takes 30 seconds if the upstream is silent.
+    Stray bytes have arrived on an idle connection since its last answer. aiohttp would take them
+    for the answer to the next request, of another client. And the TLS shutdown by which aiohttp
+    closes a connection takes 30 seconds if the upstream is silent.
     """
     connect = connector.connect
 
@@ -21,7 +21,7 @@ def protected(connector: ConnectorT) -> ConnectorT:
         while True:
             connection: Any = await connect(*args, **kwargs)
             protocol = connection.protocol
-            # These attributes are undocumented. Without them, the connector stays as it is.
+            # These attributes are undocumented. Without them, aiohttp's behaviour stays as it is.
             try:  # noqa: SIM105 - suppress would take 0.5 % of a small download's time
                 protocol.close = protocol.abort
             except AttributeError:
