@@ -8,7 +8,7 @@ import aiohttp
 ConnectorT = TypeVar("ConnectorT", bound=aiohttp.BaseConnector)
 
 
-def protected(connector: ConnectorT) -> ConnectorT:
+def protect(connector: ConnectorT) -> ConnectorT:
     """Change a connector and return it: no reuse after stray bytes, no TLS shutdown at the end.
 
     Stray bytes have arrived on an idle connection since its last answer. aiohttp would take them
@@ -20,13 +20,13 @@ def protected(connector: ConnectorT) -> ConnectorT:
     async def connect_protected(*args: Any, **kwargs: Any) -> Any:
         while True:
             connection: Any = await connect(*args, **kwargs)
-            protocol = connection.protocol
+            handler = connection.protocol
             # These attributes are undocumented. Without them, aiohttp's behaviour stays as it is.
             try:  # noqa: SIM105 - suppress would take 0.5 % of a small download's time
-                protocol.close = protocol.abort
+                handler.close = handler.abort
             except AttributeError:
                 pass
-            if not getattr(protocol, "should_close", False):
+            if not getattr(handler, "should_close", False):
                 return connection
             connection.close()
 

@@ -10,7 +10,7 @@ import aiohttp
 import anyio
 
 from ..settings import Settings
-from .connectors import create_socket, protected
+from .connectors import create_socket, protect
 from .http import RemoteBody
 from .proxies import Proxies
 from .raw_client import RawClient, missing_parts
@@ -153,6 +153,4 @@ def _http_session(connections: int, *, reuses: bool = True) -> aiohttp.ClientSes
         force_close=not reuses,
         socket_factory=create_socket,
     )
-    return aiohttp.ClientSession(
-        connector=protected(connector), cookie_jar=aiohttp.DummyCookieJar()
-    )
+    return aiohttp.ClientSession(connector=protect(connector), cookie_jar=aiohttp.DummyCookieJar())

@@ -17,13 +17,13 @@ from .response import RawResponse, pause_below_tls
 
 _LOST_CONNECTION = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
-# The undocumented parts of aiohttp that raw_client.py and raw_exchange.py use. These files import
-# none of them, so that they load where one is missing.
+# The undocumented parts of aiohttp that connectors.py, raw_client.py and raw_exchange.py use. The
+# three files import none of the parts, so that the files load where a part is missing.
 _ATTRIBUTES = {
     "ClientRequest": "url",
     "StreamReader": "at_eof on_eof readany set_exception",
     "client_proto.ResponseHandler": (
-        "__len__ connection_lost data_received is_eof read start_timeout"
+        "__len__ abort close connection_lost data_received is_eof read should_close start_timeout"
     ),
     "connector.Connection": "close protocol release transport",
     "http_parser.RawResponseMessage": "code raw_headers",

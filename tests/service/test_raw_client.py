@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from handlers.errors import BrokenTransfer
-from handlers.sources.connectors import protected
+from handlers.sources.connectors import protect
 from handlers.sources.raw_buffer import (
     CHUNK_SHARE,
     FAST_BYTES,
@@ -129,7 +129,7 @@ async def raw_client(
     async with (
         asyncio.timeout(20),
         aiohttp.ClientSession(
-            connector=protected(aiohttp.TCPConnector(**connector)),
+            connector=protect(aiohttp.TCPConnector(**connector)),
             timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=SILENCE),
             auto_decompress=False,
         ) as session,

@@ -113,7 +113,12 @@ async def test_bucket_opened_without_credentials_has_its_endpoint(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(ResponseHandler, "start_timeout"), (AIOHTTPSession, "_get_session")]
+    ("owner", "name"),
+    [
+        (ResponseHandler, "start_timeout"),
+        (AIOHTTPSession, "_create_connector"),
+        (AIOHTTPSession, "_get_session"),
+    ],
 )
 async def test_library_without_a_private_attribute_uses_botocore(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: type, name: str

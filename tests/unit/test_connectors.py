@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from handlers.sources.connectors import protected
+from handlers.sources.connectors import protect
 
 
 class SlottedProtocol:
@@ -33,5 +33,5 @@ async def test_protected_connector_works_without_undocumented_attributes(
 
     async with aiohttp.TCPConnector() as connector:
         monkeypatch.setattr(connector, "connect", connect)
-        returned: Any = await protected(connector).connect(None, [], None)  # type: ignore[arg-type]
+        returned: Any = await protect(connector).connect(None, [], None)  # type: ignore[arg-type]
     assert returned is connection

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 MAX_FIELDS = 10
-MAX_TOTAL_LINES = 8786
+MAX_TOTAL_LINES = 8785
 
 # Classes with more than MAX_FIELDS fields, and the reason.
 LARGE_CLASSES = {

@@ -21,7 +21,7 @@ from ...body.upstream import Owner, Read
 from ...errors import BadUpstream, CannotStart, DownloadError, UpstreamFailed, UpstreamTimeout
 from ...rfc9110.dates import http_date
 from ...settings import Settings
-from ..connectors import create_socket, protected
+from ..connectors import create_socket, protect
 from ..errors import close_idle
 from ..raw_head import join_raw_headers
 from ..response import READ_BUFFER, RawResponse, payload_reader, take_connection
@@ -59,7 +59,8 @@ _sending: ContextVar[tuple[ExitStack, Mapping[str, str]] | None] = ContextVar(
 
 def missing_transport_parts() -> list[str]:
     """Return the private methods that `_OwnedTransport` needs and aiobotocore no longer has."""
-    return [] if hasattr(AIOHTTPSession, "_get_session") else ["AIOHTTPSession._get_session"]
+    names = ("_create_connector", "_get_session")
+    return [f"AIOHTTPSession.{name}" for name in names if not hasattr(AIOHTTPSession, name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class _OwnedTransport(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
 
     async def _create_connector(self, proxy_url: str | None) -> aiohttp.BaseConnector:
         connector: aiohttp.BaseConnector = await super()._create_connector(proxy_url)
-        return protected(connector)
+        return protect(connector)
 
     async def request(self, method: str, **options: Any) -> SimpleNamespace:
         """Send a request; return the attributes of aiohttp's response that aiobotocore uses."""
