@@ -26,7 +26,14 @@ from tests.support.client import ask, asked, fetch, read_answer, read_slowly
 from tests.support.components import Store, store_environ
 from tests.support.misbehaving import Exchange, Misbehaving
 from tests.support.nginx import nginx_serving
-from tests.support.serving import ROOT, ServiceProcess, http_get, open_descriptors, wait_until
+from tests.support.serving import (
+    ROOT,
+    ServiceProcess,
+    child_pids,
+    http_get,
+    open_descriptors,
+    wait_until,
+)
 
 IMAGE = "/tasks/1/image"
 PICTURE = bytes(range(256)) * 1000
@@ -175,6 +182,19 @@ def test_unix_socket_that_cannot_listen_is_closed(tmp_path: Path) -> None:
     assert open_descriptors() == before, caught
 
 
+def test_socket_that_cannot_be_copied_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `listening` cannot copy its socket, it leaves no file descriptor open."""
+
+    def dup(_: socket.socket) -> socket.socket:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(socket.socket, "dup", dup)
+    before = open_descriptors()
+    with pytest.raises(OSError, match="too many") as caught, listening("127.0.0.1", 0):
+        pass
+    assert open_descriptors() == before, caught
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_inherited_tcp_socket_serves(store: Store, workers: str) -> None:
     """HOST=fd:N serves on an inherited TCP socket, and logs its URL."""
@@ -289,15 +309,15 @@ def test_uvloop_accepts_several_connections_in_an_iteration() -> None:
         assert uvloop.run(count_iterations(sockets)) <= 10
 
 
-def listening_file(pid: str) -> Path:
+def listening_file(pid: int) -> Path:
     """Return the open file of a process that has the most descriptors: its listening socket."""
-    links = Counter(one.readlink() for one in Path("/proc", pid, "fd").iterdir())
+    links = Counter(one.readlink() for one in Path(f"/proc/{pid}/fd").iterdir())
     return links.most_common(1)[0][0]
 
 
-def count_watched(pid: str, file: Path) -> int:
+def count_watched(pid: int, file: Path) -> int:
     """Return how many descriptors of an open file the event loop of a process watches."""
-    process = Path("/proc", pid)
+    process = Path(f"/proc/{pid}")
     with suppress(OSError):  # The process is just starting, and closes files.
         text = "".join(one.read_text() for one in (process / "fdinfo").iterdir())
         watched = re.findall(r"tfd: +(\d+)", text)
@@ -310,14 +330,10 @@ def test_service_accepts_on_its_sockets(store: Store, workers: int, sockets: int
     """A single process watches all sockets of `listening`; each of several workers watches one."""
     with ServiceProcess({**store.environ, "WEB_CONCURRENCY": str(workers)}) as process:
         process.url()
-        pid = process.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        listener = listening_file(str(pid))
+        parent = process.process.pid
+        pids, listener = (parent, *child_pids(parent)), listening_file(parent)
         wait_until(
-            lambda: (
-                [count_watched(one, listener) for one in (str(pid), *children)].count(sockets)
-                == workers
-            )
+            lambda: [count_watched(pid, listener) for pid in pids].count(sockets) == workers
         )
 
 

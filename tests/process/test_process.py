@@ -31,7 +31,7 @@ from tests.support.client import ask, asked, connect, fetch, read_answer, read_s
 from tests.support.components import Store, store_environ
 from tests.support.main import RunMain
 from tests.support.misbehaving import Behaviour, Exchange, Misbehaving
-from tests.support.serving import ROOT, ServiceProcess, http_get, wait_until
+from tests.support.serving import ROOT, ServiceProcess, child_pids, http_get, wait_until
 
 PICTURE = hashlib.shake_256(b"service").digest(200_000)
 
@@ -461,11 +461,6 @@ def test_demo_serves_picture_objects_and_bytes() -> None:
         process.process.kill()
         process.end()
         wait_until(lambda: not [pid for pid in helpers if Path(f"/proc/{pid}").exists()])
-
-
-def child_pids(parent: int) -> list[int]:
-    tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(pid) for pid in tasks.split()]
 
 
 def test_broken_download_is_one_log_line(upstream: Misbehaving) -> None:

@@ -265,6 +265,12 @@ def wait_until(condition: Any, *, seconds: float = 20) -> Any:
     return found
 
 
+def child_pids(parent: int) -> list[int]:
+    """Return the process ids of the children of a process."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
 def open_descriptors() -> int:
     """Return how many file descriptors this process has open."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
