@@ -5,11 +5,9 @@ from __future__ import annotations
 import gc
 import socket
 import ssl
-import struct
-import threading
 from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -23,7 +21,7 @@ from handlers import create_app
 from tests.support.certificates import certified_server
 from tests.support.client import abort, ask, connect, fetch, read_slowly
 from tests.support.components import settings_for
-from tests.support.misbehaving import Exchange, Misbehaving, running
+from tests.support.misbehaving import Exchange, Misbehaving, reset, running
 from tests.support.serving import Loop, open_descriptors, serving, serving_app, wait_until
 from tests.support.tls import TlsWriter
 
@@ -178,37 +176,18 @@ def test_slow_client_gets_body_whose_tls_connection_closes_after_it(
     assert len(upstream.exchanges) == 1
 
 
-@contextmanager
-def resetting() -> Generator[str]:
-    """Run a server that resets each connection when it accepts it; yield its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        # Accepted connections inherit it: `close` then resets.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-        def reset_all() -> None:
-            with suppress(OSError):  # the listener is shut down
-                while True:
-                    listener.accept()[0].close()
-
-        thread = threading.Thread(target=reset_all, daemon=True)
-        thread.start()
-        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-
-
 @on_both_loops
 @pytest.mark.parametrize("path", [IMAGE, BYTES])
 def test_connections_reset_before_handshake_close_no_other_descriptor(
-    certified: tuple[Path, ssl.SSLContext], path: str, loop: Loop
+    certified: tuple[Path, ssl.SSLContext], upstream: Misbehaving, path: str, loop: Loop
 ) -> None:
     """Sockets of reset connections, when collected, close no descriptor that has their number.
 
     Nor do they leave one open.
     """
+    upstream.door = reset
     with (
-        resetting() as url,
-        own_clients(url, certified[0], loop, direct=True) as port,
+        own_clients(upstream.url, certified[0], loop, direct=True) as port,
         ThreadPoolExecutor(REQUESTS) as clients,
         ExitStack() as others,
     ):
